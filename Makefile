@@ -1,0 +1,33 @@
+# Thin over `python -m experiments`; every target makes its own virtual environment first.
+PYTHON ?= python3
+PRESET ?= quick
+BACKEND ?= numpy
+DATA ?=
+SEEDS ?=
+JOBS ?=
+VENV := .venv
+comma := ,
+OPTIONS := --preset $(PRESET) --backend $(BACKEND) $(if $(DATA),--data "$(DATA)") $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
+
+.PHONY: help fig1 test clean
+help:
+	@echo "make fig1    train and draw Figure 1 into figures/ (PRESET=quick, the default, or paper, or smoke)"
+	@echo "make test    run the test suite"
+	@echo "make clean   remove the virtual environment; data/, results/ and figures/ stay"
+	@echo "variables    PRESET BACKEND DATA SEEDS JOBS PYTHON, e.g. make fig1 PRESET=paper BACKEND=cupy SEEDS=3"
+
+fig1: $(VENV)/ready-$(BACKEND)
+	$(VENV)/bin/python -m experiments $@ $(OPTIONS)
+
+test: $(VENV)/ready-$(BACKEND)
+	$(VENV)/bin/python -m pytest
+
+# Editable, so that a changed line is what runs; the stamp is written last, so a broken install starts anew.
+$(VENV)/ready-$(BACKEND): setup.cfg pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "minigrad needs Python 3.10 or newer; call make with PYTHON=/path/to/python3.10")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --editable ".[test$(if $(filter cupy,$(BACKEND)),$(comma)gpu)]"
+	touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,1 @@
+"""What the paper ran: `python -m experiments NAME` trains what is missing and draws the figure NAME."""

@@ -1,0 +1,111 @@
+"""The one command line: python -m experiments NAME [--preset ...]; a user's mistake ends in one sentence and status 2."""
+
+import argparse
+import sys
+from dataclasses import fields
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, whose errors are one sentence."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message} (--help tells what there is)\n")
+
+
+def main(argv=None):
+    """Train what is missing and draw; the exit status."""
+    from minigrad import BackendError, DataError
+    from minigrad.backend import BACKENDS, load_backend
+
+    from .figures import FIGURES, PRESETS, Plan
+    from .runner import Where, complete, finished
+    from .store import StoreError
+
+    parser = Parser(prog="python -m experiments", description="Train what is missing and draw one of the paper's figures.")
+    parser.add_argument("name", metavar="NAME", choices=FIGURES, help=", ".join(FIGURES))
+    parser.add_argument("--preset", choices=PRESETS, default="quick", help="smoke: seconds, synthetic data; quick: minutes on two cores (the default); paper: the paper's setting")
+    parser.add_argument("--backend", choices=BACKENDS, default="numpy")
+    parser.add_argument("--data", metavar="DIR", help="where the data sets lie or are downloaded to (default: $MINIGRAD_DATA, then ./data)")
+    parser.add_argument("--results", metavar="DIR", default="results", help="the store of runs")
+    parser.add_argument("--figures", metavar="DIR", default="figures", help="where pictures and CSV files go")
+    parser.add_argument("--seeds", metavar="N", type=int, help="how often every run is repeated")
+    parser.add_argument("--jobs", metavar="N", type=int, help="runs at a time (default: one per core; one on a GPU)")
+    parser.add_argument("--set", metavar="FIELD=VALUE[,VALUE...]", action="append", default=[], help="another value for a field of a run or of its measures; repeat for more fields")
+    parser.add_argument("--plot-only", action="store_true", help="draw from the store, train nothing")
+    parser.add_argument("--keep-weights", action="store_true", help="store the final weights too")
+    args = parser.parse_args(argv)
+    try:
+        if args.jobs is not None and args.jobs < 1:
+            raise ValueError(f"--jobs must be at least 1, got {args.jobs}")
+        load_backend(args.backend)
+        chosen = {"name": args.name, "preset": args.preset, "seeds": args.seeds, "settings": parse_settings(args.set)}
+        plan = Plan(**chosen)
+    except (ValueError, BackendError) as error:
+        parser.error(str(error))
+    where = Where(args.results, args.data, args.backend, args.keep_weights)
+    try:
+        plan = with_data(plan, chosen, where, args.plot_only)
+        absent = [run for run in plan.runs() if not finished(run, where)]
+        if args.plot_only and absent:
+            parser.error(f"{len(absent)} of {len(plan.runs())} runs are not in {where.results}: call it without --plot-only first")
+        for path in plan.draw(complete(plan.runs(), where, args.jobs), args.figures):
+            print(path)
+    except (DataError, BackendError, StoreError) as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        print(f"\ninterrupted: the same command continues from what {where.results} holds", file=sys.stderr)
+        return 130
+    return 0
+
+
+def with_data(plan, chosen, where, plot_only):
+    """`plan`, once the data sets it still needs are here; with --preset quick, stand-ins for those that can't be had."""
+    from minigrad.datasets import DataUnavailable, find_or_fetch
+
+    from .figures import Plan
+    from .runner import finished
+
+    stand_ins = []
+    for name in sorted({run.dataset for run in plan.runs() if not finished(run, where)}):
+        if plot_only:  # the store may have been filled without the real data
+            stand_ins += [name] * (plan.preset == "quick")
+            continue
+        try:
+            find_or_fetch(name, where.data)
+        except DataUnavailable as error:
+            if plan.preset != "quick":
+                raise
+            print(f"{error}; --preset quick goes on with synthetic-{name} in its place", file=sys.stderr)
+            stand_ins.append(name)
+    return Plan(**chosen, stand_ins=stand_ins) if stand_ins else plan
+
+
+def parse_settings(texts):
+    """["B=64", "lam=0,1e-4"] -> {"B": 64, "lam": (0.0, 1e-4)}: fields of Run and View, several values as a tuple."""
+    from .figures import View
+    from .runs import Run
+
+    kinds = {f.name: type(f.default) for f in fields(Run) + fields(View)}
+    settings = {}
+    for text in texts:
+        name, _, values = text.partition("=")
+        if name not in kinds or name == "seed" or not values:
+            known = ", ".join(n for n in kinds if n != "seed")
+            raise ValueError(f"--set takes FIELD=VALUE with FIELD one of {known}; got {text!r}")
+        kind = kinds[name]
+        try:
+            parsed = tuple(_parse(kind, value) for value in values.split(","))
+        except ValueError:
+            raise ValueError(f"--set {text}: {name} takes {kind.__name__} values") from None
+        settings[name] = parsed if kind is tuple or len(parsed) > 1 else parsed[0]
+    return settings
+
+
+def _parse(kind, value):
+    if kind is bool:
+        return {"true": True, "false": False}[value.lower()]
+    return int(value) if kind is tuple else kind(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""Run: everything that determines a run's numbers, and nothing else; its key; grids of runs."""
+
+import hashlib
+import itertools
+import json
+import math
+from dataclasses import asdict, dataclass, fields, replace
+
+from minigrad.graph import parse
+from minigrad.losses import LOSSES
+
+VERSION = 1  # raised when the code changes the numbers: old results are then trained anew
+INPUTS = {"mnist": 784, "cifar10": 3072, "synthetic-mnist": 784, "synthetic-cifar10": 3072}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training run, with the settings of Section 4.1 as defaults. ValueError names the rule and the value."""
+
+    network: str = "MLP-BN-10-100"
+    dataset: str = "cifar10"
+    m: int = 0  # training samples, the same number of every class; 0 is the whole set
+    m_test: int = 0  # test samples, likewise
+    loss: str = "cross_entropy"
+    init: str = "uniform"
+    B: int = 128
+    eta: float = 0.1
+    lam: float = 5e-4
+    momentum: float = 0.9
+    milestones: tuple = (60, 100, 200)
+    factor: float = 0.1
+    epochs: int = 500
+    measure_every: int = 1  # epochs between two measurements, after the first ten
+    seed: int = 0
+
+    def __post_init__(self):
+        for field in fields(self):
+            value, kind = getattr(self, field.name), type(field.default)
+            if kind is float and isinstance(value, int) and not isinstance(value, bool):
+                object.__setattr__(self, field.name, float(value))  # so that 1 and 1.0 have the same key
+            elif kind is tuple:
+                object.__setattr__(self, field.name, tuple(value))
+            elif type(value) is not kind:
+                raise ValueError(f"{field.name} must be of type {kind.__name__}, got {value!r}")
+        rules = {
+            "dataset": (self.dataset in INPUTS, f"one of {', '.join(INPUTS)}"),
+            "loss": (self.loss in LOSSES, f"one of {', '.join(LOSSES)}"),
+            "init": (self.init in ("uniform", "he"), "uniform or he"),
+            "m": (self.m >= 0 and self.m % 10 == 0, "0 for the whole set, or a multiple of the 10 classes"),
+            "m_test": (self.m_test >= 0 and self.m_test % 10 == 0, "0 for the whole set, or a multiple of the 10 classes"),
+            "B": (self.B >= 1 and (self.m == 0 or self.B <= self.m), f"at least 1 and at most m={self.m or 'all'}"),
+            "eta": (0 < self.eta < math.inf, "a positive number"),
+            "lam": (0 <= self.lam < math.inf, "a number >= 0"),
+            "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
+            "milestones": (all(type(e) is int and e >= 0 for e in self.milestones), "epochs, integers >= 0"),
+            "factor": (0 < self.factor <= 1, "in (0, 1]"),
+            "epochs": (self.epochs >= 1, "at least 1"),
+            "measure_every": (self.measure_every >= 1, "at least 1"),
+            "seed": (self.seed >= 0, "an integer >= 0"),
+        }
+        for name, (holds, rule) in rules.items():
+            if not holds:
+                raise ValueError(f"{name} must be {rule}, got {getattr(self, name)!r}")
+        self.graph()
+
+    def graph(self):
+        """The network's Graph, on the data set's inputs and 10 classes."""
+        return parse(self.network, n=INPUTS[self.dataset], k=10)
+
+    def measured(self, epoch):
+        """Whether numbers are recorded after this epoch (0 is before training): the first ten, every n-th, the last."""
+        return epoch <= 10 or epoch % self.measure_every == 0 or epoch == self.epochs
+
+    def as_dict(self):
+        """The fields, JSON's types only."""
+        return asdict(self) | {"milestones": list(self.milestones)}
+
+    @property
+    def key(self):
+        """16 hex digits of the fields that differ from the defaults: a new field with a default changes no key."""
+        changed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        canonical = json.dumps([VERSION, changed], sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def grid(base, **axes):
+    """Every combination of the axes' values over `base`, the last axis fastest."""
+    return [replace(base, **dict(zip(axes, values))) for values in itertools.product(*axes.values())]

@@ -1,0 +1,113 @@
+"""One run, one file: RESULTS/KEY.npz, whole or absent; KEY.partial.npz beside it holds what resuming needs.
+
+No pickle: arrays, and one JSON text called "meta". A file appears by os.replace only, after its bytes are on the disk.
+"""
+
+import contextlib
+import fcntl
+import functools
+import json
+import os
+import platform
+import subprocess
+import zipfile
+from pathlib import Path
+
+import numpy
+
+
+class StoreError(Exception):
+    """A file of the store can't be read or written; the message says which, why and what to do."""
+
+
+def result_path(results, run):
+    """Where the finished run lies."""
+    return Path(results) / f"{run.key}.npz"
+
+
+def partial_path(results, run):
+    """Where the unfinished run's checkpoint lies."""
+    return Path(results) / f"{run.key}.partial.npz"
+
+
+def write(path, meta, arrays):
+    """Write meta (JSON's types) and arrays (a dict by name) to `path`: whole and on the disk, or not at all."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.tmp")  # one name, under the run's lock: what kill -9 leaves is reused
+        try:
+            with open(partial, "wb") as file:
+                numpy.savez(file, meta=numpy.array(json.dumps(meta)), **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"{path} can't be written ({error.strerror or error}): make room or mend the folder, then run the same "
+            "command again; nothing that was finished is lost"
+        ) from None
+
+
+def read(path):
+    """(meta, arrays) of a file of the store; StoreError for one that isn't whole."""
+    try:
+        with numpy.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+            return json.loads(str(arrays.pop("meta"))), arrays
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or "it is not a whole result of this program"
+        raise StoreError(
+            f"{path} can't be read ({reason}): mend or delete it, then run the same command again to train it anew"
+        ) from None
+
+
+@contextlib.contextmanager
+def lock(results, run):
+    """Hold this run against other processes; the kernel frees it when the process ends, however it ends."""
+    path = Path(results) / f".{run.key}.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "w")
+    except OSError as error:
+        raise StoreError(f"{path} can't be written ({error.strerror}): give --results a folder that can be") from None
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+        # Who waited on this name finds the run finished, so the name may go while the lock is held.
+        path.unlink(missing_ok=True)
+
+
+@functools.cache
+def provenance(backend):
+    """What computed the numbers: commit, versions, backend, BLAS and machine. No part of a run's key."""
+    from threadpoolctl import threadpool_info
+
+    from minigrad.backend import load_backend
+
+    xp = load_backend(backend)
+    blas = [f"{lib['internal_api']} {lib['version']} {lib.get('architecture', '')}".strip()
+            for lib in threadpool_info() if lib["user_api"] == "blas"]
+    return {
+        "commit": _commit(),
+        "backend": f"{xp.__name__} {xp.__version__}",
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "blas": sorted(set(blas)),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _commit():
+    """HEAD of the checkout this file lies in, with -dirty for uncommitted changes; "unknown" outside one."""
+    here = Path(__file__).resolve().parent
+
+    def git(*args):
+        return subprocess.run(["git", "-C", here, *args], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # a package installed inside another project's checkout
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -1,0 +1,56 @@
+"""minigrad: Galanti and Poggio, "SGD Noise and Implicit Low-Rank Bias in Deep Neural Networks" (CBMM Memo 134, 2022).
+
+The network is a graph of layers (Eq. 3 and 4), the parameters a flat dict of arrays, and everything else functions.
+The last two axes of an array have meaning; every axis in front is free (runs side by side, seeds in front of them).
+
+THE LEGEND. The paper's symbols, and no other single letters:
+
+    p, q        layers 1..L (1 the input, L the output); an edge (p, q) carries W^{pq} from q to p, and q < p
+    E_T         the trainable edges; pred[p] every q with an edge (p, q)
+    v[q]        output of layer q, one row per sample                   (..., B, d_q)
+    W           params[p, q], the weight of a trainable edge            (..., d_p, d_q)
+    gamma, beta params["gamma", p], params["beta", p] of Eq. 5          (..., 1, 1)
+    z           sum over pred(p) of W^{pq} v_q, before normalization    (..., B, d_p)
+    A, b        the diagonal of A_l (detached) and b_l of Eq. 5         (..., 1, d_p)
+    a           n_p(z), before the activation sigma                     (..., B, d_p)
+    f           v[L], the output of the network                         (..., B, k)
+    df          cotangent of the output, d loss / d f                   (..., B, k)
+    U[p]        cotangent at z_p: d loss / d W^{pq} = sum_j U_p[j] v_q[j]^T   (..., B, d_p)
+    y           target: one-hot rows, real values, or -1/+1 for k = 1   (..., B, k)
+    s           singular values, descending                             (..., r)
+    eta, lam    learning rate; lambda of Eq. 2, whose gradient is 2 lam W
+    B, m, n, k  batch size, training samples, inputs, outputs
+    H, L        width, depth
+
+A cotangent is `d` and the name of its value: dz, dv, df. Reading order: graph, layers, network, tests/test_network.py,
+then losses, optim, measures, train.
+"""
+
+from .backend import BackendError, load_backend
+from .datasets import DataError, Dataset, load_dataset
+from .gradcheck import check_gradient
+from .graph import Edge, Graph, Layer, mlp, parse, resnet
+from .losses import cross_entropy, exponential, logistic, mean_squared_error
+from .measures import (
+    distance,
+    distance_to_rank,
+    effective_rank,
+    rank,
+    singular_values,
+    stable_rank,
+    theorem1_bound,
+)
+from .network import (
+    Cache,
+    GradFactors,
+    Stats,
+    backward,
+    factors,
+    forward,
+    gradients,
+    init_params,
+    per_sample,
+    predict,
+)
+from .optim import sgd_step, step_decay
+from .train import batches, evaluate, train_epoch

@@ -1,0 +1,47 @@
+"""NumPy or CuPy. No other file names CuPy; everything else asks an array where it lives."""
+
+import importlib
+import sys
+
+import numpy
+
+BACKENDS = ("numpy", "cupy")
+
+
+class BackendError(Exception):
+    """The array library that was asked for can't be used on this machine."""
+
+
+def load_backend(name):
+    """The module `numpy` or `cupy`; BackendError, never a silent fallback, where there is no GPU to use."""
+    if name not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {name!r}")
+    if name == "numpy":
+        return numpy
+    try:
+        cupy = importlib.import_module("cupy")
+    except ModuleNotFoundError:
+        raise BackendError("CuPy is not installed: run pip install 'minigrad[gpu]', or use --backend numpy") from None
+    except ImportError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BackendError(f"CuPy can't be loaded ({reason}): mend its installation, or use --backend numpy") from None
+    if not cupy.cuda.is_available():
+        raise BackendError("CuPy finds no CUDA GPU on this machine: check its driver, or use --backend numpy")
+    return cupy
+
+
+def namespace(array):
+    """The module whose functions take `array`: numpy for NumPy's arrays, cupy for CuPy's."""
+    if hasattr(array, "__array_namespace__"):
+        return array.__array_namespace__()
+    return sys.modules[type(array).__module__]
+
+
+def to_host(array):
+    """A NumPy copy or view of `array`. On a GPU this waits for the device, so call it once per measured epoch."""
+    return array.get() if hasattr(array, "get") else numpy.asarray(array)
+
+
+def swap(W):
+    """The transpose of the last two axes: (..., a, b) -> (..., b, a), a view."""
+    return W.swapaxes(-1, -2)

@@ -1,0 +1,26 @@
+"""The mini-batch SGD step on the regularized risk of Eq. 2, and the step schedule of Section 4.1."""
+
+
+def sgd_step(params, velocity, factors, dscale, eta, lam, momentum):
+    """In place: velocity <- momentum velocity + g, params <- params - eta velocity, with g the gradient of Eq. 2.
+
+    g = sum_j U_j V_j^T + 2 lam W on every trainable W, and dscale alone on gamma and beta. `velocity` is keyed and
+    shaped as params, zeros at the start; eta, lam, momentum are Python floats, or (R, 1, 1) in the weights' dtype.
+    """
+    for edge, factor in factors.items():
+        g = factor.matrix()
+        g += 2 * lam * params[edge]
+        _descend(params[edge], velocity[edge], g, eta, momentum)
+    for name, g in dscale.items():
+        _descend(params[name], velocity[name], g, eta, momentum)
+
+
+def _descend(W, velocity, g, eta, momentum):
+    velocity *= momentum
+    velocity += g
+    W -= eta * velocity
+
+
+def step_decay(eta, epoch, milestones=(60, 100, 200), factor=0.1):
+    """eta times `factor` for every milestone that `epoch` (counted from 0) has reached: Section 4.1."""
+    return eta * factor ** sum(epoch >= milestone for milestone in milestones)

@@ -1,0 +1,43 @@
+"""Training as in Section 4.1: the batches of an epoch, the epoch, and evaluation at test time."""
+
+import numpy
+
+from .backend import namespace
+from .losses import LOSSES
+from .network import backward, factors, forward, predict
+from .optim import sgd_step
+
+
+def batches(m, B, seed, epoch):
+    """Row indices (m // B, B) of one epoch: a permutation that (seed, epoch) alone determines; the rest is dropped."""
+    if not 1 <= B <= m:
+        raise ValueError(f"the batch size must satisfy 1 <= B <= m={m}, got B={B}")
+    order = numpy.random.default_rng((seed, epoch)).permutation(m)
+    return order[: m - m % B].reshape(-1, B)
+
+
+@numpy.errstate(over="ignore", invalid="ignore")  # a diverging run is recorded as such, not warned about
+def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum):
+    """One SGD step (in place) per entry of rows (S, ..., B), indices into x (m, n) and y (m, k), on their device.
+
+    Axes of rows between S and B are runs stacked side by side, each with its own batches.
+    """
+    for batch in rows:
+        cache = forward(graph, params, x[batch])
+        _, df = LOSSES[loss](cache.v[graph.L], y[batch])
+        U, dscale = backward(graph, params, cache, df)
+        sgd_step(params, velocity, factors(graph, cache, U), dscale, eta, lam, momentum)
+
+
+@numpy.errstate(over="ignore", invalid="ignore")
+def evaluate(graph, params, x, y, loss, stats=None):
+    """Loss (...,), accuracy (...,) in [0, 1] on x (m, n), y (m, k), and the Stats used: pass the training set first.
+
+    Accuracy compares argmax rows, and for k = 1 signs. It is NaN where the loss is not finite.
+    """
+    xp = namespace(x)
+    f, stats = predict(graph, params, x, stats)
+    value, _ = LOSSES[loss](f, y)
+    hit = f[..., 0] * y[..., 0] > 0 if y.shape[-1] == 1 else f.argmax(axis=-1) == y.argmax(axis=-1)
+    accuracy = hit.mean(axis=-1)
+    return value, xp.where(xp.isfinite(value), accuracy, xp.full_like(accuracy, float("nan"))), stats

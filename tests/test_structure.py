@@ -1,0 +1,59 @@
+"""The house of DESIGN section 1: imports point one way, and one file alone names CuPy."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = sorted((ROOT / "minigrad").glob("*.py"))
+
+# What each file of minigrad may import of ours. A new file gets its row here.
+MAY_IMPORT = {
+    "backend": set(),
+    "graph": set(),
+    "optim": set(),
+    "datasets": set(),
+    "layers": {"backend"},
+    "losses": {"backend"},
+    "measures": {"backend"},
+    "gradcheck": {"backend"},
+    "network": {"backend", "graph", "layers", "losses", "measures", "optim"},
+    "train": {"backend", "graph", "layers", "losses", "measures", "optim", "network"},
+}
+
+
+def imported(path):
+    """Full names of what a file imports, at any depth; `from .graph import mlp` is minigrad.graph."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(filter(None, [path.parent.name if node.level else "", node.module or ""]))
+            # `from . import graph` names the module among the names
+            yield from (f"{base}.{alias.name}" for alias in node.names) if base in ("minigrad", "experiments") else [base]
+
+
+def test_there_is_a_minigrad_to_look_at():
+    assert len(MODULES) > 8, f"no minigrad beside {Path(__file__).parent}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_imports_inside_minigrad_point_one_way(path):
+    ours = {name.split(".")[1] for name in imported(path) if name.startswith("minigrad.")}
+    if path.stem == "__init__":
+        return
+    assert path.stem in MAY_IMPORT, f"say in MAY_IMPORT what minigrad/{path.name} may import"
+    assert ours <= MAY_IMPORT[path.stem], f"minigrad/{path.name} may not import {sorted(ours - MAY_IMPORT[path.stem])}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_minigrad_never_imports_experiments(path):
+    assert not [name for name in imported(path) if name.split(".")[0] in ("experiments", "tests")]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_only_the_backend_names_cupy(path):
+    """In words as well as in imports: with one file to change, CuPy can be replaced or joined by another library."""
+    lines = [f"{path.name}:{n}" for n, line in enumerate(path.read_text().splitlines(), start=1) if "cupy" in line.lower()]
+    assert bool(lines) == (path.stem == "backend"), lines
