@@ -63,10 +63,10 @@ FIGURES = {
         columns=("dataset", "loss"),
         line="lam",
         rows=(
-            plots.Row("distance", "(a) $d(W_{t+1}, W_t)$", log=True),
-            plots.Row("train_accuracy", "(b) train accuracy (%)"),
+            plots.Row("distance", "(a) $d(W_{t+1}, W_t)$", log=True, floor=1e-6),
+            plots.Row("train_accuracy", "(b) train accuracy (%)", floor=0, ceiling=103),
             plots.Row("train_loss", "(c) train loss", log=True),
-            plots.Row("rank", "(d) average rank"),
+            plots.Row("rank", "(d) average rank", floor=0),
         ),
     ),
 }
@@ -144,6 +144,8 @@ class Plan:
             sentences.append(f"Synthetic stand-in for {names}, which could be neither found nor fetched.")
         if self.settings:
             sentences.append("Set by hand: " + ", ".join(f"{k} = {v}" for k, v in self.settings.items()) + ".")
+        cut = [f"{row.label.split()[0]} ends at {row.floor:.0e}" for row in self.figure.rows if row.log and row.floor]
+        sentences += [f"{', '.join(cut)}: a triangle there marks a line that goes on down."] * bool(cut)
         sentences.append(f"{self.seeds} seeds: mean and range." if self.seeds > 1 else "1 seed.")
         return " ".join(sentences)
 
@@ -159,7 +161,7 @@ class Plan:
                 drawn.append(plots.Line(label, style, [history(*next(remaining), self.view) for _ in runs]))
                 settings[title, label] = runs[0]
             columns.append(plots.Column(title, drawn))
-        figure = plots.histories(columns, self.figure.rows, self.title(), self.note(), "λ in Eq. 2")
+        figure = plots.histories(columns, self.figure.rows, self.title(), self.note(), "λ")
         return plots.save(figure, plots.tidy(columns, self.figure.rows), Path(folder) / self.name)
 
 

@@ -37,27 +37,41 @@ class Row(NamedTuple):
     field: str
     label: str
     log: bool = False
+    floor: float | None = None  # the axis ends there: what lies below is not drawn, and marked
+    ceiling: float | None = None
 
 
 def histories(columns, rows, title, note, legend_title):
-    """Every row's field against epochs: the mean over seeds, and their range as a band; a Figure."""
+    """Every row's field against epochs: the mean over seeds, and their range as a band; a Figure.
+
+    A diverged run ends in a cross. Where a log axis is cut at its floor, a triangle at the edge says that a line goes on.
+    """
     with matplotlib.style.context(Path(__file__).with_name("paper.mplstyle")):
-        figure = Figure(figsize=(7.2, 1.6 * len(rows) + 1.7), layout="constrained")
-        note = "\n".join(textwrap.wrap(note, 118))
-        figure.suptitle(f"{title}\n{note}", fontsize=8)
+        note = textwrap.wrap(note, 132)
+        inch = 0.75 + 0.14 * len(note)  # the title, the note and the legend stand above the panels
+        height = inch + 1.45 * len(rows) + 0.75
+        figure = Figure(figsize=(7.2, height))
+        figure.text(0.5, 1 - 0.08 / height, title, ha="center", va="top", fontsize=10)
+        figure.text(0.5, 1 - 0.30 / height, "\n".join(note), ha="center", va="top", fontsize=7)
         axes = figure.subplots(len(rows), len(columns), sharex="col", sharey="row", squeeze=False)
+        figure.subplots_adjust(0.085, 0.4 / height, 0.99, 1 - (inch + 0.3) / height, wspace=0.1, hspace=0.14)
         for row, panels in zip(rows, axes):
+            if row.log:
+                panels[0].set_yscale("log", nonpositive="mask")
             for column, axis in zip(columns, panels):
-                if row.log:
-                    axis.set_yscale("log")
                 for line in column.lines:
                     _draw(axis, line, row)
+            panels[0].set_ylim(row.floor, row.ceiling)
             panels[0].set_ylabel(row.label)
+        figure.align_ylabels(axes[:, 0])
         for column, top, bottom in zip(columns, axes[0], axes[-1]):
             top.set_title(column.title)
             bottom.set_xlabel("epoch")
         handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, title=legend_title, loc="outside upper center", ncols=len(labels))
+        figure.legend(
+            handles, [f"{legend_title} = {label}" for label in labels], loc="upper center", ncols=len(labels),
+            bbox_to_anchor=(0.5, 1 - (inch - 0.33) / height), handlelength=3,
+        )
     return figure
 
 
@@ -66,6 +80,10 @@ def _draw(axis, line, row):
     look = {"color": COLOURS[style], "linestyle": DASHES[style], "marker": MARKERS[style]}
     epoch, low, mean, high = _summary(line, row.field)
     axis.plot(epoch, mean, label=line.label, markevery=(0.05 * style, 0.3), **look)
+    below = numpy.flatnonzero(mean < (row.floor or 0))
+    if len(below):
+        edge = axis.get_xaxis_transform()
+        axis.plot(epoch[below[0]], 0.03, "v", color=COLOURS[style], markersize=4, transform=edge, clip_on=False, zorder=3)
     axis.fill_between(epoch, low, high, color=COLOURS[style], alpha=0.25, linewidth=0)
     for history in line.histories:
         if history["diverged"]:
