@@ -93,6 +93,7 @@ class Plan:
             raise ValueError(f"the number of seeds must be at least 1, got {self.seeds}")
         settings = dict(settings or {})
         axes = {field: settings.pop(field, values) for field, values in self.figure.axes.items()}
+        axes = {field: values if isinstance(values, tuple) else (values,) for field, values in axes.items()}
         for field, values in settings.items():
             if isinstance(values, tuple) and field != "milestones":
                 raise ValueError(f"{field} takes one value, {name} varies {', '.join(axes)}: got {values}")
