@@ -9,7 +9,7 @@ class Parser(argparse.ArgumentParser):
     """argparse, whose errors are one sentence."""
 
     def error(self, message):
-        self.exit(2, f"{self.prog}: {message} (--help tells what there is)\n")
+        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def main(argv=None):
@@ -48,8 +48,12 @@ def main(argv=None):
         absent = [run for run in plan.runs() if not finished(run, where)]
         if args.plot_only and absent:
             parser.error(f"{len(absent)} of {len(plan.runs())} runs are not in {where.results}: call it without --plot-only first")
-        for path in plan.draw(complete(plan.runs(), where, args.jobs), args.figures):
-            print(path)
+        results = complete(plan.runs(), where, args.jobs)
+        try:
+            for path in plan.draw(results, args.figures):
+                print(path)
+        except OSError as error:
+            parser.error(f"{error.filename or args.figures} can't be written ({error.strerror}): mend that, then draw with --plot-only")
     except (DataError, BackendError, StoreError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:
@@ -96,14 +100,16 @@ def parse_settings(texts):
         try:
             parsed = tuple(_parse(kind, value) for value in values.split(","))
         except ValueError:
-            raise ValueError(f"--set {text}: {name} takes {kind.__name__} values") from None
+            raise ValueError(f"--set {text}: {name} takes values like {next(f.default for f in fields(Run) + fields(View) if f.name == name)}") from None
         settings[name] = parsed if kind is tuple or len(parsed) > 1 else parsed[0]
     return settings
 
 
 def _parse(kind, value):
     if kind is bool:
-        return {"true": True, "false": False}[value.lower()]
+        if value not in ("true", "false"):
+            raise ValueError(value)
+        return value == "true"
     return int(value) if kind is tuple else kind(value)
 
 

@@ -49,7 +49,7 @@ def complete(runs, where=Where(), jobs=None):
         bar = tqdm(
             total=sum(map(_cost, missing)), desc=f"training {len(missing)} of {len(set(runs))} runs",
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left",
-            mininterval=0.5 if sys.stderr.isatty() else 30,
+            mininterval=0.5 if sys.stderr.isatty() else 30, delay=0.5,
         )
         with bar:
             if jobs == 1:
