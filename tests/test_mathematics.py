@@ -1,0 +1,276 @@
+"""Gradients, Lemmas 1 and 2 and Theorem 1 against slow and obvious second implementations, in float64."""
+
+import zlib
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad.layers import SLOPE
+
+
+@pytest.fixture
+def rng(request):
+    return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+
+
+def skip_graph(batchnorm=False):
+    """A trainable and a constant edge into layers 3 and 4: `+=` into a shared cotangent corrupts it (DESIGN 4.2)."""
+    layers = (mg.Layer(5, "identity"), mg.Layer(6, "relu", batchnorm), mg.Layer(6, "relu", batchnorm), mg.Layer(6, "identity"), mg.Layer(3, "identity"))
+    edges = (mg.Edge(2, 1), mg.Edge(3, 2), mg.Edge(4, 3, False), mg.Edge(4, 2, False), mg.Edge(4, 1), mg.Edge(5, 4), mg.Edge(5, 2))
+    return mg.Graph(layers, edges)
+
+
+def random_dag(rng, batchnorm=True):
+    L, width = int(rng.integers(3, 8)), 4
+    kinds = ("relu", "leaky_relu", "sigmoid", "identity")
+    layers = [mg.Layer(width, "identity")]
+    layers += [mg.Layer(width, str(rng.choice(kinds)), bool(batchnorm and rng.random() < 0.5)) for _ in range(L - 2)]
+    layers.append(mg.Layer(3, "identity"))
+    edges = []
+    for p in range(2, L + 1):
+        for q in rng.choice(np.arange(1, p), size=int(rng.integers(1, min(p, 4))), replace=False):
+            edges.append(mg.Edge(p, int(q), trainable=bool(p == L or rng.random() < 0.7)))
+    return mg.Graph(tuple(layers), tuple(edges))
+
+
+NETWORKS = {
+    "mlp": mg.mlp(5, 3, 6, 3), "mlp-bn": mg.mlp(5, 3, 6, 3, True), "res": mg.resnet(5, 2, 6, 3),
+    "res-bn": mg.resnet(5, 2, 6, 3, True), "skip": skip_graph(), "skip-bn": skip_graph(True),
+}
+
+
+def setting(graph, rng, B=7):
+    params = mg.init_params(graph, rng, dtype="float64", init="he")
+    for name in params:
+        if name[0] in ("gamma", "beta"):
+            params[name] += 0.3 * rng.normal(size=(1, 1))
+    return params, rng.normal(size=(B, graph.width(1)))
+
+
+def slope(f, params, direction, h):
+    shifted = [{k: params[k] + step * direction[k] for k in params} for step in (h, -h)]
+    return (f(shifted[0]) - f(shifted[1])) / (2 * h)
+
+
+def directional_error(f, params, grads, rng):
+    """|slope - <grads, direction>| / (|grads| |direction|), the least over three steps."""
+    direction = {k: rng.normal(size=W.shape) for k, W in params.items()}
+    expected = sum((grads[k] * direction[k]).sum() for k in params)
+    size = np.sqrt(sum((grads[k] ** 2).sum() for k in params) * sum((d**2).sum() for d in direction.values()))
+    return min(abs(slope(f, params, direction, h) - expected) for h in (1e-4, 1e-5, 1e-6)) / size
+
+
+def losses(rng, B, k):
+    one_hot, signs, real = np.eye(k)[rng.integers(k, size=B)], rng.choice([-1.0, 1.0], size=(B, k)), rng.normal(size=(B, k))
+    return [(mg.cross_entropy, one_hot), (mg.mean_squared_error, real), (mg.logistic, signs), (mg.exponential, signs)]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_gradients_agree_with_differences_when_A_is_held(name, rng):
+    graph = NETWORKS[name]
+    params, x = setting(graph, rng)
+    cache = mg.forward(graph, params, x)
+    for loss, y in losses(rng, 7, 3):
+        _, df = loss(cache.v[graph.L], y)
+        grads = mg.gradients(graph, cache, *mg.backward(graph, params, cache, df))
+        f = lambda other: loss(mg.forward(graph, other, x, A=cache.A).v[graph.L], y)[0]  # noqa: E731
+        assert directional_error(f, params, grads, rng) < 1e-6
+        mg.check_gradient(f, params, grads, rng)
+
+
+@pytest.mark.parametrize("number", range(60))
+def test_gradients_of_random_graphs_agree_with_differences(number, rng):
+    graph = random_dag(rng)
+    params, x = setting(graph, rng)
+    cache = mg.forward(graph, params, x)
+    y = rng.normal(size=(7, 3))
+    _, df = mg.mean_squared_error(cache.v[graph.L], y)
+    grads = mg.gradients(graph, cache, *mg.backward(graph, params, cache, df))
+    f = lambda other: mg.mean_squared_error(mg.forward(graph, other, x, A=cache.A).v[graph.L], y)[0]  # noqa: E731
+    assert directional_error(f, params, grads, rng) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["mlp-bn", "res-bn", "skip-bn"])
+def test_differences_that_let_A_vary_disagree(name, rng):
+    graph = NETWORKS[name]
+    params, x = setting(graph, rng)
+    cache, y = mg.forward(graph, params, x), rng.normal(size=(7, 3))
+    _, df = mg.mean_squared_error(cache.v[graph.L], y)
+    grads = mg.gradients(graph, cache, *mg.backward(graph, params, cache, df))
+    f = lambda other: mg.mean_squared_error(mg.forward(graph, other, x).v[graph.L], y)[0]  # noqa: E731
+    assert directional_error(f, params, grads, rng) > 1e-3
+
+
+DERIVATIVE = {
+    "relu": lambda a: (a > 0) * 1.0, "leaky_relu": lambda a: np.where(a > 0, 1.0, SLOPE),
+    "sigmoid": lambda a: np.exp(-a) / (1 + np.exp(-a)) ** 2, "identity": np.ones_like,
+}
+
+
+def path_sum(graph, params, x, p, q):
+    """d f_c(x) / d W^{pq} for every output c, by Eq. 11 to 13: the sum over all paths from p to L, for one sample x."""
+    weight = {e: params[e] if e in params else np.eye(graph.width(e[0])) for e in ((e.p, e.q) for e in graph.edges)}
+    v, D = {1: x}, {}
+    for r in range(2, graph.L + 1):
+        a = sum(weight[r, s] @ v[s] for s in graph.pred[r])
+        kind = graph.layers[r - 1].activation
+        D[r] = np.diag(DERIVATIVE[kind](a))
+        v[r] = {"relu": lambda a: np.maximum(a, 0), "leaky_relu": lambda a: np.where(a > 0, a, SLOPE * a),
+                "sigmoid": lambda a: 1 / (1 + np.exp(-a)), "identity": lambda a: a}[kind](a)
+
+    def to_output(r):
+        """The sum over paths from layer r's pre-activation to f, (k, d_r)."""
+        if r == graph.L:
+            return np.eye(graph.width(r))
+        total = np.zeros((graph.width(graph.L), graph.width(r)))
+        for s in range(r + 1, graph.L + 1):
+            if r in graph.pred[s]:
+                total += to_output(s) @ weight[s, r] @ D[r]
+        return total
+
+    return np.einsum("cp,q->cpq", to_output(p), v[q])
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_the_sum_over_paths_equals_backward(number, rng):
+    graph = random_dag(rng, batchnorm=False) if number > 2 else NETWORKS[("mlp", "res", "skip")[number]]
+    params, x = setting(graph, rng, B=3)
+    cache = mg.forward(graph, params, x)
+    for c in range(3):
+        df = np.zeros((3, 3))
+        df[:, c] = 1
+        U, dscale = mg.backward(graph, params, cache, df)
+        grads = mg.gradients(graph, cache, U, dscale)
+        for p, q in graph.E_T:
+            oracle = sum(path_sum(graph, params, x[j], p, q)[c] for j in range(3))
+            np.testing.assert_allclose(grads[p, q], oracle, atol=1e-12 * max(1, abs(oracle).max()))
+
+
+def complex_step(graph, params, x, p, q, A=None):
+    """d f_c(x_b) / d W^{pq}, (B, k, d_p, d_q), entry by entry: f(W + i h E).imag / h has no cancellation, so it is exact.
+
+    It knows nothing of factors. With A given (detached), b stays the mean of the batch, as in Eq. 5.
+    """
+    gradient = np.empty((len(x), graph.width(graph.L), graph.width(p), graph.width(q)))
+    for entry in np.ndindex(graph.width(p), graph.width(q)):
+        W = params[p, q].astype(complex)
+        W[entry] += 1e-30j
+        v = {1: x.astype(complex)}
+        for r in range(2, graph.L + 1):
+            weights = {e: W if e == (p, q) else params.get(e, np.eye(graph.width(r))) for e in ((r, s) for s in graph.pred[r])}
+            a = sum(v[s] @ weights[r, s].T for s in graph.pred[r])
+            if graph.layers[r - 1].batchnorm:
+                a = params["gamma", r] * A[r] * (a - a.mean(axis=0)) + params["beta", r]
+            kind = graph.layers[r - 1].activation
+            v[r] = {"relu": lambda a: a * (a.real > 0), "leaky_relu": lambda a: np.where(a.real > 0, a, SLOPE * a),
+                    "sigmoid": lambda a: 1 / (1 + np.exp(-a)), "identity": lambda a: a}[kind](a)
+        gradient[:, :, entry[0], entry[1]] = v[graph.L].imag / 1e-30
+    return gradient
+
+
+def numerical_rank(M, tol=1e-12):
+    s = np.linalg.svd(M, compute_uv=False)
+    return (s > tol * s[..., :1]).sum(axis=-1)
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_lemma_1_every_per_sample_gradient_has_rank_one(number, rng):
+    graph = random_dag(rng, batchnorm=False) if number > 2 else NETWORKS[("mlp", "res", "skip")[number]]
+    params, x = setting(graph, rng, B=4)
+    measured = 0
+    for p, q in graph.E_T:
+        s = np.linalg.svd(complex_step(graph, params, x, p, q), compute_uv=False)
+        assert (s[..., 1] <= 1e-12 * s[..., 0]).all()
+        measured += (s[..., 0] > 0).sum()
+    assert measured > 0
+
+
+@pytest.mark.parametrize("name", ["mlp-bn", "res-bn", "skip-bn"])
+def test_lemma_2_batch_norm_bounds_the_rank_by_the_batch(name, rng):
+    """Per sample at most B; the batch gradient at most B - 1 into a normalized layer, where both are reached."""
+    graph, B = NETWORKS[name], 3
+    params, x = setting(graph, rng, B)
+    cache = mg.forward(graph, params, x)
+    df = rng.normal(size=(B, 3))
+    U, dscale = mg.backward(graph, params, cache, df)
+    grads = mg.gradients(graph, cache, U, dscale)
+    seeded = mg.gradients(graph, cache, *mg.backward(graph, params, cache, mg.per_sample(df)))
+    ranks = []
+    for p, q in graph.E_T:
+        oracle = complex_step(graph, params, x, p, q, cache.A)  # (B, k, d_p, d_q)
+        per_sample = np.einsum("bk,bkpq->bpq", df, oracle)
+        batch = per_sample.sum(axis=0)
+        scale = abs(oracle).max() + 1e-300
+        np.testing.assert_allclose(seeded[p, q], per_sample, atol=1e-12 * scale)
+        np.testing.assert_allclose(grads[p, q], batch, atol=1e-12 * scale)
+        np.testing.assert_allclose(seeded[p, q].sum(axis=0), grads[p, q], atol=1e-12 * scale)
+        normalized = graph.layers[p - 1].batchnorm
+        assert (numerical_rank(per_sample) <= B).all()
+        assert numerical_rank(batch) <= (B - 1 if normalized else B)
+        if normalized:
+            np.testing.assert_allclose(U[p].sum(axis=0), 0, atol=1e-12 * abs(U[p]).max())
+        ranks.append((numerical_rank(per_sample).max(), int(numerical_rank(batch)), normalized))
+    assert any(batch == B - 1 for _, batch, normalized in ranks if normalized)
+    assert any(sample > 1 for sample, _, _ in ranks)  # a normalized layer mixes the samples: Lemma 1 does not hold
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("norm", ["spectral", "frobenius"])
+def test_theorem_1_bounds_the_distance_to_rank_B_and_eq_18_is_an_equality(name, norm, rng):
+    graph, B, lam = NETWORKS[name], 2, 0.01
+    params, x = setting(graph, rng, B=40)
+    y = np.eye(3)[rng.integers(3, size=40)]
+    velocity = {k: np.zeros_like(W) for k, W in params.items()}
+    matrix_norm = {"spectral": lambda M: np.linalg.norm(M, 2), "frobenius": np.linalg.norm}[norm]
+    for trained in (False, True):
+        if trained:
+            rows = np.concatenate([mg.batches(40, 10, 0, epoch) for epoch in range(20)])
+            mg.train_epoch(graph, params, velocity, x, y, rows, "cross_entropy", 0.05, lam, 0.9)
+        for batch in mg.batches(40, B, 1, 0)[:6]:
+            cache = mg.forward(graph, params, x[batch])
+            _, df = mg.cross_entropy(cache.v[graph.L], y[batch])
+            grads = mg.gradients(graph, cache, *mg.backward(graph, params, cache, df))
+            for e in graph.E_T:
+                regularized = grads[e] + 2 * lam * params[e]
+                bound = mg.theorem1_bound(regularized, lam, norm)
+                distance = mg.distance_to_rank(params[e], B, norm)
+                u, s, vt = np.linalg.svd(params[e])
+                s[B:] = 0
+                nearest = u[:, : len(s)] * s @ vt[: len(s)]
+                np.testing.assert_allclose(distance, matrix_norm(params[e] - nearest), rtol=1e-9)
+                assert distance <= bound * (1 + 1e-12)
+                U_S = -grads[e] / (2 * lam)
+                assert numerical_rank(U_S) <= B
+                np.testing.assert_allclose(matrix_norm(params[e] - U_S), bound, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_stacked_runs_equal_the_same_runs_alone_bit_for_bit(name, dtype, rng):
+    """One of them diverges, and leaves the others as they are."""
+    graph, etas, lams = NETWORKS[name], (0.05, 0.05, 0.1), (1e-3, 0.0, 1e-2)
+    x, y = rng.normal(size=(30, 5)).astype(dtype), np.eye(3, dtype=dtype)[rng.integers(3, size=30)]
+    alone, rows = [], [mg.batches(30, 6, seed, 0) for seed in range(3)]
+    for seed in range(3):
+        params = mg.init_params(graph, np.random.default_rng(seed), dtype=dtype)
+        velocity = {k: np.zeros_like(W) for k, W in params.items()}
+        mg.train_epoch(graph, params, velocity, x, y, rows[seed], "cross_entropy", etas[seed], lams[seed], 0.9)
+        alone.append(params)
+    fresh = [mg.init_params(graph, np.random.default_rng(seed), dtype=dtype) for seed in range(3)]
+    fresh[1][graph.E_T[0]][0, 0] = np.inf
+    stack = {k: np.stack([params[k] for params in fresh]) for k in fresh[0]}
+    velocity = {k: np.zeros_like(W) for k, W in stack.items()}
+    eta, lam = (np.array(values, dtype).reshape(3, 1, 1) for values in (etas, lams))
+    mg.train_epoch(graph, stack, velocity, x, y, np.stack(rows, axis=1), "cross_entropy", eta, lam, 0.9)
+    for k in stack:
+        assert stack[k].dtype == dtype
+        for seed in (0, 2):
+            assert np.isfinite(stack[k][seed]).all()
+            assert stack[k][seed].tobytes() == alone[seed][k].tobytes(), k
+    assert not all(np.isfinite(stack[e][1]).all() for e in graph.E_T)
+    for e in graph.E_T:
+        ranks = mg.rank(stack[e])
+        for seed in (0, 2):
+            assert ranks[seed] == mg.rank(alone[seed][e])
+            assert mg.singular_values(stack[e])[seed].tobytes() == mg.singular_values(alone[seed][e]).tobytes()
