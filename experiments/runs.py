@@ -38,7 +38,7 @@ class Run:
             value, kind = getattr(self, field.name), type(field.default)
             if kind is float and isinstance(value, int) and not isinstance(value, bool):
                 object.__setattr__(self, field.name, float(value))  # so that 1 and 1.0 have the same key
-            elif kind is tuple:
+            elif kind is tuple and isinstance(value, list):
                 object.__setattr__(self, field.name, tuple(value))
             elif type(value) is not kind:
                 raise ValueError(f"{field.name} must be of type {kind.__name__}, got {value!r}")

@@ -274,3 +274,90 @@ def test_stacked_runs_equal_the_same_runs_alone_bit_for_bit(name, dtype, rng):
         for seed in (0, 2):
             assert ranks[seed] == mg.rank(alone[seed][e])
             assert mg.singular_values(stack[e])[seed].tobytes() == mg.singular_values(alone[seed][e]).tobytes()
+
+
+def test_the_step_is_eq_2_with_momentum_and_decays_the_matrices_only(rng):
+    """velocity <- momentum velocity + g, W <- W - eta velocity, g = gradient + 2 lambda W, written out by hand."""
+    graph, eta, lam, momentum = NETWORKS["mlp-bn"], 0.1, 0.03, 0.9
+    params, x = setting(graph, rng)
+    expected = {k: W.copy() for k, W in params.items()}
+    velocity, by_hand = ({k: np.zeros_like(W) for k, W in params.items()} for _ in range(2))
+    for _ in range(3):
+        cache = mg.forward(graph, params, x)
+        _, df = mg.mean_squared_error(cache.v[graph.L], np.ones((7, 3)))
+        U, dscale = mg.backward(graph, params, cache, df)
+        grads = mg.gradients(graph, cache, U, dscale)
+        for k in params:
+            g = grads[k] + (2 * lam * expected[k] if k in graph.E_T else 0)
+            by_hand[k] = momentum * by_hand[k] + g
+            expected[k] = expected[k] - eta * by_hand[k]
+        mg.sgd_step(params, velocity, mg.factors(graph, cache, U), dscale, eta, lam, momentum)
+    for k in params:
+        np.testing.assert_allclose(params[k], expected[k], rtol=1e-12, atol=1e-15)
+        np.testing.assert_allclose(velocity[k], by_hand[k], rtol=1e-12, atol=1e-15)
+
+
+def test_the_learning_rate_drops_when_an_epoch_reaches_a_milestone():
+    etas = [mg.step_decay(0.1, epoch) for epoch in (0, 59, 60, 99, 100, 199, 200, 499)]
+    np.testing.assert_allclose(etas, [0.1, 0.1, 0.01, 0.01, 1e-3, 1e-3, 1e-4, 1e-4], rtol=1e-12)
+    assert mg.step_decay(0.1, 7, milestones=(), factor=0.2) == 0.1
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_test_time_uses_the_statistics_that_it_is_given(name, rng):
+    """On the training set predict is forward; on other data its A and b are those of the training set."""
+    graph = NETWORKS[name]
+    params, x = setting(graph, rng)
+    cache, other = mg.forward(graph, params, x), rng.normal(size=(4, 5))
+    f, stats = mg.predict(graph, params, x)
+    np.testing.assert_array_equal(f, cache.v[graph.L])
+    f_other, used = mg.predict(graph, params, other, stats)
+    np.testing.assert_array_equal(f_other, mg.forward(graph, params, other, A=cache.A, b=cache.b).v[graph.L])
+    one_by_one = np.concatenate([mg.predict(graph, params, row[None], stats)[0] for row in other])
+    np.testing.assert_allclose(f_other, one_by_one, rtol=1e-12)
+    assert used == stats
+
+
+def test_batches_cover_an_epoch_once_and_differ_between_epochs_and_seeds():
+    rows = mg.batches(50, 8, seed=3, epoch=1)
+    assert rows.shape == (6, 8) and len(np.unique(rows)) == 48 and rows.min() >= 0 and rows.max() < 50
+    assert (rows == mg.batches(50, 8, seed=3, epoch=1)).all()
+    assert (rows != mg.batches(50, 8, seed=3, epoch=2)).any() and (rows != mg.batches(50, 8, seed=4, epoch=1)).any()
+    with pytest.raises(ValueError, match="batch size.*B=51"):
+        mg.batches(50, 51, 0, 0)
+
+
+@pytest.mark.parametrize("init, spread", [("uniform", (100 * 3) ** -0.5), ("he", (2 / 100) ** 0.5)])
+def test_initialization_has_the_spread_that_the_fan_in_asks_for(init, spread, rng):
+    """U(-1/sqrt(d_q), 1/sqrt(d_q)) has the deviation 1/sqrt(3 d_q); He's is sqrt(2/d_q)."""
+    params = mg.init_params(mg.mlp(100, 1, 400, 2), rng, init=init)
+    assert params[2, 1].dtype == "float32" and abs(params[2, 1].std() / spread - 1) < 0.02
+    if init == "uniform":
+        assert 0.99 * 100**-0.5 < abs(params[2, 1]).max() <= np.float32(100**-0.5)
+
+
+def test_the_rank_counts_relative_singular_values_and_never_hides_what_is_not_finite(rng):
+    u, v = (np.linalg.qr(rng.normal(size=(6, 6)))[0] for _ in range(2))
+    W = u * [1, 1, 1e-3, 1e-3, 1e-5, 0] @ v
+    for scale in (1, 1e-30, 1e30):
+        for dtype in ("float32", "float64"):
+            M = (scale * W).astype(dtype)
+            assert mg.rank(M) == 4 and mg.rank(M, tol=2e-3) == 2 and mg.rank(M, norm="spectral") == 4
+    assert mg.rank(W, tol=0.8) == 0 and mg.rank(W, tol=0.8, norm="spectral") == 2  # ||W||_F is sqrt(2) times ||W||_2
+    assert mg.rank(1e-3 * W, tol=1e-4, norm=None) == 2
+    assert mg.rank(np.zeros((3, 4))) == 0 and np.isnan(mg.rank(np.full((3, 4), np.nan)))
+    stack = np.stack([W, np.full((6, 6), np.inf), np.zeros((6, 6))])
+    np.testing.assert_array_equal(mg.rank(stack), [4, np.nan, 0])
+    with pytest.raises(ValueError, match="norm must be"):
+        mg.rank(W, norm="nuclear")
+
+
+def test_distance_stable_rank_and_effective_rank_of_known_matrices():
+    before = {(2, 1): np.zeros((2, 2)), (3, 2): np.ones((1, 4))}
+    after = {(2, 1): np.diag([3.0, 4.0]), (3, 2): np.ones((1, 4)) * 2}
+    assert mg.distance(after, before, [(2, 1), (3, 2)]) == (5 + 2) / 2
+    assert mg.stable_rank(np.diag([2.0, 1.0, 1.0])) == 1.5
+    np.testing.assert_allclose(mg.effective_rank(np.diag([5.0, 5.0, 5.0, 0.0])), 3, rtol=1e-12)
+    assert mg.stable_rank(np.zeros((2, 2))) == 0 and mg.effective_rank(np.zeros((2, 2))) == 0
+    assert np.isnan(mg.effective_rank(np.full((2, 2), np.nan)))
+    assert mg.theorem1_bound(np.eye(2), 0.0) == np.inf
