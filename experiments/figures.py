@@ -145,22 +145,19 @@ class Plan:
             sentences.append(f"Synthetic stand-in for {names}, which could be neither found nor fetched.")
         if self.settings:
             sentences.append("Set by hand: " + ", ".join(f"{k} = {v}" for k, v in self.settings.items()) + ".")
-        cut = [f"{row.label.split()[0]} ends at {row.floor:.0e}" for row in self.figure.rows if row.log and row.floor]
-        sentences += [f"{', '.join(cut)}: a triangle there marks a line that goes on down."] * bool(cut)
         sentences.append(f"{self.seeds} seeds: mean and range." if self.seeds > 1 else "1 seed.")
         return " ".join(sentences)
 
     def draw(self, results, folder):
         """Draw `results` (in the order of runs()) into folder/NAME.png, .svg and .csv; the paths."""
         remaining = iter(results)
-        columns, settings = [], {}
+        columns = []
         for lines in self.columns:
             title = ", ".join(LABELS[getattr(lines[0][1][0], field)] for field in self.figure.columns)
             drawn = []
             for style, (paper, runs) in enumerate(lines):
                 label = numpy.format_float_scientific(paper.lam, trim="-", exp_digits=1) if paper.lam else "0"
                 drawn.append(plots.Line(label, style, [history(*next(remaining), self.view) for _ in runs]))
-                settings[title, label] = runs[0]
             columns.append(plots.Column(title, drawn))
         figure = plots.histories(columns, self.figure.rows, self.title(), self.note(), "λ")
         return plots.save(figure, plots.tidy(columns, self.figure.rows), Path(folder) / self.name)

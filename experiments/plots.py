@@ -1,19 +1,31 @@
 """Numbers in, one picture out: histories against epochs, a column per setting, a row per measure."""
 
 import csv
+import math
 import os
 import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
-import matplotlib.style
 import numpy
+from matplotlib import style
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
-COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7")  # Okabe and Ito's, safe for colour-blind eyes
+STYLE = Path(__file__).with_name("paper.mplstyle")
+WIDTH = 7.2  # inches, a page's text width: nothing is scaled down there
+
+# Okabe and Ito's colours, safe for colour-blind eyes. Six dashes and seven markers: no two of 42 lines look alike, even
+# in grey. The triangle that points down and the cross are kept for the marks.
+COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9")
 DASHES = ("-", (0, (6, 1.5)), (0, (3, 1.2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)))
-MARKERS = "os^DvP"
+MARKERS = "os^DP*<"
+MARKS = {
+    "diverged": {"marker": "x", "markersize": 6, "markeredgewidth": 1.4},
+    "below the axis, or 0": {"marker": "v", "markersize": 4.5, "markerfacecolor": "white"},
+    "above the axis": {"marker": (3, 0, 0), "markersize": 4.5, "markerfacecolor": "white"},
+}
 
 
 class Line(NamedTuple):
@@ -42,97 +54,153 @@ class Row(NamedTuple):
 
 
 def histories(columns, rows, title, note, legend_title):
-    """Every row's field against epochs: the mean over seeds, and their range as a band; a Figure.
+    """Every row's field against epochs: the arithmetic mean over seeds (of those still finite), their range as a band.
 
-    A diverged run ends in a cross. Where a log axis is cut at its floor, a triangle at the edge says that a line goes on.
+    A diverged run ends in a cross at its last finite value, at the upper edge if it has none. A hollow triangle at an
+    edge says that the mean goes on beyond it, to 0 perhaps on a log axis. The legend explains the marks that occur.
     """
-    with matplotlib.style.context(Path(__file__).with_name("paper.mplstyle")):
-        note = textwrap.wrap(note, 132)
-        inch = 0.75 + 0.14 * len(note)  # the title, the note and the legend stand above the panels
-        height = inch + 1.45 * len(rows) + 0.75
-        figure = Figure(figsize=(7.2, height))
-        figure.text(0.5, 1 - 0.08 / height, title, ha="center", va="top", fontsize=10)
-        figure.text(0.5, 1 - 0.30 / height, "\n".join(note), ha="center", va="top", fontsize=7)
+    with style.context(STYLE, after_reset=True):  # a user's matplotlibrc must not change the picture
+        figure = Figure(figsize=(WIDTH, 1))
+        heading = [figure.text(0.5, 1, "", ha="center", va="top", fontsize=size) for size in (10, 7)]
+        for artist, text in zip(heading, (title, note)):
+            _fit(artist, text, WIDTH - 0.3)
         axes = figure.subplots(len(rows), len(columns), sharex="col", sharey="row", squeeze=False)
-        figure.subplots_adjust(0.085, 0.4 / height, 0.99, 1 - (inch + 0.3) / height, wspace=0.1, hspace=0.14)
+        marks = set()
         for row, panels in zip(rows, axes):
-            if row.log:
-                panels[0].set_yscale("log", nonpositive="mask")
-            for column, axis in zip(columns, panels):
-                for line in column.lines:
-                    _draw(axis, line, row)
-            panels[0].set_ylim(row.floor, row.ceiling)
+            lines = [(axis, line) for column, axis in zip(columns, panels) for line in column.lines]
+            if row.log and any((_stack(line, row.field)[1] > 0).any() for _, line in lines):
+                # clip, not mask: a line that falls to 0 is seen to leave through the lower edge, and its band with it
+                panels[0].set_yscale("log", nonpositive="clip")
+            for axis, line in lines:
+                _draw(axis, line, row)
+            ends = zip(panels[0].get_ylim(), (row.floor, row.ceiling))
+            # sorted: a floor above every value must not turn the axis upside down
+            panels[0].set_ylim(sorted(auto if end is None else end for auto, end in ends))
             panels[0].set_ylabel(row.label)
-        figure.align_ylabels(axes[:, 0])
+            marks = marks.union(*(_mark(axis, line, row) for axis, line in lines))
+        looks = {f"{legend_title} = {line.label}": _look(line.style) for column in columns for line in column.lines}
+        grey = {"color": "0.3", "linestyle": ""}
+        heading += _legend(figure, [Line2D([], [], label=label, **look) for label, look in looks.items()], 3)
+        heading += _legend(figure, [Line2D([], [], label=m, **grey, **MARKS[m]) for m in MARKS if m in marks], 1)
         for column, top, bottom in zip(columns, axes[0], axes[-1]):
-            top.set_title(column.title)
+            _fit(top.set_title(column.title), column.title, 0.88 * WIDTH / len(columns))
             bottom.set_xlabel("epoch")
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(
-            handles, [f"{legend_title} = {label}" for label in labels], loc="upper center", ncols=len(labels),
-            bbox_to_anchor=(0.5, 1 - (inch - 0.33) / height), handlelength=3,
-        )
+        _arrange(figure, axes, heading)
     return figure
 
 
+def _fit(artist, text, inches):
+    """Break `text` into lines that are measured to be no wider than `inches`."""
+    for characters in range(min(len(text), 160), 8, -1):
+        artist.set_text("\n".join(textwrap.wrap(text, characters)))
+        if _inches(artist).width <= inches:
+            return
+
+
+def _inches(artist):
+    return artist.get_window_extent().transformed(artist.get_figure().dpi_scale_trans.inverted())
+
+
+def _legend(figure, handles, handlelength):
+    """[the legend] in as few lines as fit, which are read from left to right; [] if there is nothing to explain."""
+    for lines in range(1, len(handles) + 1):
+        n = math.ceil(len(handles) / lines)
+        across = [handle for first in range(n) for handle in handles[first::n]]  # matplotlib fills column by column
+        legend = figure.legend(handles=across, loc="upper center", ncols=n, handlelength=handlelength)
+        if _inches(legend).width <= WIDTH or n == 1:
+            return [legend]
+        legend.remove()
+    return []
+
+
+def _arrange(figure, axes, heading):
+    """Stack what stands above the panels by its measured height, so that nothing overlaps however long the note is."""
+    tops = [0.08]
+    for artist in heading:
+        tops.append(tops[-1] + _inches(artist).height + 0.08)
+    above = tops[-1] + max(_inches(axis.title).height for axis in axes[0]) + 0.13
+    height = above + 1.45 * len(axes) + 0.4
+    figure.set_size_inches(WIDTH, height)
+    for artist, top in zip(heading, tops):
+        place = artist.set_position if isinstance(artist, Text) else artist.set_bbox_to_anchor
+        place((0.5, 1 - top / height))
+    figure.align_ylabels(axes[:, 0])
+    figure.subplots_adjust(0.1, 0.4 / height, 0.985, 1 - above / height, wspace=0.1, hspace=0.16)
+    labels = max(axis.bbox.x0 - axis.get_tightbbox().x0 for axis in axes[:, 0]) / figure.dpi
+    figure.subplots_adjust(left=(labels + 0.05) / WIDTH)
+
+
+def _look(place):
+    cycles = {"color": COLOURS, "linestyle": DASHES, "marker": MARKERS}
+    return {name: cycle[place % len(cycle)] for name, cycle in cycles.items()}
+
+
 def _draw(axis, line, row):
-    style = line.style % len(COLOURS)
-    look = {"color": COLOURS[style], "linestyle": DASHES[style], "marker": MARKERS[style]}
-    epoch, low, mean, high = _summary(line, row.field)
-    axis.plot(epoch, mean, label=line.label, markevery=(0.05 * style, 0.3), **look)
-    below = numpy.flatnonzero(mean < (row.floor or 0))
-    if len(below):
-        edge = axis.get_xaxis_transform()
-        axis.plot(epoch[below[0]], 0.03, "v", color=COLOURS[style], markersize=4, transform=edge, clip_on=False, zorder=3)
-    axis.fill_between(epoch, low, high, color=COLOURS[style], alpha=0.25, linewidth=0)
+    epoch, values = _stack(line, row.field)
+    if values.count():
+        look = _look(line.style)
+        axis.plot(epoch, values.mean(axis=0), label=line.label, markevery=(0.05 * (line.style % 6), 0.3), **look)
+        axis.fill_between(epoch, values.min(axis=0), values.max(axis=0), color=look["color"], alpha=0.25, linewidth=0)
+
+
+def _mark(axis, line, row):
+    """Mark where the mean leaves the axis (each time anew) and where a run diverged; the names of the marks used."""
+    (epoch, values), (low, high) = _stack(line, row.field), axis.get_ylim()
+    points = []
+    mean = values.mean(axis=0)
+    for name, beyond, edge in (("below the axis, or 0", mean < low, low), ("above the axis", mean > high, high)):
+        leaves = numpy.diff(numpy.ma.filled(beyond, False), prepend=False) & numpy.ma.filled(beyond, False)
+        points += [(name, x, edge) for x in epoch[leaves]]
     for history in line.histories:
         if history["diverged"]:
-            drawable = numpy.isfinite(history[row.field])
-            if drawable.any():
-                last = numpy.flatnonzero(drawable)[-1]
-                axis.plot(history["epoch"][last], history[row.field][last], "x", color=COLOURS[style], markersize=6)
+            finite = numpy.flatnonzero(numpy.isfinite(history[row.field]))
+            last, y = (finite[-1], history[row.field][finite[-1]]) if len(finite) else (-1, high)
+            points.append(("diverged", history["epoch"][last], numpy.clip(y, low, high)))
+    for name, x, y in points:
+        axis.plot(x, y, "", label=f"_{name}", color=_look(line.style)["color"], clip_on=False, zorder=4, **MARKS[name])
+    return {name for name, _, _ in points}
 
 
-def _summary(line, field):
-    """epoch, and the least, mean and largest value over the seeds, where at least one is finite."""
+def _stack(line, field):
+    """epoch (E,) and values (seeds, E), masked where not finite. A diverged run's epochs are the first of the others'."""
     epoch = max((h["epoch"] for h in line.histories), key=len)
     values = numpy.full((len(line.histories), len(epoch)), numpy.nan)
     for row, history in zip(values, line.histories):
         row[: len(history[field])] = history[field]
-    values[~numpy.isfinite(values)] = numpy.nan
-    keep = numpy.isfinite(values).any(axis=0)
-    values = values[:, keep]
-    return epoch[keep], numpy.nanmin(values, axis=0), numpy.nanmean(values, axis=0), numpy.nanmax(values, axis=0)
+    return epoch, numpy.ma.masked_invalid(values)
 
 
 def tidy(columns, rows):
-    """Every number behind the picture, one dict each."""
+    """The numbers behind the picture, one dict each: every finite one; `diverged` is about the whole run."""
     return [
-        {"column": column.title, "lambda": line.label, "seed": seed, "epoch": int(epoch), "measure": row.field, "value": float(value)}
+        {"column": column.title, "line": line.label, "seed": seed, "diverged": bool(history["diverged"]),
+         "epoch": int(epoch), "field": row.field, "value": float(value)}
         for column in columns
         for line in column.lines
         for seed, history in enumerate(line.histories)
         for row in rows
         for epoch, value in zip(history["epoch"], history[row.field])
+        if numpy.isfinite(value)
     ]
 
 
 def save(figure, records, stem):
-    """Write stem.png, stem.svg and stem.csv, each whole or not at all; their paths."""
+    """Write stem.png, stem.svg and stem.csv, each whole or not at all, the same numbers to the same bytes; their paths."""
     stem = Path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    paths = []
-    with matplotlib.rc_context({"svg.hashsalt": "minigrad", "svg.fonttype": "none"}):
-        for suffix in ("png", "svg", "csv"):
-            path = stem.with_suffix(f".{suffix}")
-            partial = path.with_name(f".{path.name}.tmp")
-            if suffix == "csv":
-                with open(partial, "w", newline="") as file:
-                    writer = csv.DictWriter(file, records[0])
-                    writer.writeheader()
-                    writer.writerows(records)
-            else:
-                figure.savefig(partial, format=suffix, dpi=200, metadata={"Date": None} if suffix == "svg" else None)
-            os.replace(partial, path)
-            paths.append(path)
+    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("png", "svg", "csv")]
+    partial = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]
+    try:
+        with style.context(STYLE, after_reset=True):
+            figure.savefig(partial[0], format="png", dpi=200)
+            figure.savefig(partial[1], format="svg", metadata={"Date": None})
+        with open(partial[2], "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, records[0] if records else (), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(records)
+        for new, path in zip(partial, paths):
+            os.replace(new, path)
+    finally:
+        for new in partial:
+            new.unlink(missing_ok=True)
     return paths

@@ -4,6 +4,7 @@ import concurrent.futures
 import functools
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -66,8 +67,16 @@ def _in_parallel(todo, where, jobs, bar):
     alive, leash = context.Pipe(duplex=False)
     pool = concurrent.futures.ProcessPoolExecutor(jobs, context, _start_worker, (alive, progress))
     try:
-        pending = {pool.submit(_train_in_worker, run, where) for run in todo}
+        # Workers inherit the mask: on Ctrl-C the parent decides, and it learns of one that comes meanwhile.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            pending = {pool.submit(_train_in_worker, run, where) for run in todo}
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        started = len(multiprocessing.active_children())
         while pending:
+            if len(multiprocessing.active_children()) < started:  # the pool itself may overlook the last one it started
+                raise concurrent.futures.process.BrokenProcessPool
             done, pending = concurrent.futures.wait(pending, 0.2, concurrent.futures.FIRST_COMPLETED)
             while not progress.empty():
                 bar.update(progress.get())
@@ -78,18 +87,12 @@ def _in_parallel(todo, where, jobs, bar):
             "a training process was killed from outside (out of memory?): run the same command again to continue, "
             "perhaps with a smaller --jobs"
         ) from None
-    except BaseException:
-        leash.close()  # the workers end at once; their checkpoints are whole at any moment
-        raise
     finally:
+        leash.close()  # what still trains ends at once: its checkpoint is whole at any moment
         pool.shutdown(cancel_futures=True)
 
 
 def _start_worker(alive, progress):
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; a second traceback would only hide its sentence
-
     def follow_parent():
         alive.poll(None)  # returns when the parent closes its end, or dies
         os._exit(1)

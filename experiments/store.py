@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import subprocess
-import zipfile
 from pathlib import Path
 
 import numpy
@@ -37,7 +36,8 @@ def write(path, meta, arrays):
         partial = path.with_name(f".{path.name}.tmp")  # one name, under the run's lock: what kill -9 leaves is reused
         try:
             with open(partial, "wb") as file:
-                numpy.savez(file, meta=numpy.array(json.dumps(meta)), **arrays)
+                text = json.dumps({"meta": meta, "arrays": list(arrays)})
+                numpy.savez(file, meta=numpy.array(text), **arrays)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)
@@ -53,10 +53,11 @@ def write(path, meta, arrays):
 def read(path):
     """(meta, arrays) of a file of the store; StoreError for one that isn't whole."""
     try:
-        with numpy.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-            return json.loads(str(arrays.pop("meta"))), arrays
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        with open(path, "rb") as file:
+            npz = numpy.load(file, allow_pickle=False)
+            text = json.loads(str(npz["meta"]))
+            return text["meta"], {name: npz[name] for name in text["arrays"]}
+    except Exception as error:  # a damaged file makes the zip, NumPy's and JSON's readers raise nearly anything
         reason = getattr(error, "strerror", None) or "it is not a whole result of this program"
         raise StoreError(
             f"{path} can't be read ({reason}): mend or delete it, then run the same command again to train it anew"

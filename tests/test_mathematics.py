@@ -144,7 +144,7 @@ def test_the_sum_over_paths_equals_backward(number, rng):
         grads = mg.gradients(graph, cache, U, dscale)
         for p, q in graph.E_T:
             oracle = sum(path_sum(graph, params, x[j], p, q)[c] for j in range(3))
-            np.testing.assert_allclose(grads[p, q], oracle, atol=1e-12 * max(1, abs(oracle).max()))
+            np.testing.assert_allclose(grads[p, q], oracle, rtol=0, atol=1e-12 * max(1, abs(oracle).max()))
 
 
 def complex_step(graph, params, x, p, q, A=None):
@@ -202,14 +202,14 @@ def test_lemma_2_batch_norm_bounds_the_rank_by_the_batch(name, rng):
         per_sample = np.einsum("bk,bkpq->bpq", df, oracle)
         batch = per_sample.sum(axis=0)
         scale = abs(oracle).max() + 1e-300
-        np.testing.assert_allclose(seeded[p, q], per_sample, atol=1e-12 * scale)
-        np.testing.assert_allclose(grads[p, q], batch, atol=1e-12 * scale)
-        np.testing.assert_allclose(seeded[p, q].sum(axis=0), grads[p, q], atol=1e-12 * scale)
+        np.testing.assert_allclose(seeded[p, q], per_sample, rtol=0, atol=1e-12 * scale)
+        np.testing.assert_allclose(grads[p, q], batch, rtol=0, atol=1e-12 * scale)
+        np.testing.assert_allclose(seeded[p, q].sum(axis=0), grads[p, q], rtol=0, atol=1e-12 * scale)
         normalized = graph.layers[p - 1].batchnorm
         assert (numerical_rank(per_sample) <= B).all()
         assert numerical_rank(batch) <= (B - 1 if normalized else B)
         if normalized:
-            np.testing.assert_allclose(U[p].sum(axis=0), 0, atol=1e-12 * abs(U[p]).max())
+            np.testing.assert_allclose(U[p].sum(axis=0), 0, rtol=0, atol=1e-12 * abs(U[p]).max())
         ranks.append((numerical_rank(per_sample).max(), int(numerical_rank(batch)), normalized))
     assert any(batch == B - 1 for _, batch, normalized in ranks if normalized)
     assert any(sample > 1 for sample, _, _ in ranks)  # a normalized layer mixes the samples: Lemma 1 does not hold

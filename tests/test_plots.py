@@ -1,0 +1,246 @@
+"""The picture shows the numbers and only them: what is drawn is read back from the Figure and compared."""
+
+import csv
+import hashlib
+from itertools import combinations
+
+import matplotlib
+import numpy
+import pytest
+from matplotlib.text import Text
+
+from experiments import plots
+from experiments.plots import Column, Line, Row
+
+ROWS = (
+    Row("distance", "(a) $d(W_{t+1}, W_t)$", log=True),
+    Row("train_accuracy", "(b) train accuracy (%)", floor=0, ceiling=103),
+    Row("train_loss", "(c) train loss", log=True),
+    Row("rank", "(d) average rank", floor=0),
+)
+DISTANCE = ROWS[:1]
+NOTE = "Reduced: MLP-5-100 (paper: MLP-5-2000), 100 training samples; λ is 78 times the paper's. 2 seeds: mean and range. " * 2
+
+
+@pytest.fixture
+def rng(request):
+    return numpy.random.default_rng(int(hashlib.sha256(request.node.name.encode()).hexdigest()[:8], 16))
+
+
+def history(rng, epochs=21, diverged=False, **fields):
+    """Made-up numbers over seven decades; a diverged one ends in NaN, as `runner.train` stores it."""
+    made = {"epoch": 10.0 * numpy.arange(epochs), "train_accuracy": rng.uniform(0, 100, epochs)}
+    made |= {name: 10 ** rng.uniform(-6, 1, epochs) for name in ("distance", "train_loss")}
+    made |= {"rank": rng.uniform(0, 85, epochs), "diverged": diverged} | fields
+    made["distance"][0] = numpy.nan
+    if diverged:
+        for name in ("distance", "train_accuracy", "train_loss", "rank"):
+            made[name][-1] = numpy.nan
+    return made
+
+
+def grid(rng, titles=("MNIST, cross-entropy", "CIFAR-10, squared loss"), lines=3, seeds=2):
+    return [Column(t, [Line(f"1e-{s}", s, [history(rng) for _ in range(seeds)]) for s in range(lines)]) for t in titles]
+
+
+def one(history):
+    return [Column("MNIST", [Line("0", 0, [history])])]
+
+
+def draw(columns, rows=ROWS, title="Figure 1", note=NOTE):
+    return plots.histories(columns, rows, title, note, "λ")
+
+
+def drawn(axis, label):
+    """The artists of `axis` with that label; marks have theirs after an underscore."""
+    return [artist for artist in axis.lines if artist.get_label() == label]
+
+
+def legends(figure):
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+def test_the_csv_holds_exactly_the_plotted_numbers(rng, tmp_path):
+    columns = grid(rng, lines=2, seeds=3)
+    figure = draw(columns, ROWS[1:3])
+    plots.save(figure, plots.tidy(columns, ROWS[1:3]), tmp_path / "fig")
+    with open(tmp_path / "fig.csv", newline="", encoding="utf-8") as file:
+        records = list(csv.DictReader(file))
+    panels = numpy.reshape(figure.axes, (len(ROWS[1:3]), len(columns)))
+    seen = 0
+    for r, row in enumerate(ROWS[1:3]):
+        for c, column in enumerate(columns):
+            for n, line in enumerate(column.lines):
+                mine = [e for e in records if (e["column"], e["line"], e["field"]) == (column.title, line.label, row.field)]
+                by_epoch = {}
+                for record in mine:
+                    by_epoch.setdefault(float(record["epoch"]), []).append(float(record["value"]))
+                (artist,) = drawn(panels[r, c], line.label)
+                x, y = artist.get_xdata(), numpy.ma.filled(artist.get_ydata(), numpy.nan)
+                assert list(x[numpy.isfinite(y)]) == list(by_epoch)
+                numpy.testing.assert_allclose(y[numpy.isfinite(y)], [numpy.mean(v) for v in by_epoch.values()], rtol=1e-15)
+                band = {tuple(vertex) for path in panels[r, c].collections[n].get_paths() for vertex in path.vertices}
+                assert band == {(e, end(v)) for e, v in by_epoch.items() for end in (min, max)}
+                seen += len(mine)
+    assert seen == len(records) > 0
+
+
+def test_a_single_seed_is_drawn_and_written_unrounded(rng):
+    made = history(rng)
+    (artist,) = drawn(draw(one(made), DISTANCE).axes[0], "0")
+    values = [record["value"] for record in plots.tidy(one(made), DISTANCE)]
+    assert list(artist.get_ydata().compressed()) == values == list(made["distance"][1:])
+
+
+def test_a_diverged_run_ends_in_a_cross_at_its_last_finite_value_and_never_at_zero(rng):
+    short, whole = history(rng, epochs=8, diverged=True), history(rng)
+    columns = [Column("MNIST", [Line("0", 0, [whole]), Line("1", 1, [short])])]
+    figure = draw(columns)
+    for axis, row in zip(figure.axes, ROWS):
+        (cross,) = drawn(axis, "_diverged")
+        assert (cross.get_xdata()[0], cross.get_ydata()[0]) == (short["epoch"][-2], short[row.field][-2])
+        (line,) = drawn(axis, "1")
+        assert line.get_xdata()[~numpy.ma.getmaskarray(line.get_ydata())].max() == short["epoch"][-2]
+        assert (line.get_ydata().compressed() > 0).all()
+    assert "diverged" in legends(figure)
+    records = plots.tidy(columns, ROWS)
+    assert numpy.isfinite([record["value"] for record in records]).all()
+    assert {record["line"] for record in records if record["diverged"]} == {"1"}
+
+
+def test_a_diverged_seed_leaves_the_mean_to_the_others(rng):
+    short, whole = history(rng, epochs=8, diverged=True), history(rng)
+    (line,) = drawn(draw([Column("MNIST", [Line("0", 0, [short, whole])])], DISTANCE).axes[0], "0")
+    assert list(line.get_ydata()[7:]) == list(whole["distance"][7:])
+
+
+def test_a_run_that_diverged_before_any_finite_value_is_marked_at_the_upper_edge(rng):
+    lost = history(rng, epochs=2, diverged=True, distance=numpy.full(2, numpy.inf))
+    columns = [Column("MNIST", [Line("0", 0, [history(rng)]), Line("1", 1, [lost])])]
+    axis = draw(columns, DISTANCE).axes[0]
+    (cross,) = drawn(axis, "_diverged")
+    assert (cross.get_xdata()[0], cross.get_ydata()[0]) == (lost["epoch"][-1], axis.get_ylim()[1])
+
+
+@pytest.mark.parametrize("floor", [None, 1e-5])
+def test_zeros_on_a_log_axis_are_marked_at_the_lower_edge_each_time_the_line_falls(rng, floor):
+    made = history(rng, distance=10 ** rng.uniform(-4, 1, 21))
+    made["distance"][[5, 6, 7, 12]] = 0
+    row = Row("distance", "d", log=True, floor=floor)
+    figure = draw(one(made), [row])
+    axis = figure.axes[0]
+    marks = drawn(axis, "_below the axis, or 0")
+    assert [(m.get_xdata()[0], m.get_ydata()[0]) for m in marks] == [(made["epoch"][i], axis.get_ylim()[0]) for i in (5, 12)]
+    assert {mark.get_marker() for mark in marks} == {"v"} and "below the axis, or 0" in legends(figure)
+    assert [r["value"] for r in plots.tidy(one(made), [row])].count(0) == 4
+
+
+def test_values_beyond_a_floor_or_a_ceiling_are_marked(rng):
+    made = history(rng, rank=numpy.full(21, 50.0))
+    made["rank"][3], made["rank"][9] = -1, 200
+    axis = draw(one(made), [Row("rank", "rank", floor=0, ceiling=100)]).axes[0]
+    for name, epoch, edge in (("_below the axis, or 0", 30, 0), ("_above the axis", 90, 100)):
+        (mark,) = drawn(axis, name)
+        assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (epoch, edge)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-9, numpy.nan])
+def test_a_row_with_nothing_above_its_floor_is_drawn_without_a_warning(rng, tmp_path, value):
+    made = history(rng, distance=numpy.full(21, value))
+    figure = draw(one(made), [Row("distance", "d", log=True, floor=1e-6)])
+    plots.save(figure, plots.tidy(one(made), DISTANCE), tmp_path / "fig")
+    low, high = figure.axes[0].get_ylim()
+    assert low < high and bool(drawn(figure.axes[0], "_below the axis, or 0")) == numpy.isfinite(value)
+
+
+def test_a_gap_is_not_bridged(rng):
+    made = history(rng)
+    made["rank"][10] = numpy.nan
+    (line,) = drawn(draw(one(made), ROWS[3:]).axes[0], "0")
+    assert numpy.ma.getmaskarray(line.get_ydata())[10]
+
+
+def test_redrawing_is_byte_equal_whatever_the_users_matplotlibrc(rng, tmp_path):
+    columns = grid(rng)
+    for name in ("first", "second"):
+        with matplotlib.rc_context({} if name == "first" else {"axes.linewidth": 3, "svg.hashsalt": None, "savefig.bbox": "tight"}):
+            plots.save(draw(columns, DISTANCE), plots.tidy(columns, DISTANCE), tmp_path / name / "fig")
+    for suffix in ("png", "svg", "csv"):
+        assert (tmp_path / "first" / f"fig.{suffix}").read_bytes() == (tmp_path / "second" / f"fig.{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("failing", ["png", "svg", "csv"])
+def test_a_failing_write_leaves_the_old_files_and_nothing_else(rng, tmp_path, monkeypatch, failing):
+    columns = grid(rng, lines=1, seeds=1)
+    figure, records = draw(columns, DISTANCE), plots.tidy(columns, DISTANCE)
+    old = {path: path.write_bytes(b"old") and b"old" for path in (tmp_path / f"fig.{s}" for s in ("png", "svg", "csv"))}
+    def full_disk(path, format, **options):
+        path.write_bytes(b"half")
+        if format == failing:
+            raise OSError("no space left on device")
+
+    monkeypatch.setattr(figure, "savefig", full_disk)
+    if failing == "csv":
+        records = [records[0], {"no such": "field"}]
+    with pytest.raises((OSError, ValueError)):
+        plots.save(figure, records, tmp_path / "fig")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == old
+
+
+def test_a_dot_in_the_name_is_kept(rng, tmp_path):
+    columns = grid(rng, lines=1, seeds=1)
+    paths = plots.save(draw(columns, DISTANCE), plots.tidy(columns, DISTANCE), tmp_path / "new" / "lam1.5")
+    assert [path.name for path in paths] == ["lam1.5.png", "lam1.5.svg", "lam1.5.csv"]
+
+
+@pytest.mark.parametrize("hard", [False, True], ids=["usual", "long-texts-and-many-lines"])
+def test_no_text_overlaps_another_or_leaves_the_figure(rng, hard):
+    titles = ("MNIST, cross-entropy", "MNIST, squared loss", "CIFAR-10, cross-entropy", "CIFAR-10, squared loss")
+    if hard:
+        titles = tuple(f"synthetic ({title})'s shape of numbers" for title in titles)
+    columns = grid(rng, titles, lines=9 if hard else 5, seeds=1)
+    columns[0].lines[1].histories[0] = history(rng, epochs=8, diverged=True)
+    columns[1].lines[1].histories[0]["distance"][10:] = 0
+    rows = ROWS[:2] if hard else ROWS
+    figure = draw(columns, rows, title="Figure 1: convergence " * (6 if hard else 1), note=NOTE.upper() * 3 if hard else NOTE)
+    figure.draw_without_rendering()
+    texts = [t for t in figure.findobj(Text) if t.get_visible() and t.get_text() and t.get_window_extent().width]
+    # ticks beyond the limits have texts too, which are never drawn
+    hidden = set()
+    for axis in figure.axes:
+        for one_axis in (axis.xaxis, axis.yaxis):
+            shown = {id(tick) for tick in one_axis._update_ticks()}
+            every = one_axis.get_major_ticks() + one_axis.get_minor_ticks()
+            hidden |= {id(label) for tick in every if id(tick) not in shown for label in (tick.label1, tick.label2)}
+    boxes = [(t.get_text(), t.get_window_extent()) for t in texts if id(t) not in hidden]
+    assert len(boxes) > 30
+    for text, box in boxes:
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, (text, box)
+    for (text, box), (other, its) in combinations(boxes, 2):
+        overlap = min(box.x1, its.x1) - max(box.x0, its.x0), min(box.y1, its.y1) - max(box.y0, its.y0)
+        assert min(overlap) <= 0, (text, other, overlap)
+
+
+def test_every_line_is_told_apart_without_colour_and_looks_the_same_in_every_panel(rng):
+    figure = draw(grid(rng, lines=9, seeds=1), ROWS[:2])
+    looks = [{a.get_label(): (str(a._dash_pattern), a.get_marker()) for a in axis.lines} for axis in figure.axes]
+    assert all(look == looks[0] for look in looks) and len(set(looks[0].values())) == 9
+    assert len({(str(plots._look(s)["linestyle"]), plots._look(s)["marker"]) for s in range(42)}) == 42
+    kept_for_marks = {mark["marker"] for mark in plots.MARKS.values()}
+    assert not kept_for_marks & set(plots.MARKERS)
+
+
+def test_the_legend_names_every_line_once_and_only_the_marks_that_occur(rng):
+    columns = grid(rng, lines=2)
+    columns[1].lines.append(Line("only here", 2, [history(rng)]))
+    assert legends(draw(columns, DISTANCE)) == ["λ = 1e-0", "λ = 1e-1", "λ = only here"]
+
+
+def test_panels_of_a_row_share_their_scale_and_only_the_outer_ones_are_labelled(rng):
+    figure = draw(grid(rng))
+    panels = numpy.reshape(figure.axes, (len(ROWS), 2))
+    assert all(left.get_ylim() == right.get_ylim() for left, right in panels)
+    assert [left.get_ylabel() for left in panels[:, 0]] == [row.label for row in ROWS]
+    assert not any(right.get_ylabel() for right in panels[:, 1])
+    assert [axis.get_xlabel() for axis in figure.axes] == [""] * 6 + ["epoch"] * 2
+    assert [axis.get_title() for axis in panels[0]] == ["MNIST, cross-entropy", "CIFAR-10, squared loss"]

@@ -1,0 +1,565 @@
+"""Training what is missing: complete results, exact resumption, real interruptions, divergence, processes."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy
+import pytest
+from threadpoolctl import threadpool_info
+
+import minigrad as mg
+from experiments import runner, store
+from experiments.figures import View, history
+from experiments.runner import Where, complete, finished, train
+from experiments.runs import Run, grid
+from minigrad.measures import rank_of_spectrum
+
+ROOT = Path(runner.__file__).resolve().parents[1]
+
+# Momentum, batch norm and a schedule, so that velocity, gamma, beta and the epoch's number all matter; epoch 13 is not
+# measured, and B = 16 leaves 12 of the 60 samples out of every epoch.
+RUN = Run(
+    network="MLP-BN-2-8", dataset="synthetic-mnist", m=60, m_test=60, B=16, lam=1e-3, milestones=(5, 11), epochs=14,
+    measure_every=4,
+)
+PLAIN = replace(RUN, network="MLP-2-8", momentum=0.0, milestones=(), epochs=3)
+DIVERGING = replace(RUN, network="MLP-2-8", eta=100.0, milestones=())
+EDGES = ("2-1", "3-2", "4-3")
+
+
+def stored(run, where):
+    return store.read(store.result_path(where.results, run))
+
+
+def trained(run, results, **where):
+    train(run, Where(str(results), **where))
+    return stored(run, Where(str(results)))
+
+
+def assert_same_bits(actual, expected):
+    """Names, their order, dtypes, and every bit: NaN equals NaN."""
+    assert list(actual) == list(expected)
+    for name, array in expected.items():
+        numpy.testing.assert_array_equal(actual[name], array, err_msg=name, strict=True)
+
+
+def assert_only_results(folder, runs):
+    """No checkpoint, no temporary file and no lock is left."""
+    assert {p.name for p in Path(folder).iterdir()} == {f"{run.key}.npz" for run in runs}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """RUN with its weights: (meta, arrays)."""
+    return trained(RUN, tmp_path_factory.mktemp("uninterrupted"), keep_weights=True)
+
+
+def without_weights(arrays):
+    return {name: array for name, array in arrays.items() if not name.startswith("W ")}
+
+
+# What a result holds.
+
+
+def test_a_finished_run_holds_its_fields_its_provenance_and_every_measured_number(uninterrupted):
+    meta, arrays = uninterrupted
+    assert meta == {
+        "run": RUN.as_dict(), "status": "finished", "epoch": 14, "provenance": [store.provenance("numpy")]
+    }
+    epochs = [*range(11), 12, 14]
+    assert arrays["epoch"].tolist() == epochs
+    for name in runner.SCALARS:
+        assert arrays[name].shape == (len(epochs),) and arrays[name].dtype == "float64"
+        assert numpy.isfinite(arrays[name][1:]).all()
+    assert numpy.isnan(arrays["distance"][0]) and (arrays["distance"][1:] > 0).all()
+    for name in ("train_accuracy", "test_accuracy"):
+        assert ((arrays[name] >= 0) & (arrays[name] <= 1)).all()
+    spectra = {name: array.shape for name, array in arrays.items() if name.startswith("spectrum ")}
+    assert spectra == {f"spectrum {edge}": (len(epochs), 8) for edge in EDGES}
+    assert {name for name in arrays if name.startswith("W ")} == {
+        *(f"W {edge}" for edge in EDGES), "W gamma-2", "W beta-2", "W gamma-3", "W beta-3"
+    }
+
+
+def test_a_run_learns(tmp_path):
+    """Its training loss falls below half of the start's, so what is compared below is not noise."""
+    _, arrays = trained(replace(RUN, epochs=30, eta=0.05, milestones=()), tmp_path)
+    assert arrays["train_loss"][-1] < arrays["train_loss"][0] / 2
+
+
+def by_hand(run):
+    """(epoch, params before, params after) with every step written out, in minigrad's own precision."""
+    data = mg.load_dataset(run.dataset)
+    rows = numpy.sort(numpy.concatenate([numpy.flatnonzero(data.y_train[:, c])[: run.m // 10] for c in range(10)]))
+    x, y = data.x_train[rows], data.y_train[rows]
+    graph = run.graph()
+    params = mg.init_params(graph, numpy.random.default_rng(run.seed))
+    velocity = {key: 0 * W for key, W in params.items()}
+    for epoch in range(1, run.epochs + 1):
+        before = {key: W.copy() for key, W in params.items()}
+        order = numpy.random.default_rng((run.seed, epoch)).permutation(run.m)
+        eta = run.eta * run.factor ** sum(epoch > milestone for milestone in run.milestones)
+        for step in range(run.m // run.B):
+            batch = order[step * run.B : (step + 1) * run.B]
+            cache = mg.forward(graph, params, x[batch])
+            _, df = mg.cross_entropy(cache.v[graph.L], y[batch])
+            grads = mg.gradients(graph, cache, *mg.backward(graph, params, cache, df))
+            for key, g in grads.items():
+                decay = 2 * run.lam * params[key] if key in graph.E_T else 0
+                velocity[key] = run.momentum * velocity[key] + g + decay
+                params[key] = params[key] - eta * velocity[key]
+        yield epoch, before, params
+
+
+def test_every_epoch_is_that_of_a_training_written_out_by_hand(tmp_path):
+    """Losses, the distance of Section 4.2 and the spectra, with momentum and a learning rate that drops after epoch 2."""
+    run = replace(RUN, network="MLP-2-8", eta=0.05, milestones=(2,), epochs=3)
+    _, arrays = trained(run, tmp_path)
+    E_T = run.graph().E_T
+    for epoch, before, after in by_hand(run):
+        moved = [numpy.linalg.norm(after[e].astype("float64") - before[e].astype("float64")) for e in E_T]
+        numpy.testing.assert_allclose(arrays["distance"][epoch], sum(moved) / len(E_T), rtol=1e-4)
+        for p, q in E_T:
+            s = numpy.linalg.svd(after[p, q].astype("float64"), compute_uv=False)
+            numpy.testing.assert_allclose(arrays[f"spectrum {p}-{q}"][epoch], s, rtol=1e-4, atol=1e-5)
+
+
+def test_the_distance_is_that_of_one_epoch_also_where_few_epochs_are_measured(tmp_path):
+    """d(W_{t+1}, W_t): the epochs between two measurements must not add up."""
+    often = trained(replace(RUN, measure_every=1), tmp_path)[1]
+    rare = trained(RUN, tmp_path)[1]
+    both = rare["epoch"].astype(int)
+    assert len(both) < 15
+    for name, array in rare.items():
+        numpy.testing.assert_array_equal(array, often[name][both], err_msg=name)
+
+
+def test_the_last_numbers_are_those_of_the_kept_weights(uninterrupted):
+    """Loss and accuracy at test time: the statistics of the full training set, for the test set too."""
+    _, arrays = uninterrupted
+    graph = RUN.graph()
+    params = {(p, q): arrays[f"W {p}-{q}"] for p, q in graph.E_T}
+    params |= {(name, p): arrays[f"W {name}-{p}"] for name in ("gamma", "beta") for p in (2, 3)}
+    x, y, x_test, y_test = runner._load(RUN.dataset, None, RUN.m, RUN.m_test)
+    f, stats = mg.predict(graph, params, x)
+    f_test, _ = mg.predict(graph, params, x_test, stats)
+    for part, output, target in (("train", f, y), ("test", f_test, y_test)):
+        shifted = output.astype("float64") - output.max(axis=-1, keepdims=True)
+        loss = numpy.log(numpy.exp(shifted).sum(axis=-1)) - (shifted * target).sum(axis=-1)
+        numpy.testing.assert_allclose(arrays[f"{part}_loss"][-1], loss.mean(), rtol=1e-5)
+        assert arrays[f"{part}_accuracy"][-1] == (output.argmax(-1) == target.argmax(-1)).mean()
+
+
+@pytest.mark.parametrize("tol, norm", [(1e-4, "frobenius"), (1e-3, "spectral"), (0.1, "frobenius"), (0.3, "spectral")])
+def test_the_rank_under_another_tolerance_needs_no_training(uninterrupted, tol, norm):
+    meta, arrays = uninterrupted
+    ranks = [mg.rank(arrays[f"W {edge}"], tol, norm) for edge in EDGES]
+    assert [rank_of_spectrum(arrays[f"spectrum {edge}"][-1], tol, norm) for edge in EDGES] == ranks
+    drawn = history(meta, arrays, View(tol=tol, norm=norm))
+    assert drawn["rank"][-1] == numpy.mean(ranks) and len(drawn["rank"]) == len(drawn["epoch"])
+    assert history(meta, arrays, View(tol=tol, norm=norm, output_layer=False))["rank"][-1] == numpy.mean(ranks[:-1])
+
+
+def test_a_result_has_no_weights_unless_they_are_asked_for(tmp_path, uninterrupted):
+    _, arrays = trained(RUN, tmp_path)
+    assert_same_bits(arrays, without_weights(uninterrupted[1]))
+    assert_only_results(tmp_path, [RUN])
+
+
+def test_a_subset_has_as_many_samples_of_every_class_in_the_file_s_order():
+    data = mg.load_dataset("synthetic-mnist")
+    x, y, x_test, y_test = runner._load("synthetic-mnist", None, 60, 60)
+    assert (y.sum(axis=0) == 6).all() and (y_test.sum(axis=0) == 6).all()
+    for part, whole in ((x, data.x_train), (x_test, data.x_test)):
+        places = [numpy.flatnonzero((whole == row).all(axis=1)).item() for row in part]
+        assert places == sorted(places) and max(places) < 200
+
+
+# Interrupted and continued.
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_after(calls):
+    """A progress function that ends training at its n-th call, as Ctrl-C would."""
+    left = iter(range(calls - 1))
+
+    def progress(cost):
+        if next(left, None) is None:
+            raise Stop
+
+    return progress
+
+
+@pytest.mark.parametrize("network", ["MLP-BN-2-8", "RES-BN-1-8", "MLP-1-40"])
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, network):
+    """Stopped in every epoch in turn, with the last checkpoint one epoch behind."""
+    run = replace(RUN, network=network, loss="mean_squared_error", eta=0.01)
+    _, expected = trained(run, tmp_path / "whole", keep_weights=True)
+    where = Where(str(tmp_path), keep_weights=True, save_every=0)
+    for _ in range(run.epochs - 1):
+        with pytest.raises(Stop):  # call 1 is for the epochs of the checkpoint, 2 and 3 for one epoch each
+            train(run, where, stop_after(3))
+    assert store.read(store.partial_path(tmp_path, run))[0]["epoch"] == run.epochs - 1
+    train(run, where)
+    meta, arrays = stored(run, where)
+    assert_same_bits(arrays, expected)
+    assert meta["status"] == "finished" and meta["epoch"] == run.epochs and len(meta["provenance"]) == 1
+
+
+# Every call of these functions is a moment at which the process can die: before and after a step of the training, and
+# inside the writing of a checkpoint or a result. One process loads the data once and forks the ones that die.
+DIE = """if True:
+    import os, signal, sys, time
+    from experiments import runner, store
+    from experiments.runs import Run
+    import test_runner
+    results = sys.argv[1]
+    where = runner.Where(results, keep_weights=True, save_every=0)
+    runner._load("synthetic-mnist", None, 60, 60)
+    store.provenance("numpy")
+    deaths = 0
+    for life in [*range(1, 24), 10**9]:
+        child = os.fork()
+        if not child:
+            moments = 0
+            def deadly(function):
+                def called(*args, **options):
+                    global moments
+                    moments += 1
+                    if moments == life:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    return function(*args, **options)
+                return called
+            os.fsync, os.replace = deadly(os.fsync), deadly(os.replace)
+            runner.train_epoch = deadly(runner.train_epoch)
+            os.unlink = deadly(os.unlink)
+            runner.train(test_runner.RUN, where, deadly(lambda cost: None))
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+            deaths += 1
+        elif status:
+            sys.exit("a life ended with status %d" % status)
+        else:
+            break
+    print(deaths)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_run_killed_again_and_again_equals_an_uninterrupted_one(tmp_path, uninterrupted):
+    path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+    done = subprocess.run(
+        [sys.executable, "-c", DIE, str(tmp_path)], capture_output=True, text=True, timeout=120,
+        env=os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 8
+    assert_same_bits(stored(RUN, Where(str(tmp_path)))[1], uninterrupted[1])
+    assert_only_results(tmp_path, [RUN])
+
+
+def test_a_diverged_run_resumes_to_the_same_end(tmp_path):
+    meta, expected = trained(DIVERGING, tmp_path / "whole")
+    where = Where(str(tmp_path), save_every=0)
+    with contextlib.suppress(Stop):
+        train(DIVERGING, where, stop_after(3))
+    assert store.partial_path(tmp_path, DIVERGING).exists()
+    train(DIVERGING, where)
+    assert_same_bits(stored(DIVERGING, where)[1], expected)
+    assert stored(DIVERGING, where)[0] == meta
+
+
+def test_another_machine_that_continues_a_run_is_added_to_its_provenance(tmp_path, monkeypatch):
+    where = Where(str(tmp_path), save_every=0)
+    with pytest.raises(Stop):
+        train(RUN, where, stop_after(4))
+    here = store.provenance("numpy")
+    there = here | {"machine": "another"}
+    monkeypatch.setattr(store, "provenance", lambda backend: there)
+    train(RUN, where)
+    assert stored(RUN, where)[0]["provenance"] == [here, there]
+
+
+def checkpoint(results):
+    """The path of a checkpoint of RUN."""
+    with pytest.raises(Stop):
+        train(RUN, Where(str(results), save_every=0), stop_after(4))
+    return store.partial_path(results, RUN)
+
+
+def test_a_checkpoint_of_another_backend_is_refused_and_kept(tmp_path):
+    path = checkpoint(tmp_path)
+    meta, arrays = store.read(path)
+    meta["provenance"][-1]["backend"] = "cupy 14.2.0"
+    store.write(path, meta, arrays)
+    bytes_ = path.read_bytes()
+    with pytest.raises(store.StoreError) as error:
+        train(RUN, Where(str(tmp_path)))
+    message = str(error.value)
+    assert str(path) in message and "--backend cupy" in message and "delete it" in message and "\n" not in message
+    assert path.read_bytes() == bytes_ and not finished(RUN, Where(str(tmp_path)))
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    path = checkpoint(tmp_path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(store.StoreError, match="delete it"):
+        train(RUN, Where(str(tmp_path)))
+
+
+# What is there is not trained again.
+
+
+def test_a_second_call_trains_nothing(tmp_path, monkeypatch, uninterrupted):
+    where = Where(str(tmp_path))
+    first = complete([RUN], where, jobs=1)
+    changed = store.result_path(tmp_path, RUN).stat().st_mtime_ns
+    monkeypatch.setattr(runner, "train_epoch", lambda *args: pytest.fail("trained again"))
+    train(RUN, where)
+    (again,) = complete([RUN], where)
+    assert again[0] == first[0][0] and store.result_path(tmp_path, RUN).stat().st_mtime_ns == changed
+    assert_same_bits(again[1], first[0][1])
+
+
+def test_a_process_that_waited_for_a_run_takes_the_other_one_s_result(tmp_path, monkeypatch):
+    trained(RUN, tmp_path)
+    monkeypatch.setattr(runner, "train_epoch", lambda *args: pytest.fail("trained again"))
+    done = []
+    train(RUN, Where(str(tmp_path)), done.append)
+    assert sum(done) == runner._cost(RUN)
+
+
+def test_keep_weights_trains_a_run_without_them_anew_and_equals_it(tmp_path, monkeypatch, uninterrupted):
+    (before,) = complete([RUN], Where(str(tmp_path)), jobs=1)
+    where = Where(str(tmp_path), keep_weights=True)
+    assert finished(RUN, Where(str(tmp_path))) and not finished(RUN, where)
+    (after,) = complete([RUN], where, jobs=1)
+    assert_same_bits(without_weights(after[1]), before[1])
+    assert_same_bits(after[1], uninterrupted[1])
+    monkeypatch.setattr(runner, "train_epoch", lambda *args: pytest.fail("trained again"))
+    for where in (where, Where(str(tmp_path))):
+        assert_same_bits(complete([RUN], where, jobs=1)[0][1], after[1])
+
+
+def test_results_come_in_the_order_asked_for_and_as_often(tmp_path):
+    short, long = grid(PLAIN, epochs=(1, 3))
+    results = complete([short, long, short], Where(str(tmp_path)), jobs=1)
+    assert [meta["run"] for meta, _ in results] == [run.as_dict() for run in (short, long, short)]
+    assert complete([], Where(str(tmp_path))) == []
+
+
+# Divergence.
+
+
+def test_a_diverged_run_is_recorded_as_diverged_with_its_numbers_and_spares_the_others(tmp_path):
+    alone = trained(RUN, tmp_path / "alone")[1]
+    both = tmp_path / "both"
+    (meta, arrays), (_, spared) = complete([DIVERGING, RUN], Where(str(both)), jobs=1)
+    assert_same_bits(spared, alone)
+    assert meta["status"] == "diverged" and 1 < meta["epoch"] < DIVERGING.epochs
+    assert arrays["epoch"].tolist() == list(range(meta["epoch"] + 1))
+    assert numpy.isfinite(arrays["train_loss"][:-1]).all() and not numpy.isfinite(arrays["train_loss"][-1])
+    assert arrays["train_loss"][-2] > 1e3  # what it did before is there to see
+    assert_only_results(both, [DIVERGING, RUN])
+
+
+@pytest.mark.parametrize("network", ["MLP-2-8", "MLP-BN-2-8"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "mean_squared_error"])
+def test_what_is_not_finite_is_stored_as_that_and_never_as_zero(tmp_path, network, loss):
+    run = replace(RUN, network=network, loss=loss, eta=1e20, epochs=30)
+    meta, arrays = trained(run, tmp_path)
+    assert meta["status"] == "diverged"
+    for name in ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "spectrum 2-1"):
+        assert not numpy.isfinite(arrays[name][-1]).any(), name
+    drawn = history(meta, arrays, View())
+    assert drawn["diverged"] and numpy.isnan(drawn["rank"][-1]) and numpy.isnan(drawn["train_accuracy"][-1])
+    assert drawn["rank"][0] == 8
+
+
+def test_a_run_that_diverges_between_two_measurements_ends_at_the_next(tmp_path):
+    run = replace(DIVERGING, eta=5.0, epochs=60, measure_every=20)
+    meta, arrays = trained(run, tmp_path)
+    assert meta["status"] == "diverged" and meta["epoch"] in (20, 40, 60) and arrays["epoch"][-1] == meta["epoch"]
+
+
+def test_weights_of_a_diverged_run_can_be_kept(tmp_path):
+    _, arrays = trained(DIVERGING, tmp_path, keep_weights=True)
+    assert {f"W {edge}" for edge in EDGES} <= set(arrays)
+    assert finished(DIVERGING, Where(str(tmp_path), keep_weights=True))
+
+
+# Progress, threads, data.
+
+
+@pytest.mark.parametrize("run", [RUN, DIVERGING], ids=["finished", "diverged"])
+def test_the_progress_adds_up_to_the_cost_of_the_run_also_when_resumed(tmp_path, run):
+    for name, first in (("fresh", None), ("resumed", stop_after(3))):
+        where = Where(str(tmp_path / name), save_every=0)
+        if first:
+            with pytest.raises(Stop):
+                train(run, where, first)
+        done = []
+        train(run, where, done.append)
+        numpy.testing.assert_allclose(sum(done), runner._cost(run), rtol=1e-9)
+
+
+def test_training_uses_one_blas_thread_and_gives_the_others_back(tmp_path):
+    def threads():
+        return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+    before, during = threads(), []
+    train(PLAIN, Where(str(tmp_path)), lambda cost: during.extend(threads()))
+    assert set(during) == {1} and threads() == before
+
+
+@pytest.mark.parametrize(
+    "change, words", [({"m": 0, "B": 20_000}, "B=20000"), ({"m": 20_000}, "m=20000"), ({"m_test": 9000}, "m_test=9000")]
+)
+def test_more_samples_than_there_are_is_one_sentence(tmp_path, change, words):
+    with pytest.raises(mg.DataError, match=words) as error:
+        train(replace(RUN, **change), Where(str(tmp_path)))
+    assert "\n" not in str(error.value)
+    assert not [p for p in tmp_path.iterdir() if p.suffix == ".npz"]
+
+
+# Several processes.
+
+
+def test_one_process_and_two_give_the_same_bits(tmp_path):
+    runs = [*grid(RUN, seed=(0, 1), lam=(0.0, 1e-3)), DIVERGING]
+    one = complete(runs, Where(str(tmp_path / "one")), jobs=1)
+    two = complete(runs, Where(str(tmp_path / "two")), jobs=2)
+    for (meta, arrays), (expected, numbers) in zip(two, one):
+        assert meta == expected
+        assert_same_bits(arrays, numbers)
+    assert_only_results(tmp_path / "two", runs)
+    different = {arrays["train_loss"].tobytes() for _, arrays in one}
+    assert len(different) == len(runs)
+
+
+def wait_for(condition):
+    """Until condition() holds, with a patience that only a hanging program uses up."""
+    for _ in range(3000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("waited in vain")
+
+
+@pytest.mark.parametrize("which", ["first", "last"])
+def test_a_worker_killed_from_outside_is_one_sentence_and_its_checkpoint_stays(tmp_path, which):
+    """Also the last one: the pool's own watch may overlook a worker that was started while it looked."""
+    runs = grid(replace(RUN, epochs=100_000), seed=(0, 1))
+    where = Where(str(tmp_path), save_every=0)
+    over, rescued = threading.Event(), []
+
+    def kill_one():
+        wait_for(lambda: all(store.partial_path(tmp_path, run).exists() for run in runs))
+        workers = sorted(multiprocessing.active_children(), key=lambda process: process.pid)
+        workers[0 if which == "first" else -1].kill()
+        if not over.wait(20):  # so that a fault fails the test and does not hang it
+            rescued.extend(workers)
+            for process in workers:
+                process.kill()
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    with pytest.raises(store.StoreError) as error:
+        complete(runs, where, jobs=2)
+    over.set()
+    killer.join()
+    assert not rescued, "the other worker went on training"
+    assert "killed" in str(error.value) and "again" in str(error.value) and "\n" not in str(error.value)
+    assert multiprocessing.active_children() == []
+    for run in runs:
+        assert store.read(store.partial_path(tmp_path, run))[0]["epoch"] > 0
+
+
+def test_an_error_in_a_worker_arrives_as_its_sentence(tmp_path):
+    runs = grid(RUN, seed=(0, 1))
+    store.partial_path(tmp_path, runs[1]).write_text("no checkpoint")
+    with pytest.raises(store.StoreError, match=str(store.partial_path(tmp_path, runs[1]))):
+        complete(runs, Where(str(tmp_path)), jobs=2)
+    assert multiprocessing.active_children() == []
+
+
+# Real interruptions of the real command. Its workers inherit its standard error, so the end of that pipe is the proof
+# that none of them is left.
+
+posix = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+
+
+def command(tmp_path, *args):
+    """The command in a session of its own, on two runs that would take hours."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "experiments", "fig1", "--preset", "smoke", "--seeds", "1", "--jobs", "2",
+         "--set", "dataset=mnist", "--set", "loss=cross_entropy", "--set", "lam=0,1e-4", "--set", "epochs=1000000", *args],
+        cwd=tmp_path, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, start_new_session=True,
+    )
+
+
+def workers(process):
+    """How many processes the command has started."""
+    return len(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
+
+
+def training(tmp_path):
+    return len(list((tmp_path / "results").glob(".*.lock"))) == 2
+
+
+def sentences(stderr):
+    """The lines of standard error but the progress bar's."""
+    lines = stderr.replace("\r", "\n").splitlines()
+    return [line for line in lines if line.strip() and not line.startswith("training ")]
+
+
+@posix
+@pytest.mark.parametrize("moment", ["while the workers start", "while they train"])
+def test_ctrl_c_ends_every_process_with_one_sentence(tmp_path, moment):
+    """The terminal sends SIGINT to the whole group."""
+    process = command(tmp_path)
+    if moment == "while they train":
+        wait_for(lambda: training(tmp_path))
+    elif not Path(f"/proc/{process.pid}/task/{process.pid}/children").exists():
+        process.kill()
+        pytest.skip("this system does not list a process's children")
+    else:
+        wait_for(lambda: workers(process) >= 3)  # multiprocessing's tracker and both workers
+    os.killpg(process.pid, signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130 and stdout == ""
+    assert sentences(stderr) == ["interrupted: the same command continues from what results holds"]
+    results = tmp_path / "results"
+    assert not results.exists() or {p.suffix for p in results.iterdir()} <= {".lock"}
+
+
+@posix
+def test_sigint_to_the_parent_alone_ends_its_workers_too(tmp_path):
+    process = command(tmp_path)
+    wait_for(lambda: training(tmp_path))
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert sentences(stderr) == ["interrupted: the same command continues from what results holds"]
+
+
+@posix
+def test_no_worker_outlives_a_killed_parent(tmp_path):
+    process = command(tmp_path)
+    wait_for(lambda: training(tmp_path))
+    process.kill()
+    _, stderr = process.communicate(timeout=60)  # ends when the last worker has closed its standard error
+    assert "Traceback" not in stderr

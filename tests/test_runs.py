@@ -1,0 +1,183 @@
+"""Run: what determines a run's numbers, checked at the boundary; its key; grids."""
+
+import json
+from dataclasses import field, fields, make_dataclass, replace
+
+import pytest
+
+from experiments.runner import Where
+from experiments.runs import Run, grid
+from experiments.store import partial_path, result_path
+
+# One value other than the default for every field of Run. A new field gets its row here.
+OTHER = {
+    "network": "MLP-BN-10-101",
+    "dataset": "mnist",
+    "m": 600,
+    "m_test": 600,
+    "loss": "mean_squared_error",
+    "init": "he",
+    "B": 64,
+    "eta": 0.2,
+    "lam": 1e-4,
+    "momentum": 0.0,
+    "milestones": (60, 100),
+    "factor": 0.2,
+    "epochs": 499,
+    "measure_every": 10,
+    "seed": 1,
+}
+
+# What a field refuses, and the rule that the sentence has to name.
+REFUSED = [
+    ("network", "MLP-5", "MLP-5-2000"),
+    ("network", "MLP-0-10", "MLP-5-2000"),
+    ("network", "mlp-5-10", "MLP-5-2000"),
+    ("network", "MLP-5-10\n", "MLP-5-2000"),
+    ("network", 5, "str"),
+    ("dataset", "imagenet", "one of mnist, cifar10"),
+    ("dataset", None, "str"),
+    ("m", -10, "multiple of the 10"),
+    ("m", 15, "multiple of the 10"),
+    ("m", 60.0, "int"),
+    ("m_test", -10, "multiple of the 10"),
+    ("m_test", 15, "multiple of the 10"),
+    ("loss", "hinge", "one of cross_entropy"),
+    ("init", "zeros", "uniform or he"),
+    ("B", 0, "at least 1"),
+    ("B", -1, "at least 1"),
+    ("B", 1.5, "int"),
+    ("B", True, "int"),
+    ("eta", 0.0, "positive"),
+    ("eta", -0.1, "positive"),
+    ("eta", float("nan"), "positive"),
+    ("eta", float("inf"), "positive"),
+    ("eta", "0.1", "float"),
+    ("eta", True, "float"),
+    ("lam", -1e-9, ">= 0"),
+    ("lam", float("nan"), ">= 0"),
+    ("lam", float("inf"), ">= 0"),
+    ("momentum", -0.1, "[0, 1)"),
+    ("momentum", 1.0, "[0, 1)"),
+    ("momentum", float("nan"), "[0, 1)"),
+    ("milestones", (60, -1), "integers >= 0"),
+    ("milestones", (60.0,), "integers >= 0"),
+    ("milestones", (True,), "integers >= 0"),
+    ("milestones", "60", "milestones must be"),
+    ("milestones", 60, "milestones must be"),
+    ("milestones", None, "milestones must be"),
+    ("factor", 0.0, "(0, 1]"),
+    ("factor", 1.1, "(0, 1]"),
+    ("factor", float("nan"), "(0, 1]"),
+    ("epochs", 0, "at least 1"),
+    ("epochs", False, "int"),
+    ("measure_every", 0, "at least 1"),
+    ("seed", -1, ">= 0"),
+    ("seed", False, "int"),
+]
+
+
+@pytest.mark.parametrize("name, value, rule", REFUSED, ids=lambda value: repr(value) if value != "" else "empty")
+def test_a_wrong_value_is_one_sentence_with_the_field_the_rule_and_the_value(name, value, rule):
+    with pytest.raises(ValueError) as error:
+        Run(**{name: value})
+    message = str(error.value)
+    assert name in message and rule in message and repr(value) in message and "\n" not in message
+
+
+def test_every_field_refuses_something():
+    assert {name for name, _, _ in REFUSED} == {f.name for f in fields(Run)}
+
+
+def test_a_batch_larger_than_the_training_set_is_refused():
+    with pytest.raises(ValueError, match="B must be at least 1 and at most m=60, got 61"):
+        Run(m=60, B=61)
+    assert Run(m=60, B=60).B == 60 and Run(m=0, B=61).B == 61
+
+
+def test_edges_of_the_allowed_ranges_are_allowed():
+    Run(eta=1e-30, lam=0, momentum=0, factor=1, epochs=1, measure_every=1, B=1, milestones=(0, 0))
+    assert Run(momentum=0.999).momentum == 0.999
+
+
+def test_a_replaced_field_is_checked_too():
+    with pytest.raises(ValueError, match="eta must be a positive number, got -1.0"):
+        replace(Run(), eta=-1)
+
+
+# The key.
+
+
+def test_the_key_differs_for_every_field():
+    assert set(OTHER) == {f.name for f in fields(Run)}, "say in OTHER what else the new field may be"
+    keys = [Run().key] + [Run(**{name: value}).key for name, value in OTHER.items()]
+    assert len(set(keys)) == len(keys)
+    assert all(len(key) == 16 and set(key) <= set("0123456789abcdef") for key in keys)
+
+
+def test_the_key_is_the_same_for_1_and_1_point_0():
+    assert Run(eta=1, lam=0, momentum=0).key == Run(eta=1.0, lam=0.0, momentum=0.0).key
+    assert Run(milestones=[60, 100]) == Run(milestones=(60, 100))
+
+
+def test_naming_a_default_changes_no_key():
+    for f in fields(Run):
+        assert Run(B=64, **{f.name: f.default} if f.name != "B" else {}).key == Run(B=64).key
+    assert Run(**Run().as_dict()).key == Run().key
+
+
+def test_close_learning_rates_have_different_keys():
+    """A key that rounds would hand one run's numbers to another."""
+    assert Run(eta=0.3).key != Run(eta=0.1 + 0.2).key
+
+
+def test_the_key_knows_nothing_of_where_a_run_is_computed(tmp_path):
+    assert not {f.name for f in fields(Where)} & {f.name for f in fields(Run)}
+    for path in (result_path, partial_path):
+        assert path(tmp_path / "here", Run()).name == path("there", Run()).name
+    assert result_path("there", Run()) != partial_path("there", Run())
+
+
+def test_a_new_field_with_a_default_leaves_old_keys_valid():
+    later = make_dataclass("Later", [("augment", str, field(default="none"))], bases=(Run,), frozen=True, kw_only=True)
+    assert later().key == Run().key and later(B=64).key == Run(B=64).key
+    assert later(augment="flip").key != Run().key
+
+
+def test_the_keys_of_stored_results_stay_what_they_are():
+    """Literal keys, so that a change of the canonical form is seen: it would orphan every result ever stored.
+
+    They change only together with runs.VERSION, when the code changes the numbers.
+    """
+    fig1 = Run(
+        network="MLP-5-2000", dataset="mnist", lam=1e-4, momentum=0.0, milestones=(), epochs=2000, measure_every=10
+    )
+    assert (Run().key, fig1.key) == ("7674a781fc38e94c", "59a2dd6c71a846c5")
+
+
+def test_the_fields_survive_json():
+    run = Run(milestones=(3, 7), lam=1 / 3, seed=2**40)
+    text = json.dumps(run.as_dict())
+    assert Run(**json.loads(text)) == run and Run(**json.loads(text)).key == run.key
+
+
+# Grids, and the epochs that are measured.
+
+
+def test_a_grid_is_every_combination_with_the_last_axis_fastest():
+    base = Run(epochs=7)
+    runs = grid(base, B=(8, 16), lam=(0.0, 1e-3, 1e-2))
+    assert [(run.B, run.lam) for run in runs] == [(8, 0.0), (8, 1e-3), (8, 1e-2), (16, 0.0), (16, 1e-3), (16, 1e-2)]
+    assert {replace(run, B=base.B, lam=base.lam) for run in runs} == {base}
+    assert grid(base) == [base] and grid(base, B=()) == []
+
+
+def test_a_grid_checks_every_run():
+    with pytest.raises(ValueError, match="B must be at least 1"):
+        grid(Run(), B=(8, 0))
+
+
+def test_measured_epochs_are_the_first_ten_every_nth_and_the_last():
+    run = Run(epochs=30, measure_every=7)
+    assert [epoch for epoch in range(31) if run.measured(epoch)] == [*range(11), 14, 21, 28, 30]
+    assert all(Run(epochs=30).measured(epoch) for epoch in range(31))

@@ -1,0 +1,379 @@
+"""One run, one file: whole or absent, readable or refused by a sentence; locks between processes; provenance."""
+
+import contextlib
+import errno
+import json
+import os
+import pickle
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy
+import pytest
+
+from experiments import store
+from experiments.runs import Run
+
+ROOT = Path(store.__file__).resolve().parents[1]
+META = {"run": Run().as_dict(), "status": "finished", "note": "λ"}
+
+
+@pytest.fixture
+def rng(request):
+    return numpy.random.default_rng(zlib.crc32(request.node.name.encode()))
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A folder of its own holds one whole file."""
+    store.write(tmp_path / "results" / "run.npz", META, {"distance": numpy.arange(4.0)})
+    return tmp_path / "results" / "run.npz"
+
+
+def start(code, *args, **options):
+    """A real process that runs `code` with minigrad at hand; communicate() within the test's patience."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", code, *map(str, args)], text=True, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)}, **options,
+    )
+
+
+def assert_still_whole(path):
+    """The file that was there is there, unchanged and alone."""
+    meta, arrays = store.read(path)
+    assert meta == META
+    numpy.testing.assert_array_equal(arrays["distance"], numpy.arange(4.0))
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def assert_one_sentence(error, path, *words):
+    message = str(error.value)
+    assert str(path) in message and "\n" not in message
+    for word in words:
+        assert word in message
+
+
+# What is written is what is read.
+
+
+def test_what_is_written_is_read_bit_for_bit(tmp_path, rng):
+    arrays = {
+        "distance": numpy.array([numpy.nan, numpy.inf, -0.0, 5e-324]),
+        "W 2-1": rng.normal(size=(8, 5)).astype("float32"),
+        "velocity gamma-2": numpy.zeros((1, 1), "float32"),
+        "W 3-2": numpy.asfortranarray(rng.normal(size=(3, 8))),
+        "spectrum 2-1": numpy.empty((0, 5)),
+    }
+    store.write(tmp_path / "new" / "folder" / "run.npz", META, arrays)
+    meta, read = store.read(tmp_path / "new" / "folder" / "run.npz")
+    assert meta == META and list(read) == list(arrays)
+    for name, array in arrays.items():
+        assert read[name].dtype == array.dtype and read[name].tobytes() == array.tobytes()
+        # Another layout would be summed in another order by BLAS, and a resumed run would have other bits.
+        assert read[name].flags.f_contiguous == array.flags.f_contiguous, name
+
+
+def test_a_new_file_replaces_the_old_one(path):
+    store.write(path, {"status": "finished"}, {"loss": numpy.ones(2)})
+    meta, arrays = store.read(path)
+    assert meta == {"status": "finished"} and list(arrays) == ["loss"]
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+# Whole or not at all.
+
+
+class Breaks:
+    """An array that can't be had when its turn comes: what stands before it is written by then."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __array__(self, dtype=None, copy=None):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), RuntimeError()], ids=repr)
+def test_a_writer_interrupted_half_way_leaves_the_old_file_alone(path, error):
+    with pytest.raises(type(error)):
+        store.write(path, {"status": "new"}, {"distance": numpy.ones(1000), "late": Breaks(error)})
+    assert_still_whole(path)
+
+
+def test_a_writer_killed_half_way_leaves_the_old_file_and_the_next_one_clears_up(path):
+    code = """if True:
+        import os, sys, numpy
+        from pathlib import Path
+        from experiments import store
+        class Kills:
+            def __array__(self, dtype=None, copy=None):
+                os.kill(os.getpid(), 9)
+        store.write(Path(sys.argv[1]), {}, {"distance": numpy.ones(100_000), "late": Kills()})
+    """
+    process = start(code, path)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert store.read(path)[0] == META
+    store.write(path, META, {"distance": numpy.arange(4.0)})
+    assert_still_whole(path)
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_file_that_does_not_reach_the_disk_replaces_nothing(path, monkeypatch, call):
+    """os.replace before os.fsync would show a file whose bytes are still on their way."""
+
+    def refuse(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, refuse)
+        with pytest.raises(store.StoreError) as error:
+            store.write(path, {"status": "new"}, {"distance": numpy.ones(3)})
+    assert_one_sentence(error, path, "No space left on device", "make room", "again")
+    assert_still_whole(path)
+
+
+def test_the_file_synced_is_the_whole_file_that_appears(path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append((os.fstat(fd).st_ino, os.fstat(fd).st_size)))
+    store.write(path, META, {"distance": numpy.ones(1000)})
+    assert synced == [(path.stat().st_ino, path.stat().st_size)]
+
+
+def test_the_kernel_refusing_to_write_on_is_one_sentence(path):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+        with pytest.raises(store.StoreError) as error:
+            store.write(path, {"status": "new"}, {"distance": numpy.ones(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert_one_sentence(error, path, os.strerror(errno.EFBIG), "again")
+    assert_still_whole(path)
+
+
+def test_a_full_disk_is_one_sentence_and_keeps_what_was_finished(tmp_path):
+    """A file system of 64 KiB, in a name space of its own."""
+    mount = ["unshare", "--map-root-user", "--mount", "sh", "-c", 'mount -t tmpfs -o size=64k none "$0" && exec "$@"', str(tmp_path)]
+    if not shutil.which("unshare") or subprocess.run([*mount, "true"], capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a small file system")
+    code = """if True:
+        import os, sys, numpy
+        from pathlib import Path
+        from experiments import store
+        path = Path(sys.argv[1]) / "run.npz"
+        store.write(path, {"status": "old"}, {"distance": numpy.ones(4)})
+        try:
+            store.write(path, {"status": "new"}, {"distance": numpy.ones(100_000)})
+        except store.StoreError as error:
+            print(error)
+        print(store.read(path)[0]["status"], os.listdir(path.parent))
+    """
+    command = [*mount, sys.executable, "-W", "error", "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=60)
+    sentence, rest = done.stdout.splitlines()
+    assert str(tmp_path / "run.npz") in sentence and os.strerror(errno.ENOSPC) in sentence and "make room" in sentence
+    assert rest == "old ['run.npz']" and done.stderr == ""
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(path):
+    with pytest.raises(store.StoreError) as error:
+        store.write(path / "inner" / "run.npz", META, {})
+    assert_one_sentence(error, path / "inner" / "run.npz", "folder")
+    assert_still_whole(path)
+
+
+# What isn't whole is refused.
+
+
+def assert_refused(path):
+    with pytest.raises(store.StoreError) as error:
+        store.read(path)
+    assert_one_sentence(error, path, "delete it", "same command again")
+
+
+def test_a_file_cut_off_anywhere_is_refused(path):
+    whole = path.read_bytes()
+    for size in [*range(0, len(whole), 41), len(whole) - 1]:
+        path.write_bytes(whole[:size])
+        assert_refused(path)
+
+
+def test_a_damaged_byte_gives_the_same_numbers_or_a_sentence_never_other_numbers(path):
+    whole = bytearray(path.read_bytes())
+    refused = 0
+    for place in range(len(whole)):
+        damaged = whole.copy()
+        damaged[place] ^= 0xFF
+        path.write_bytes(damaged)
+        try:
+            meta, arrays = store.read(path)
+        except store.StoreError:
+            refused += 1
+            continue
+        assert meta == META and list(arrays) == ["distance"], place
+        numpy.testing.assert_array_equal(arrays["distance"], numpy.arange(4.0))
+    assert refused > len(whole) / 2
+
+
+def bare_array(path):
+    with open(path, "wb") as file:
+        numpy.save(file, numpy.ones(3))
+
+
+OTHER_FILES = {
+    "text": lambda path: path.write_text("no archive\n" * 100),
+    "one bare array": bare_array,
+    "an archive without meta": lambda path: numpy.savez(path, distance=numpy.ones(3)),
+    "an archive whose meta is no JSON": lambda path: numpy.savez(path, meta=numpy.array("{")),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "nothing": lambda path: path.unlink(),
+    "a link into nothing": lambda path: (path.unlink(), path.symlink_to("nowhere")),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_FILES)
+def test_another_thing_in_the_place_of_a_result_is_refused(path, kind):
+    OTHER_FILES[kind](path)
+    assert_refused(path)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything; a folder in its place is refused above")
+def test_a_file_that_may_not_be_read_is_refused(path):
+    path.chmod(0)
+    assert_refused(path)
+
+
+class Bomb:
+    """Unpickled, it leaves a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def pickled_whole(path, bomb):
+    path.write_bytes(pickle.dumps(bomb))
+
+
+def pickled_array(path, bomb):
+    objects = numpy.empty(1, dtype=object)
+    objects[0] = bomb
+    numpy.savez(path, meta=numpy.array(json.dumps(META)), distance=objects)
+
+
+@pytest.mark.parametrize("fill", [pickled_whole, pickled_array])
+def test_no_pickle_is_ever_loaded(path, tmp_path, fill):
+    fill(path, Bomb(tmp_path / "exploded"))
+    assert_refused(path)
+    assert not (tmp_path / "exploded").exists()
+
+
+# Locks.
+
+HOLD = """if True:
+    import sys
+    from experiments import store
+    from experiments.runs import Run
+    with store.lock(sys.argv[1], Run()):
+        with open(sys.argv[2], "a") as log:
+            log.write("in\\n"); log.flush()
+            print("held", flush=True)
+            sys.stdin.readline()
+            log.write("out\\n")
+"""
+
+
+def holder(tmp_path):
+    return start(HOLD, tmp_path / "results", tmp_path / "log")
+
+
+def test_a_second_process_waits_until_the_first_lets_go(tmp_path):
+    first = holder(tmp_path)
+    assert first.stdout.readline() == "held\n"
+    second = holder(tmp_path)
+    with pytest.raises(subprocess.TimeoutExpired):  # it had the time to start; without a lock it would be in by now
+        second.wait(0.6)
+    assert (tmp_path / "log").read_text() == "in\n"
+    assert first.communicate("\n", timeout=60) == ("", "")
+    assert second.communicate("\n", timeout=60) == ("held\n", "")
+    assert (tmp_path / "log").read_text() == "in\nout\nin\nout\n"
+    assert list((tmp_path / "results").iterdir()) == []
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path):
+    first = holder(tmp_path)
+    assert first.stdout.readline() == "held\n"
+    first.kill()
+    first.communicate(timeout=60)
+    assert holder(tmp_path).communicate("\n", timeout=60) == ("held\n", "")
+
+
+def test_locks_of_different_runs_are_different(tmp_path):
+    with store.lock(tmp_path, Run()), store.lock(tmp_path, Run(seed=1)), store.lock(tmp_path / "other", Run()):
+        pass
+
+
+def test_an_error_inside_lets_go_of_the_lock(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    with contextlib.suppress(KeyboardInterrupt), store.lock(tmp_path, Run()):
+        raise KeyboardInterrupt
+    for path in tmp_path.iterdir():
+        with open(path) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_folder_without_room_for_a_lock_is_one_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(store.StoreError) as error:
+        with store.lock(tmp_path / "file", Run()):
+            pass
+    assert_one_sentence(error, tmp_path / "file", "--results")
+
+
+# Provenance.
+
+
+def test_provenance_names_commit_versions_backend_blas_and_machine():
+    found = store.provenance("numpy")
+    assert json.loads(json.dumps(found)) == found
+    assert set(found) == {"commit", "backend", "python", "numpy", "blas", "machine"}
+    assert found["backend"] == f"numpy {numpy.__version__}" and found["numpy"] == numpy.__version__
+    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert found["blas"] and all(isinstance(text, str) and text.strip() for text in found["blas"])
+    assert found["commit"] == "unknown" or re.fullmatch(r"[0-9a-f]{40}(-dirty)?", found["commit"])
+
+
+def git(folder, *args):
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    done = subprocess.run(["git", "-C", folder, *identity, *args], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
+def test_the_commit_is_that_of_the_checkout_and_says_what_was_changed(tmp_path, monkeypatch):
+    """Outside a checkout, and in one that only surrounds the installed package, there is none to name."""
+    ours = tmp_path / "store.py"
+    monkeypatch.setattr(store, "__file__", str(ours))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    ours.touch()
+    assert store._commit() == "unknown"
+    git(tmp_path, "init")
+    git(tmp_path, "commit", "--allow-empty", "-m", "another project's")
+    assert store._commit() == "unknown"
+    git(tmp_path, "add", "store.py")
+    git(tmp_path, "commit", "-m", "ours")
+    commit = git(tmp_path, "rev-parse", "HEAD")
+    assert store._commit() == commit
+    (tmp_path / "untracked").touch()
+    assert store._commit() == commit
+    ours.write_text("# changed")
+    assert store._commit() == commit + "-dirty"
