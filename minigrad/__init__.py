@@ -22,7 +22,7 @@ THE LEGEND. The paper's symbols, and no other single letters:
     B, m, n, k  batch size, training samples, inputs, outputs
     H, L        width, depth
 
-A cotangent is `d` and the name of its value: dz, dv, df. Reading order: graph, layers, network, tests/test_network.py,
+A cotangent is `d` and the name of its value: dz, dv, df. Reading order: graph, layers, network, tests/test_mathematics.py,
 then losses, optim, measures, train.
 """
 

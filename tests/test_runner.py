@@ -31,7 +31,7 @@ RUN = Run(
     measure_every=4,
 )
 PLAIN = replace(RUN, network="MLP-2-8", momentum=0.0, milestones=(), epochs=3)
-DIVERGING = replace(RUN, network="MLP-2-8", eta=100.0, milestones=())
+DIVERGING = replace(RUN, network="MLP-2-8", eta=20.0, milestones=())
 EDGES = ("2-1", "3-2", "4-3")
 
 
@@ -371,7 +371,7 @@ def test_a_diverged_run_is_recorded_as_diverged_with_its_numbers_and_spares_the_
     assert meta["status"] == "diverged" and 1 < meta["epoch"] < DIVERGING.epochs
     assert arrays["epoch"].tolist() == list(range(meta["epoch"] + 1))
     assert numpy.isfinite(arrays["train_loss"][:-1]).all() and not numpy.isfinite(arrays["train_loss"][-1])
-    assert arrays["train_loss"][-2] > 1e3  # what it did before is there to see
+    assert arrays["train_loss"][:-1].max() > 1e3  # what it did before is there to see
     assert_only_results(both, [DIVERGING, RUN])
 
 

@@ -1,0 +1,498 @@
+"""Data sets: content verified, downloads whole or absent, one sentence for every fault, and what synthetic data can do."""
+
+import gzip
+import hashlib
+import http.server
+import io
+import os
+import re
+import tarfile
+import threading
+from pathlib import Path
+
+import numpy
+import pytest
+
+import minigrad as mg
+from minigrad import datasets
+from minigrad.datasets import ARCHIVE, MEMBERS, DataUnavailable, find_or_fetch
+
+NAMES = ("mnist", "cifar10")
+WHERE = Path.cwd()
+REAL, REAL_FILES = os.environ.get("MINIGRAD_DATA"), datasets.FILES
+
+
+def small(name):
+    """{file: bytes} in the publisher's formats: 30 or 50 training and 10 test samples."""
+    rng = numpy.random.default_rng(7)
+    contents = {}
+    for file in datasets.FILES[name]:
+        m = 30 if file.startswith("train") else 10
+        labels = (numpy.arange(m) % 10).astype("uint8")
+        if name == "cifar10":
+            contents[file] = numpy.column_stack([labels, rng.integers(0, 256, (m, 3072), dtype="uint8")]).tobytes()
+        elif "labels" in file:
+            contents[file] = bytes([0, 0, 8, 1, 0, 0, 0, m]) + labels.tobytes()
+        else:
+            header = bytes([0, 0, 8, 3, 0, 0, 0, m, 0, 0, 0, 28, 0, 0, 0, 28])
+            contents[file] = header + rng.integers(0, 256, (m, 784), dtype="uint8").tobytes()
+    return contents
+
+
+SMALL = {name: small(name) for name in NAMES}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """An empty working folder, the small files' hashes, and no way out to the network."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MINIGRAD_DATA", raising=False)
+    hashes = {n: {f: (hashlib.sha256(c).hexdigest(), len(c)) for f, c in SMALL[n].items()} for n in NAMES}
+    monkeypatch.setattr(datasets, "FILES", hashes)
+    monkeypatch.setattr(datasets, "URLS", dict.fromkeys(NAMES, ("http://127.0.0.1:9/",)))  # where nobody listens
+    for variable in [v for v in os.environ if v.lower().endswith("_proxy")]:
+        monkeypatch.delenv(variable)
+    return tmp_path
+
+
+def packed(contents, folder=MEMBERS):
+    """The bytes of a .tar.gz with the files under `folder`."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for file, content in contents.items():
+            member = tarfile.TarInfo(f"{folder}/{file}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def put(folder, files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, content in files.items():
+        (folder / file).write_bytes(content)
+
+
+def tree(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def assert_small(data, name):
+    m = 30 if name == "mnist" else 50
+    n = 784 if name == "mnist" else 3072
+    shapes = [a.shape for a in data[:4]]
+    assert shapes == [(m, n), (m, 10), (10, n), (10, 10)] and all(a.dtype == "float32" for a in data[:4])
+    assert data.name == name
+    for y in (data.y_train, data.y_test):
+        assert y.argmax(axis=1).tolist() == (numpy.arange(len(y)) % 10).tolist() and (y.sum(axis=1) == 1).all()
+    test = {"mnist": "t10k-images-idx3-ubyte", "cifar10": "test_batch.bin"}[name]
+    pixels = SMALL[name][test][16:] if name == "mnist" else SMALL[name][test][1:3073]
+    first = numpy.frombuffer(pixels[:n], "uint8").reshape(-1, 784 if name == "mnist" else 1024) / 255
+    mean, deviation = (numpy.array(v)[:, None] for v in datasets.NORMAL[name])
+    numpy.testing.assert_allclose(data.x_test[0], ((first - mean) / deviation).ravel(), rtol=0, atol=1e-5)
+
+
+def refusal(name, *words, kind=mg.DataError, root=None):
+    """The one sentence with which load_dataset refuses."""
+    with pytest.raises(mg.DataError) as error:
+        mg.load_dataset(name, root)
+    message = str(error.value)
+    assert type(error.value) is kind, message
+    assert "\n" not in message and len(message) < 700
+    for word in words:
+        assert str(word) in message, message
+    return message
+
+
+# Found.
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("form", ["plain", "gzip", "plain under a gzip's name", "archive"])
+def test_the_publisher_s_files_are_read_in_every_form(here, name, form):
+    files = SMALL[name]
+    if form == "archive":
+        if name == "mnist":
+            pytest.skip("MNIST is published as single files")
+        files = {ARCHIVE: packed(dict(reversed(files.items())) | {"readme.html": b"<html>"})}
+    elif form != "plain":
+        files = {f"{file}.gz": gzip.compress(c) if form == "gzip" else c for file, c in files.items()}
+    put(here / "data", files)
+    assert_small(mg.load_dataset(name), name)
+    assert tree(here / "data") == sorted(files)  # nothing unpacked, nothing left
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_usual_folder_is_searched(here, name):
+    for inner in datasets.FOLDERS[name]:
+        put(here / f"root-{len(inner)}" / inner, SMALL[name])
+        assert_small(mg.load_dataset(name, here / f"root-{len(inner)}"), name)
+
+
+def test_the_folder_given_comes_before_the_variable_and_that_before_data(here, monkeypatch):
+    monkeypatch.setenv("MINIGRAD_DATA", str(here / "variable"))
+    for root in ("data", "variable", "given"):
+        put(here / root, SMALL["mnist"])
+        paths = find_or_fetch("mnist", str(here / "given"))
+        assert {path.parent.resolve() for path in paths.values()} == {here / root}
+
+
+def test_a_whole_data_set_comes_before_a_part_of_one(here):
+    put(here / "given", dict(list(SMALL["mnist"].items())[:1]))
+    put(here / "data", SMALL["mnist"])
+    assert_small(mg.load_dataset("mnist", here / "given"), "mnist")
+
+
+@pytest.mark.parametrize("name", ["", "MNIST", "cifar100", "synthetic", "synthetic-"])
+def test_an_unknown_name_is_a_value_error_that_lists_the_names(name):
+    with pytest.raises(ValueError, match=re.escape("mnist, cifar10, synthetic-mnist, synthetic-cifar10; got " + repr(name))):
+        mg.load_dataset(name)
+
+
+# Wrong content.
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("fault", ["one bit", "short", "long", "empty", "another file"])
+def test_wrong_content_is_one_sentence_with_path_expectation_and_remedy(here, name, fault):
+    file, other = list(SMALL[name])[:2]
+    good = SMALL[name][file]
+    bad = {
+        "one bit": good[:99] + bytes([good[99] ^ 1]) + good[100:], "short": good[:-1], "long": good + b"\0", "empty": b"",
+        "another file": SMALL[name][other],
+    }[fault]
+    put(here / "data", SMALL[name] | {file: bad})
+    found = other if fault == "another file" else f"{len(bad)} bytes"
+    expected = hashlib.sha256(good).hexdigest()[:16]
+    refusal(name, Path("data") / file, f"expected {file}, {len(good)} bytes", expected, "found", found, "delete it")
+    assert (here / "data" / file).read_bytes() == bad
+
+
+def test_images_and_labels_exchanged_are_named(here):
+    files = dict(SMALL["mnist"])
+    images, labels = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+    put(here / "data", files | {images: files[labels], labels: files[images]})
+    refusal("mnist", f"expected {images}", f"found {labels}")
+
+
+@pytest.mark.parametrize("cut", [3, 15, 500, -5])
+def test_a_broken_gzip_file_is_one_sentence(here, cut):
+    files = {f"{file}.gz": gzip.compress(content) for file, content in SMALL["mnist"].items()}
+    files["train-images-idx3-ubyte.gz"] = files["train-images-idx3-ubyte.gz"][:cut]
+    put(here / "data", files)
+    refusal("mnist", "train-images-idx3-ubyte.gz", "delete it")
+
+
+def test_a_gzip_file_that_unpacks_to_very_much_is_not_unpacked_whole(here):
+    """A bomb: a gigabyte from a megabyte. Read no further than the largest file there is, and one byte."""
+    limit = max(size for files in datasets.FILES.values() for _, size in files.values())
+    files = {f"{file}.gz": gzip.compress(content) for file, content in SMALL["mnist"].items()}
+    files["t10k-images-idx3-ubyte.gz"] = gzip.compress(bytes(50 * limit), compresslevel=1)
+    put(here / "data", files)
+    refusal("mnist", f"found at least {limit + 1} bytes")
+
+
+@pytest.mark.parametrize(
+    "archive, words",
+    [
+        (packed(SMALL["cifar10"], "cifar-10-batches-py"), "found no such member"),  # as in the Python version
+        (packed(SMALL["cifar10"], f"../../{MEMBERS}"), "found no such member"),
+        (packed(SMALL["cifar10"], f"/{MEMBERS}"), "found no such member"),
+        (packed(SMALL["cifar10"])[:-2000], "can't be read"),
+        (b"<html>not found</html>", "can't be read"),
+        (b"", "can't be read"),
+    ],
+    ids=["pickles", "climbs", "absolute", "cut", "html", "empty"],
+)
+def test_a_wrong_archive_is_one_sentence_and_writes_nothing(here, archive, words):
+    put(here / "a" / "b" / "data", {ARCHIVE: archive})
+    refusal("cifar10", here / "a" / "b" / "data" / ARCHIVE, words, "delete it", root=here / "a" / "b" / "data")
+    assert tree(here) == [f"a/b/data/{ARCHIVE}"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.CHRTYPE])
+def test_a_member_that_is_no_file_is_not_followed(here, kind):
+    (here / "secret").write_bytes(SMALL["cifar10"]["test_batch.bin"])
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for file in datasets.FILES["cifar10"]:
+            member = tarfile.TarInfo(f"{MEMBERS}/{file}")
+            member.type, member.linkname = kind, str(here / "secret")
+            tar.addfile(member)
+    put(here / "data", {ARCHIVE: buffer.getvalue()})
+    refusal("cifar10", "no such member")
+
+
+def test_no_pickle_is_loaded(here):
+    """The Python version's name for a batch, and bytes that would run a command if they were unpickled."""
+    attack = b"cos\nsystem\n(S'touch unpickled'\ntR."
+    put(here / "data" / "cifar-10-batches-py", {f"data_batch_{i}": attack for i in range(1, 6)} | {"test_batch": attack})
+    refusal("cifar10", "can't be downloaded", kind=DataUnavailable)
+    put(here / "data", {f"{file}": attack for file in SMALL["cifar10"]})
+    refusal("cifar10", "found 34 bytes")
+    assert not (here / "unpickled").exists()
+    assert "pickle" not in Path(datasets.__file__).read_text().replace("No pickle.", "")
+
+
+def test_an_unreadable_file_is_one_sentence(here):
+    put(here / "data", SMALL["mnist"])
+    (here / "data" / "t10k-labels-idx1-ubyte").chmod(0)
+    if os.access(here / "data" / "t10k-labels-idx1-ubyte", os.R_OK):
+        pytest.skip("this user may read every file")
+    refusal("mnist", "t10k-labels-idx1-ubyte", "Permission denied")
+
+
+# Downloaded.
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """The publisher: serves the small files, and records the requests; `fault` spoils what it answers."""
+
+    def __init__(self):
+        self.requests, self.fault, self.ranges = [], None, True
+        self.files = {f"{file}.gz": gzip.compress(content, mtime=0) for file, content in SMALL["mnist"].items()}
+        self.files[ARCHIVE] = packed(SMALL["cifar10"])
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}/"
+
+    def handle_error(self, *_):
+        pass  # a client that went away is the test's own doing
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        file, server = self.path[1:], self.server
+        asked = self.headers.get("Range")
+        server.requests.append((file, asked))
+        body = server.files.get(file)
+        fault = server.fault and server.fault(file, len(server.requests))
+        if body is None or fault == "missing":
+            return self.send_error(404)
+        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked and server.ranges else 0
+        if asked and server.ranges and start >= len(body):
+            return self.send_error(416)
+        body = body[start:]
+        self.send_response(206 if asked and server.ranges else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if fault == "stalls":
+            server.shut.wait(5)
+        elif fault == "breaks":
+            self.wfile.write(body[: len(body) // 2])
+        elif fault == "spoils":
+            self.wfile.write(bytes(len(body)))
+        else:
+            self.wfile.write(body)
+        self.close_connection = True
+
+
+@pytest.fixture
+def server(monkeypatch):
+    with Server() as server:
+        server.shut = threading.Event()
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        monkeypatch.setattr(datasets, "URLS", dict.fromkeys(NAMES, (server.url,)))
+        yield server
+        server.shut.set()
+        server.shutdown()
+        thread.join()
+
+
+def targets(name):
+    return [ARCHIVE] if name == "cifar10" else [f"{file}.gz" for file in SMALL["mnist"]]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_data_set_is_downloaded_once_with_a_progress_bar(here, server, capfd, name):
+    assert_small(mg.load_dataset(name), name)
+    assert tree(here) == sorted(f"data/{name}/{target}" for target in targets(name))
+    assert [file for file, _ in server.requests] == targets(name)
+    assert "100%" in capfd.readouterr().err
+    assert_small(mg.load_dataset(name), name)
+    assert len(server.requests) == len(targets(name))
+
+
+def test_it_is_downloaded_to_the_folder_given_else_to_that_of_the_variable(here, server, monkeypatch):
+    monkeypatch.setenv("MINIGRAD_DATA", str(here / "variable"))
+    find_or_fetch("cifar10")
+    (here / "variable" / "cifar10" / ARCHIVE).rename(here / "moved")
+    find_or_fetch("cifar10", str(here / "given"))
+    assert tree(here) == [f"given/cifar10/{ARCHIVE}", "moved"]
+
+
+def test_only_what_is_missing_is_downloaded_beside_the_rest(here, server):
+    files = dict(list(SMALL["mnist"].items())[1:3])
+    put(here / "data" / "MNIST" / "raw", files)
+    assert_small(mg.load_dataset("mnist"), "mnist")
+    assert [file for file, _ in server.requests] == [targets("mnist")[0], targets("mnist")[3]]
+    assert len(tree(here / "data" / "MNIST" / "raw")) == 4
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("ranges", [True, False], ids=["with ranges", "without ranges"])
+def test_a_broken_transfer_is_continued(here, server, name, ranges):
+    server.ranges, server.fault = ranges, lambda file, request: "breaks" if request == 1 else None
+    assert_small(mg.load_dataset(name), name)
+    first, second = server.requests[:2]
+    assert first == (targets(name)[0], None)
+    assert second == (targets(name)[0], f"bytes={len(server.files[targets(name)[0]]) // 2}-")
+    assert tree(here) == sorted(f"data/{name}/{target}" for target in targets(name))
+
+
+def test_a_download_that_was_killed_is_continued(here, server):
+    whole = server.files[ARCHIVE]
+    for done in (1, 1000, len(whole) - 1, len(whole)):
+        put(here / str(done) / "cifar10", {f"partial.{ARCHIVE}": whole[:done]})
+        assert_small(mg.load_dataset("cifar10", here / str(done)), "cifar10")
+        assert server.requests.pop() == (ARCHIVE, f"bytes={done}-") and not server.requests
+        assert tree(here / str(done)) == [f"cifar10/{ARCHIVE}"]
+
+
+@pytest.mark.parametrize("size", [100, 10**6])
+def test_the_remains_of_another_file_are_thrown_away(here, server, size):
+    put(here / "data" / "cifar10", {f"partial.{ARCHIVE}": bytes(size)})
+    assert_small(mg.load_dataset("cifar10"), "cifar10")
+    assert [asked for _, asked in server.requests] == [f"bytes={size}-", None]
+
+
+def test_a_transfer_that_stays_broken_is_one_sentence_and_the_next_call_continues_it(here, server):
+    server.fault = lambda file, request: "breaks" if request <= 3 else "missing"
+    refusal("cifar10", server.url + ARCHIVE, "Not Found", f"put {ARCHIVE} into data/cifar10", kind=DataUnavailable)
+    assert tree(here) == [f"data/cifar10/partial.{ARCHIVE}"]
+    server.fault = None
+    assert_small(mg.load_dataset("cifar10"), "cifar10")
+    assert server.requests[-1][1] is not None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_download_with_wrong_content_leaves_nothing(here, server, name):
+    server.fault = lambda file, request: "spoils"
+    refusal(name, "can't be downloaded", server.url, kind=DataUnavailable)
+    assert tree(here) == [] and len(server.requests) == 1
+
+
+def test_another_file_under_the_right_address_leaves_nothing(here, server):
+    server.files["train-images-idx3-ubyte.gz"] = server.files["t10k-images-idx3-ubyte.gz"]
+    refusal("mnist", "found t10k-images-idx3-ubyte", kind=DataUnavailable)
+    assert tree(here) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_address_without_the_file_is_one_sentence(here, server, name):
+    server.files = {}
+    refusal(name, server.url + targets(name)[0], "Not Found", "try again", f"put {targets(name)[0]} into", kind=DataUnavailable)
+    assert tree(here) == [] and len(server.requests) == 1
+
+
+def test_no_network_is_one_sentence(here):
+    refusal("mnist", "can't be downloaded", "Connection refused", "try again", kind=DataUnavailable)
+    assert tree(here) == []
+
+
+def test_a_server_that_does_not_answer_is_given_up(here, server, monkeypatch):
+    monkeypatch.setattr(datasets, "TIMEOUT", 0.2)
+    server.fault = lambda file, request: "stalls"
+    refusal("cifar10", "timed out", kind=DataUnavailable)
+    assert len(server.requests) == 1
+
+
+def test_the_second_address_is_taken_where_the_first_fails(here, server, monkeypatch):
+    monkeypatch.setattr(datasets, "URLS", {"mnist": ("http://127.0.0.1:9/", server.url + "nothing/", server.url)})
+    assert_small(mg.load_dataset("mnist"), "mnist")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_downloads_at_once_both_end_with_the_whole_data_set(here, server, name):
+    """The same bytes to the same places, whoever is faster; transfers break off too."""
+    server.fault = lambda file, request: "breaks" if request % 3 == 1 else None
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(mg.load_dataset(name))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    for data in found:
+        assert_small(data, name)
+    assert tree(here) == sorted(f"data/{name}/{target}" for target in targets(name))
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(here, server):
+    (here / "file").write_text("no folder")
+    refusal("mnist", "Not a directory", "file", root=here / "file", kind=DataUnavailable)
+
+
+def test_a_full_disk_is_one_sentence(here, server, monkeypatch):
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    (here / "data" / "cifar10").mkdir(parents=True)
+    (here / "data" / "cifar10" / f"partial.{ARCHIVE}").symlink_to("/dev/full")
+    refusal("cifar10", "No space left on device", kind=DataUnavailable)
+    assert not (here / "data" / "cifar10" / ARCHIVE).exists()
+
+
+# The real files.
+
+
+@pytest.mark.skipif(not REAL, reason="MINIGRAD_DATA names no real data")
+@pytest.mark.parametrize("name", NAMES)
+def test_real_data_is_normalized_by_its_training_set(name, monkeypatch):
+    monkeypatch.setattr(datasets, "FILES", REAL_FILES)
+    data = mg.load_dataset(name, WHERE / REAL)
+    n = 784 if name == "mnist" else 3072
+    assert data.x_train.shape == ({"mnist": 60_000, "cifar10": 50_000}[name], n) and data.x_test.shape == (10_000, n)
+    channels = data.x_train.reshape(len(data.x_train), 1 if name == "mnist" else 3, -1)
+    tolerance = 1e-3 if name == "mnist" else 1e-6  # MNIST's usual constants have four digits
+    numpy.testing.assert_allclose(channels.mean(axis=(0, 2), dtype="float64"), 0, atol=tolerance)
+    numpy.testing.assert_allclose(channels.std(axis=(0, 2), dtype="float64"), 1, atol=tolerance)
+    assert (data.y_test.sum(axis=0) > 800).all() and (data.y_test.sum(axis=1) == 1).all()
+
+
+# The synthetic data.
+
+
+@pytest.fixture(scope="module", params=["synthetic-mnist", "synthetic-cifar10"])
+def synthetic(request):
+    return mg.load_dataset(request.param)
+
+
+def test_synthetic_data_is_the_same_every_time_normalized_and_balanced(synthetic):
+    n = {"synthetic-mnist": 784, "synthetic-cifar10": 3072}[synthetic.name]
+    assert [a.shape for a in synthetic[:4]] == [(10_000, n), (10_000, 10), (2000, n), (2000, 10)]
+    assert all(a.dtype == "float32" for a in synthetic[:4])
+    numpy.testing.assert_allclose([synthetic.x_train.mean(), synthetic.x_train.std()], [0, 1], atol=1e-4)
+    assert (synthetic.y_train.sum(axis=0) == 1000).all() and (synthetic.y_test.sum(axis=0) == 200).all()
+    assert not (synthetic.x_train[:2000] == synthetic.x_test).all(axis=1).any()
+    for one, other in zip(synthetic[:4], mg.load_dataset(synthetic.name)):
+        numpy.testing.assert_array_equal(one, other)
+
+
+def test_synthetic_data_has_the_power_law_spectrum_of_natural_images(synthetic):
+    """Covariance eigenvalue i falls as 1/i, over two decades."""
+    x = synthetic.x_train[:2000].astype("float64")
+    values = numpy.linalg.eigvalsh(x @ x.T)[::-1]
+    i = numpy.arange(1, 101)
+    slope, offset = numpy.polyfit(numpy.log(i), numpy.log(values[i - 1]), 1)
+    assert -1.2 < slope < -0.8
+    assert abs(numpy.log(values[i - 1]) - slope * numpy.log(i) - offset).max() < 0.5
+    assert values[100:].sum() < 1e-6 * values.sum()
+
+
+def test_an_mlp_learns_synthetic_data_and_a_linear_map_does_not(synthetic):
+    """Test accuracy: least squares stays near the 10 % of guessing, one epoch of an MLP does not."""
+    x, y = synthetic.x_train, synthetic.y_train
+    weights = numpy.linalg.solve(x.T @ x + numpy.eye(x.shape[1]), x.T @ (y - 0.1))
+    linear = (synthetic.x_test @ weights).argmax(1) == synthetic.y_test.argmax(1)
+    graph = mg.parse("MLP-1-100", n=x.shape[1], k=10)
+    params = mg.init_params(graph, numpy.random.default_rng(1))
+    velocity = {key: numpy.zeros_like(W) for key, W in params.items()}
+    rows = mg.batches(len(x), B=20, seed=1, epoch=1)
+    mg.train_epoch(graph, params, velocity, x, y, rows, "cross_entropy", eta=0.003, lam=0.0, momentum=0.5)
+    _, accuracy, _ = mg.evaluate(graph, params, synthetic.x_test, synthetic.y_test, "cross_entropy")
+    assert linear.mean() < 0.2 < 0.5 < accuracy
