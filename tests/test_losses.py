@@ -1,0 +1,123 @@
+"""The losses against plain formulas and at the ends of their range, and the gradient check against wrong gradients."""
+
+import re
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad.losses import LOSSES
+
+PLAIN = {  # one sample, one output at a time
+    "cross_entropy": lambda f, y: -sum(y_c * np.log(np.exp(f_c) / np.exp(f).sum()) for f_c, y_c in zip(f, y)),
+    "mean_squared_error": lambda f, y: np.mean([(f_c - y_c) ** 2 for f_c, y_c in zip(f, y)]),
+    "logistic": lambda f, y: np.mean([np.log(1 + np.exp(-y_c * f_c)) for f_c, y_c in zip(f, y)]),
+    "exponential": lambda f, y: np.mean([np.exp(-y_c * f_c) for f_c, y_c in zip(f, y)]),
+}
+
+
+def targets(name, shape, rng):
+    if name in ("logistic", "exponential"):
+        return rng.choice([-1.0, 1.0], size=shape)
+    return np.eye(shape[-1])[rng.integers(0, shape[-1], shape[:-1])]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("shape", [(1, 3), (7, 3), (2, 3, 7, 4)])
+def test_a_loss_is_the_mean_of_its_plain_formula_over_the_batch(name, shape):
+    rng = np.random.default_rng(3)
+    f, y = rng.normal(size=shape), targets(name, shape, rng)
+    loss, df = LOSSES[name](f, y)
+    for run in np.ndindex(shape[:-2]):
+        plain = np.mean([PLAIN[name](f_j, y_j) for f_j, y_j in zip(f[run], y[run])])
+        np.testing.assert_allclose(loss[run], plain, rtol=1e-12)
+    assert loss.shape == shape[:-2] and df.shape == shape
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_cotangent_is_the_slope_of_the_loss(name):
+    rng = np.random.default_rng(4)
+    f, y = rng.normal(size=(5, 3)), targets(name, (5, 3), rng)
+    _, df = LOSSES[name](f, y)
+    for place in np.ndindex(f.shape):
+        step = np.zeros_like(f)
+        step[place] = 1e-6
+        slope = (LOSSES[name](f + step, y)[0] - LOSSES[name](f - step, y)[0]) / 2e-6
+        np.testing.assert_allclose(df[place], slope, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name, wrong", [("cross_entropy", 2e4), ("logistic", 1e4)])
+def test_no_exponential_overflows(name, wrong):
+    """Outputs of +-1e4 in float32: right ones cost 0 and wrong ones their margin, without a warning."""
+    y = np.array([[1, 0]] if name == "cross_entropy" else [[1]], "float32")
+    f = np.array([[1e4, -1e4]] if name == "cross_entropy" else [[1e4]], "float32")
+    for output, expected in ((f, 0.0), (-f, wrong)):
+        loss, df = LOSSES[name](output, y)
+        assert loss == expected and np.isfinite(df).all()
+        assert abs(df).max() == (expected > 0)
+
+
+def quartic(params):
+    return (params["W"] ** 4).sum() + params["b", 1].sum() * 3
+
+
+def setting():
+    rng = np.random.default_rng(5)
+    params = {"W": rng.normal(size=(3, 4)), ("b", 1): rng.normal(size=(2,))}
+    return params, {"W": 4 * params["W"] ** 3, ("b", 1): np.full(2, 3.0)}, rng
+
+
+def test_a_right_gradient_passes():
+    params, grads, rng = setting()
+    copies = {name: W.copy() for name, W in params.items()}
+    assert mg.check_gradient(quartic, params, grads, rng) is None
+    for name, W in params.items():
+        np.testing.assert_array_equal(W, copies[name])
+
+
+@pytest.mark.parametrize("factor", [1 + 1e-4, 1 - 1e-5, 2, 0.5, -1, 0])
+def test_a_wrong_gradient_is_refused_with_its_name_slopes_and_error(factor):
+    params, grads, rng = setting()
+    grads["b", 1] = factor * grads["b", 1]
+    with pytest.raises(AssertionError) as error:
+        mg.check_gradient(quartic, params, grads, rng)
+    found = re.fullmatch(r"gradient of \('b', 1\): slope (\S+) by differences, (\S+) by grads, relative error (\S+) > 1e-06; no kink was hit", str(error.value))
+    slope, given, relative = map(float, found.groups())
+    np.testing.assert_allclose(given, factor * slope, rtol=1e-6, atol=1e-12)
+    if factor:
+        assert relative == pytest.approx(abs(slope - given) / np.linalg.norm(grads["b", 1]), rel=0.05)
+
+
+def test_one_wrong_entry_among_many_is_refused():
+    params, grads, rng = setting()
+    grads["W"] = grads["W"].copy()
+    grads["W"][1, 2] += 1e-3
+    with pytest.raises(AssertionError, match="gradient of W: "):
+        mg.check_gradient(quartic, params, grads, rng)
+
+
+def test_a_kink_is_named():
+    params = {"W": np.zeros((3, 4))}
+    with pytest.raises(AssertionError, match="a kink was hit"):
+        mg.check_gradient(lambda p: abs(p["W"]).sum(), params, {"W": np.ones((3, 4))}, np.random.default_rng(6))
+
+
+def test_not_a_number_is_refused():
+    params, grads, rng = setting()
+    for value in (np.nan, np.inf):
+        with pytest.raises(AssertionError):
+            mg.check_gradient(lambda p: quartic(p) * value, params, grads, rng)
+        spoilt = grads["W"].copy()
+        spoilt[1, 2] = value
+        with pytest.raises(AssertionError):
+            mg.check_gradient(quartic, params, grads | {"W": spoilt}, rng)
+
+
+def test_what_cannot_be_checked_is_refused():
+    params, grads, rng = setting()
+    with pytest.raises(ValueError, match="same keys.*W"):
+        mg.check_gradient(quartic, params, {("b", 1): grads["b", 1]}, rng)
+    with pytest.raises(ValueError, match="W: needs float64.*float32"):
+        mg.check_gradient(quartic, params | {"W": params["W"].astype("float32")}, grads, rng)
+    with pytest.raises(ValueError, match="W: needs.*equal shapes"):
+        mg.check_gradient(quartic, params, grads | {"W": grads["W"].T}, rng)
