@@ -103,7 +103,7 @@ def find_or_fetch(name, root=None):
             reasons = [] if target.is_file() else _fetch(name, file, target)
             if reasons:
                 raise DataUnavailable(
-                    f"{file} of {name} is in none of {', '.join(map(str, roots))} and can't be downloaded "
+                    f"{file} of {name} is not in {' or '.join(map(str, roots))} and can't be downloaded "
                     f"({'; '.join(reasons)}): try again, or put {target.name} into {folder}"
                 )
             paths[file] = target
@@ -160,7 +160,6 @@ def _fetch(name, file, target):
         while again:
             have = _size(partial)
             try:
-                target.parent.mkdir(parents=True, exist_ok=True)
                 _transfer(url, partial, have)
                 _contents(name, dict.fromkeys(FILES[name], partial) if name == "cifar10" else {file: partial})
                 os.replace(partial, target)
@@ -190,21 +189,24 @@ def _transfer(url, partial, have):
     try:
         answer = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code == 416:  # nothing lacks
             return
         raise
-    partial.touch()
-    with answer, open(partial, "r+b") as file:
+    with answer:
         have *= answer.status == 206
         total = have + int(answer.headers.get("Content-Length") or 0)
-        file.seek(have)
-        with tqdm(total=total or None, initial=have, unit="B", unit_scale=True, desc=partial.name) as bar:
-            while block := answer.read(1 << 16):
-                file.write(block)
-                bar.update(len(block))
-        if file.tell() < total:
-            raise OSError("the transfer broke off")
-        file.truncate()
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+        with open(partial, "r+b") as file:
+            file.seek(have)
+            with tqdm(total=total or None, initial=have, unit="B", unit_scale=True, desc=partial.name) as bar:
+                while block := answer.read(1 << 16):
+                    file.write(block)
+                    bar.update(len(block))
+            if file.tell() < total:
+                raise OSError("the transfer broke off")
+            file.truncate()
 
 
 def _normalized(pixels, mean, deviation):

@@ -1,0 +1,264 @@
+"""The command as a user meets it: from a name to pictures, and one sentence with exit status 2 for every mistake."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+
+from experiments import __main__ as command
+from experiments import runner
+from experiments.figures import LAMBDAS, Plan
+from minigrad import datasets
+
+ROOT = Path(command.__file__).resolve().parents[1]
+ONE = ["--set", "dataset=mnist", "--set", "loss=cross_entropy", "--set", "lam=1e-4", "--seeds", "1", "--jobs", "1"]
+SMALL = ["--set", "network=MLP-1-4", "--set", "epochs=2"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """An empty folder, no data, and no way out to the network."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MINIGRAD_DATA", raising=False)
+    monkeypatch.setattr(datasets, "URLS", dict.fromkeys(datasets.URLS, ("http://127.0.0.1:9/",)))
+    return tmp_path
+
+
+def call(capsys, *args):
+    """(exit status, stdout, stderr) of the command."""
+    try:
+        status = command.main(args)
+    except SystemExit as end:
+        status = end.code
+    return status, *capsys.readouterr()
+
+
+def refusal(capsys, *args):
+    """The one sentence of a refused command."""
+    status, out, err = call(capsys, *args)
+    assert status == 2 and not out, (status, out, err)
+    assert err.startswith("python -m experiments: ") and err.count("\n") == 1 and err.endswith("\n"), err
+    return err
+
+
+# From a name to pictures.
+
+
+def test_the_smoke_figure_is_a_picture_twice_and_every_number_in_it(here, capsys):
+    status, out, err = call(capsys, "fig1", "--preset", "smoke", "--set", "epochs=2")
+    assert status == 0
+    assert out.splitlines() == [str(Path("figures") / f"fig1.{kind}") for kind in ("png", "svg", "csv")]
+    assert Path("figures/fig1.png").read_bytes()[:4] == b"\x89PNG" and "</svg>" in Path("figures/fig1.svg").read_text()
+    with open("figures/fig1.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["column"] for row in rows} == {
+        f"synthetic ({data}'s shape), {loss}" for data in ("MNIST", "CIFAR-10") for loss in ("cross-entropy", "squared loss")
+    }
+    assert {row["line"] for row in rows} == {"0", "1e-6", "1e-5", "1e-4", "1e-3"} and {row["seed"] for row in rows} == {"0", "1"}
+    assert len(list(Path("results").iterdir())) == 40
+    before = Path("figures/fig1.png").read_bytes()
+    Path("figures/fig1.png").unlink()
+    assert call(capsys, "fig1", "--preset", "smoke", "--set", "epochs=2", "--plot-only")[0] == 0
+    assert Path("figures/fig1.png").read_bytes() == before
+    assert call(capsys, "fig1", "--preset", "smoke", "--set", "epochs=2")[2] == ""  # nothing was trained
+
+
+def test_it_works_from_any_folder_and_with_warnings_as_errors(here):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "experiments", "fig1", "--preset", "smoke", *ONE, *SMALL],
+        cwd=here, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=100,
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert (here / "figures" / "fig1.png").exists() and len(list((here / "results").iterdir())) == 1
+
+
+def test_other_folders_can_be_given(here, capsys):
+    assert call(capsys, "fig1", "--preset", "smoke", *ONE, *SMALL, "--results", "a/b", "--figures", "c/d")[0] == 0
+    assert sorted(p.name for p in here.iterdir()) == ["a", "c"] and (here / "c" / "d" / "fig1.csv").exists()
+
+
+def test_weights_are_stored_when_asked_for(here, capsys):
+    assert call(capsys, "fig1", "--preset", "smoke", *ONE, *SMALL, "--keep-weights")[0] == 0
+    (result,) = Path("results").iterdir()
+    assert {"W 2-1", "W 3-2"} <= set(numpy.load(result).files)
+
+
+def test_another_view_of_the_spectra_trains_nothing_and_changes_the_rank(here, capsys, monkeypatch):
+    wide = ["--set", "network=MLP-1-12", "--set", "epochs=2"]
+    assert call(capsys, "fig1", "--preset", "smoke", *ONE, *wide)[0] == 0
+    texts = {Path("figures/fig1.csv").read_text()}
+    monkeypatch.setattr(runner, "train_epoch", lambda *args: pytest.fail("trained again"))
+    for setting in ("tol=0.3", "norm=spectral", "output_layer=false"):
+        extra = ["--set", "tol=0.6"] if setting == "norm=spectral" else []
+        assert call(capsys, "fig1", "--preset", "smoke", *ONE, *wide, "--set", setting, *extra)[0] == 0
+        texts.add(Path("figures/fig1.csv").read_text())
+    assert len(texts) == 4
+
+
+# A user's mistakes.
+
+
+@pytest.mark.parametrize(
+    "args, words",
+    [
+        ([], "NAME"),
+        (["fig99"], "'fig99'"),
+        (["fig1", "--preset", "big"], "'big'"),
+        (["fig1", "--backend", "torch"], "'torch'"),
+        (["fig1", "--speed", "9"], "--speed"),
+        (["fig1", "--seeds", "0"], "at least 1, got 0"),
+        (["fig1", "--seeds", "two"], "'two'"),
+        (["fig1", "--jobs", "0"], "--jobs must be at least 1, got 0"),
+        (["fig1", "--set", "B"], "FIELD=VALUE"),
+        (["fig1", "--set", "B="], "FIELD=VALUE"),
+        (["fig1", "--set", "batch=4"], "FIELD one of network, dataset"),
+        (["fig1", "--set", "seed=4"], "got 'seed=4'"),
+        (["fig1", "--set", "B=four"], "B takes values like 128"),
+        (["fig1", "--set", "B=4,8"], "B takes one value, fig1 varies dataset, loss, lam"),
+        (["fig1", "--set", "lam=0,a"], "lam takes values like 0.0005"),
+        (["fig1", "--set", "lam=-1"], "lam must be a number >= 0"),
+        (["fig1", "--set", "lam=nan"], "lam must be"),
+        (["fig1", "--set", "eta=inf"], "eta must be a positive number"),
+        (["fig1", "--set", "momentum=1"], "momentum must be in [0, 1)"),
+        (["fig1", "--set", "milestones=3,x"], "milestones takes values like"),
+        (["fig1", "--set", "network=VGG"], "must look like MLP-5-2000"),
+        (["fig1", "--set", "dataset=imagenet"], "dataset must be one of"),
+        (["fig1", "--set", "loss=logistic"], "loss must be one of cross_entropy, mean_squared_error"),
+        (["fig1", "--set", "m=15"], "multiple of the 10 classes"),
+        (["fig1", "--set", "B=1000"], "at most m=100"),
+        (["fig1", "--set", "norm=nuclear"], "norm must be frobenius or spectral"),
+        (["fig1", "--set", "tol=1"], "tol must be in [0, 1)"),
+        (["fig1", "--set", "output_layer=no"], "output_layer takes values like True"),
+    ],
+)
+def test_a_mistake_is_one_sentence(capsys, here, args, words):
+    assert words in refusal(capsys, *args)
+    assert not list(here.iterdir())
+
+
+def test_one_traceback_less_in_a_real_process(here):
+    for args in (["fig1", "--set", "B=0"], ["nothing"], ["fig1", "--preset", "smoke", "--plot-only"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "experiments", *args], cwd=here, env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, timeout=100,
+        )
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and not done.stdout, done.stderr
+
+
+def test_plot_only_without_results_says_how_many_are_missing(capsys):
+    assert "1 of 1 runs are not in results" in refusal(capsys, "fig1", "--preset", "smoke", *ONE, "--plot-only")
+
+
+def test_cupy_without_a_gpu_is_an_error_and_no_fallback(capsys, here):
+    from minigrad import BackendError, load_backend
+
+    try:
+        load_backend("cupy")
+    except BackendError:
+        assert "cupy" in refusal(capsys, "fig1", "--preset", "smoke", "--backend", "cupy").lower()
+        assert not list(here.iterdir())
+    else:
+        pytest.skip("there is a GPU")
+
+
+@pytest.mark.parametrize("option", ["--results", "--figures"])
+def test_a_folder_that_cannot_be_written_is_one_sentence(capsys, here, option):
+    (here / "file").write_text("")
+    message = refusal(capsys, "fig1", "--preset", "smoke", *ONE, *SMALL, option, "file")
+    assert "file" in message and "can't be" in message
+
+
+def test_a_damaged_result_is_one_sentence_and_stays(capsys, here):
+    assert call(capsys, "fig1", "--preset", "smoke", *ONE, *SMALL)[0] == 0
+    (result,) = Path("results").iterdir()
+    result.write_bytes(result.read_bytes()[:500])
+    message = refusal(capsys, "fig1", "--preset", "smoke", *ONE, *SMALL)
+    assert str(result) in message and "delete it" in message and result.stat().st_size == 500
+
+
+# Data that can't be had, and data that is wrong.
+
+
+def test_the_paper_preset_stops_without_its_data(capsys, here):
+    message = refusal(capsys, "fig1", "--preset", "paper", *ONE)
+    assert "mnist" in message and "can't be downloaded" in message and not list(here.iterdir())
+
+
+def test_the_quick_preset_goes_on_with_a_stand_in_and_says_so_everywhere(capsys, here):
+    args = ("fig1", *ONE, *SMALL)
+    status, _, err = call(capsys, *args)
+    assert status == 0 and "can't be downloaded" in err and "--preset quick goes on with synthetic-mnist in its place" in err
+    (result,) = Path("results").iterdir()
+    assert '"dataset": "synthetic-mnist"' in str(numpy.load(result)["meta"])
+    assert "synthetic (MNIST's shape), cross-entropy" in Path("figures/fig1.csv").read_text()
+    assert "Synthetic stand-in" in Path("figures/fig1.svg").read_text()
+    Path("figures/fig1.csv").unlink()
+    assert call(capsys, *args, "--plot-only")[0] == 0 and "synthetic" in Path("figures/fig1.csv").read_text()
+
+
+def test_wrong_data_stops_the_quick_preset_too(capsys, here):
+    (here / "data").mkdir()
+    for file in datasets.FILES["mnist"]:
+        (here / "data" / file).write_bytes(b"no data")
+    assert "found 7 bytes" in refusal(capsys, "fig1", *ONE, *SMALL)
+    assert not (here / "figures").exists()
+
+
+# What the presets are.
+
+
+def test_the_paper_preset_is_the_paper_s_setting():
+    runs = Plan("fig1", "paper").runs()
+    assert len(runs) == 2 * 2 * 5 * 3
+    assert {r.lam for r in runs} == set(LAMBDAS) == {0.0, 1e-6, 1e-5, 1e-4, 1e-3}
+    assert {(r.dataset, r.loss) for r in runs} == {
+        (d, loss) for d in ("mnist", "cifar10") for loss in ("cross_entropy", "mean_squared_error")
+    }
+    same = {(r.network, r.m, r.m_test, r.B, r.eta, r.momentum, r.milestones, r.epochs) for r in runs}
+    assert same == {("MLP-5-2000", 0, 0, 128, 0.1, 0.0, (), 2000)}
+
+
+def budget(run):
+    """Sum of 2 eta lambda over the steps, from the full sets' known sizes."""
+    m = run.m or {"mnist": 60_000, "cifar10": 50_000}[run.dataset]
+    return run.epochs * (m // run.B) * 2 * run.eta * run.lam
+
+
+@pytest.mark.parametrize("settings", [{}, {"epochs": 300, "B": 10}])
+def test_the_quick_preset_keeps_the_decay_budget(settings):
+    plan = Plan("fig1", "quick", settings=settings)
+    for lines in plan.columns:
+        for paper, runs in lines:
+            assert len(runs) == plan.seeds >= 2
+            for run in runs:
+                numpy.testing.assert_allclose(budget(run), budget(paper), rtol=1e-12)
+    assert "decay budget" in plan.note() and "reduced" in plan.title()
+
+
+def test_what_differs_from_the_paper_stands_under_the_title():
+    note = Plan("fig1", "quick").note()
+    for words in ("MLP-5-100 (paper: MLP-5-2000)", "100 (paper: all) training samples", "B = 20 (paper: 128)", "78 or 93.6", "2 seeds"):
+        assert words in note
+    assert "epochs" not in note  # they are the paper's
+    assert "Set by hand: eta = 0.05." in Plan("fig1", "paper", settings={"eta": 0.05}).note()
+    assert Plan("fig1", "paper", seeds=1).note() == "1 seed."
+
+
+@pytest.mark.parametrize(
+    "texts, settings",
+    [
+        (["B=64", "eta=0.5"], {"B": 64, "eta": 0.5}),
+        (["lam=0,1e-4"], {"lam": (0.0, 1e-4)}),
+        (["lam=1e-4"], {"lam": 1e-4}),
+        (["milestones=60"], {"milestones": (60,)}),
+        (["milestones=60,100"], {"milestones": (60, 100)}),
+        (["output_layer=false", "tol=1e-3"], {"output_layer": False, "tol": 1e-3}),
+    ],
+)
+def test_settings_have_the_types_of_their_fields(texts, settings):
+    parsed = command.parse_settings(texts)
+    assert parsed == settings and all(type(parsed[name]) is type(value) for name, value in settings.items())
