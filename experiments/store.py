@@ -86,16 +86,19 @@ def provenance(backend):
     from threadpoolctl import threadpool_info
 
     from minigrad.backend import load_backend
+    from minigrad.kernels import PATH
 
     xp = load_backend(backend)
+    # In the order in which they were loaded: NumPy's is the first, and others may follow at any time.
     blas = [f"{lib['internal_api']} {lib['version']} {lib.get('architecture', '')}".strip()
             for lib in threadpool_info() if lib["user_api"] == "blas"]
     return {
         "commit": _commit(),
         "backend": f"{xp.__name__} {xp.__version__}",
+        "kernels": PATH if backend == "numpy" else backend,
         "python": platform.python_version(),
         "numpy": numpy.__version__,
-        "blas": sorted(set(blas)),
+        "blas": blas[0] if blas else "unknown",
         "machine": f"{platform.system()} {platform.machine()}",
     }
 

@@ -2,6 +2,7 @@
 
 import numpy
 
+from . import kernels
 from .backend import namespace
 from .losses import LOSSES
 from .network import backward, factors, forward, predict
@@ -22,6 +23,8 @@ def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum):
 
     Axes of rows between S and B are runs stacked side by side, each with its own batches.
     """
+    if kernels.applies(params, velocity, x, y, rows):
+        return kernels.train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum)
     for batch in rows:
         cache = forward(graph, params, x[batch])
         _, df = LOSSES[loss](cache.v[graph.L], y[batch])

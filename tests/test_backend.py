@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import types
+import unittest.mock
 import warnings
 import zlib
 from pathlib import Path
@@ -15,11 +16,12 @@ import pytest
 import standin
 
 import minigrad as mg
+from minigrad import kernels
 from minigrad.backend import namespace, swap, to_host
 from minigrad.losses import LOSSES
 
 MODULES = sorted(Path(mg.__file__).parent.glob("*.py"))
-ON_DEVICE = [path for path in MODULES if path.stem not in ("__init__", "backend", "datasets", "graph")]
+ON_DEVICE = [path for path in MODULES if path.stem not in ("__init__", "backend", "datasets", "graph", "kernels")]
 
 # A trainable and a constant edge into one layer, every activation, and layer 4, which nothing reads.
 SKIP = mg.Graph(
@@ -203,7 +205,8 @@ def one_epoch(xp, net, dtype, R, seed):
     velocity = {name: xp.zeros_like(W) for name, W in params.items()}
     rows = [mg.batches(20, B, seed=run, epoch=1) for run in range(R or 1)]
     rows = xp.asarray(numpy.stack(rows, axis=1) if R else rows[0])
-    mg.train_epoch(graph, params, velocity, x, y, rows, "cross_entropy", 0.1, 1e-3, 0.9)
+    with unittest.mock.patch.object(kernels, "applies", lambda *args: False):  # test_kernels.py compares NumPy's own path
+        mg.train_epoch(graph, params, velocity, x, y, rows, "cross_entropy", 0.1, 1e-3, 0.9)
     loss, accuracy, stats = mg.evaluate(graph, params, x, y, "cross_entropy")
     again = mg.evaluate(graph, params, x[:7], y[:7], "mean_squared_error", stats)
     return {"params": params, "velocity": velocity, "evaluation": (loss, accuracy, tuple(stats)), "others": again[:2]}

@@ -312,6 +312,16 @@ def test_a_checkpoint_of_another_backend_is_refused_and_kept(tmp_path):
     assert path.read_bytes() == bytes_ and not finished(RUN, Where(str(tmp_path)))
 
 
+def test_a_checkpoint_of_other_kernels_is_refused_and_kept(tmp_path):
+    path = checkpoint(tmp_path)
+    meta, arrays = store.read(path)
+    meta["provenance"][-1]["kernels"] = "others 1.0"
+    store.write(path, meta, arrays)
+    with pytest.raises(store.StoreError, match="kernels of others 1.0.*Numba.*delete it"):
+        train(RUN, Where(str(tmp_path)))
+    assert path.exists() and not finished(RUN, Where(str(tmp_path)))
+
+
 def test_a_damaged_checkpoint_is_refused(tmp_path):
     path = checkpoint(tmp_path)
     path.write_bytes(path.read_bytes()[:-100])

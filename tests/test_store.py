@@ -18,6 +18,7 @@ import pytest
 
 from experiments import store
 from experiments.runs import Run
+from minigrad import kernels
 
 ROOT = Path(store.__file__).resolve().parents[1]
 META = {"run": Run().as_dict(), "status": "finished", "note": "λ"}
@@ -345,10 +346,10 @@ def test_a_folder_without_room_for_a_lock_is_one_sentence(tmp_path):
 def test_provenance_names_commit_versions_backend_blas_and_machine():
     found = store.provenance("numpy")
     assert json.loads(json.dumps(found)) == found
-    assert set(found) == {"commit", "backend", "python", "numpy", "blas", "machine"}
+    assert set(found) == {"commit", "backend", "kernels", "python", "numpy", "blas", "machine"}
     assert found["backend"] == f"numpy {numpy.__version__}" and found["numpy"] == numpy.__version__
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert found["blas"] and all(isinstance(text, str) and text.strip() for text in found["blas"])
+    assert found["blas"].strip() and found["kernels"] in ("numpy", kernels.PATH)
     assert found["commit"] == "unknown" or re.fullmatch(r"[0-9a-f]{40}(-dirty)?", found["commit"])
 
 

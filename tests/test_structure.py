@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "measures": {"backend"},
     "gradcheck": {"backend"},
     "network": {"backend", "graph", "layers", "losses", "measures", "optim"},
-    "train": {"backend", "graph", "layers", "losses", "measures", "optim", "network"},
+    "kernels": {"backend", "layers", "losses"},
+    "train": {"backend", "graph", "kernels", "layers", "losses", "measures", "optim", "network"},
 }
 
 

@@ -1,0 +1,239 @@
+"""train.train_epoch for NumPy arrays, faster: reused buffers, and the update in blocks that stay in the cache.
+
+Nothing is explained here that layers.py, network.py and optim.py don't show; tests/test_kernels.py holds it to them. With
+Numba (the extra "fast") the loops over entries are compiled. PATH names what computes, for a result's provenance.
+"""
+
+import numpy
+
+from .backend import swap
+from .layers import ACTIVATION, EPS
+from .losses import LOSSES
+
+try:
+    import numba
+except ImportError:
+    numba = None
+
+COMPILED = numba is not None and not numba.config.DISABLE_JIT
+PATH = f"numba {numba.__version__}" if COMPILED else "numpy"
+BLOCK = 1 << 18 if COMPILED else 1 << 16  # entries of W that are updated at a time, with their gradient
+SMALL = 1 << 16  # entries of W up to which U W costs the same whichever of W's axes is contiguous
+
+
+def applies(params, velocity, x, y, rows):
+    """Whether train_epoch here takes these: NumPy arrays of one precision, a matrix and its velocity laid out alike."""
+    arrays = [x, y, *params.values(), *velocity.values()]
+    return (
+        all(type(a) is numpy.ndarray and a.dtype == x.dtype and a.dtype.kind == "f" for a in arrays)
+        and all(_by_rows(W) is not None and W.strides == velocity[key].strides for key, W in params.items())
+        and rows.size > 0 and 0 <= rows.min() and rows.max() < len(x)
+    )
+
+
+def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum):
+    """As train.train_epoch. Runs stacked side by side are trained one after the other, each as it would be alone."""
+    R = rows.shape[1:-1]
+    for run in numpy.ndindex(R):
+        alone = ({key: W[run] for key, W in stacked.items()} for stacked in (params, velocity))
+        program = Program(graph, *alone, rows.shape[-1], loss)
+        scalars = [numpy.broadcast_to(a, (*R, 1, 1))[run].item() for a in (eta, 2 * lam, momentum)]
+        for batch in rows[(slice(None), *run)]:
+            program.step(x, y, batch, *map(x.dtype.type, scalars))
+
+
+class Program:
+    """The SGD step of one network on B samples, in place in `params` and `velocity`, whose arrays must stay the same."""
+
+    def __init__(self, graph, params, velocity, B, loss):
+        self.graph, self.params, self.velocity, self.loss = graph, params, velocity, LOSSES[loss]
+        dtype, widths = params[graph.E_T[0]].dtype, [layer.width for layer in graph.layers]
+        self.target = numpy.empty((B, widths[-1]), dtype)
+        self.v, self.U, self.normalized, self.A, self.sums = {1: numpy.empty((B, widths[0]), dtype)}, {}, {}, {}, {}
+        for p, width in enumerate(widths[1:], start=2):
+            self.v[p], self.U[p] = (numpy.empty((B, width), dtype) for _ in range(2))
+            if graph.layers[p - 1].batchnorm:
+                self.normalized[p], self.sums[p] = numpy.empty((B, width), dtype), numpy.empty((2, width), dtype)
+                self.A[p] = numpy.empty(width, dtype)
+        self.room = [numpy.empty(max(BLOCK, B * max(widths), *widths), dtype) for _ in range(2)]
+        self.blocks = {edge: list(self._blocks(*edge)) for edge in graph.E_T}
+
+    def _blocks(self, p, q):
+        """Rows of W (or of its transpose) and its velocity, the factors of their gradient, and room for that and one more."""
+        W, V, left, right = _by_rows(self.params[p, q]), _by_rows(self.velocity[p, q]), self.U[p], self.v[q]
+        if not self.params[p, q].flags.c_contiguous:
+            left, right = right, left
+        step = max(1, BLOCK // W.shape[1])
+        for a in range(0, len(W), step):
+            rows = slice(a, a + step)
+            room = (buffer[: W[rows].size].reshape(W[rows].shape) for buffer in self.room)
+            yield W[rows], V[rows], left[:, rows].T, right, *room
+
+    def step(self, x, y, batch, eta, decay, momentum):
+        """Forward, backward and update on the rows `batch` of x and y; decay is 2 lambda."""
+        L, U = self.graph.L, self.U
+        x.take(batch, axis=0, out=self.v[1], mode="clip")
+        y.take(batch, axis=0, out=self.target, mode="clip")
+        for p in range(2, L + 1):
+            self._forward(p)
+        U[L][:] = self.loss(self.v[L], self.target)[1]
+        reached = {L}
+        for p in range(L, 1, -1):
+            if p not in reached:
+                U[p][:] = 0
+            self._backward(p, eta, momentum)
+            for q in self.graph.pred[p]:
+                if q > 1:
+                    self._pull(p, q, q in reached)
+                    reached.add(q)
+                for W, V, left, right, gradient, room in self.blocks.get((p, q), ()):
+                    descend(W, V, numpy.matmul(left, right, out=gradient), room, eta, decay, momentum)
+
+    def _forward(self, p):
+        z = self.v[p]
+        for i, q in enumerate(self.graph.pred[p]):
+            out = z if i == 0 else self.room[0][: z.size].reshape(z.shape)
+            W = self.params.get((p, q))
+            from_q = self.v[q] if W is None else numpy.matmul(self.v[q], W.T, out=out)
+            if i > 0:
+                z += from_q
+            elif W is None:
+                z[:] = from_q
+        layer = self.graph.layers[p - 1]
+        if layer.batchnorm:
+            gamma, beta = self.params["gamma", p], self.params["beta", p]
+            normalize(z, gamma, beta, self.normalized[p], self.A[p], self.sums[p], self.U[p])
+        if layer.activation == "relu":
+            numpy.maximum(z, 0, out=z)
+        elif layer.activation != "identity":
+            z[:] = ACTIVATION[layer.activation][0](z)
+
+    def _backward(self, p, eta, momentum):
+        """From the cotangent of v_p in U[p] to that of z_p, and the step of gamma and beta."""
+        U, layer = self.U[p], self.graph.layers[p - 1]
+        if layer.activation == "relu":
+            switch(U, self.v[p])
+        elif layer.activation != "identity":
+            U[:] = ACTIVATION[layer.activation][1](U, self.v[p])
+        if layer.batchnorm:
+            scale, gradients = self.params["gamma", p], unnormalize(
+                U, self.params["gamma", p], self.normalized[p], self.A[p], self.sums[p]
+            )
+            for name, gradient in zip(("gamma", "beta"), gradients):
+                V = self.velocity[name, p]
+                V[0, 0] = momentum * V[0, 0] + gradient
+                self.params[name, p][0, 0] -= eta * V[0, 0]
+
+    def _pull(self, p, q, add):
+        """Put, or add, the cotangent that layer q gets from layer p into U[q]."""
+        W, U = self.params.get((p, q)), self.U[p]
+        if W is None:
+            from_p = U
+        elif W.flags.c_contiguous or W.size <= SMALL:
+            from_p = numpy.matmul(U, W, out=self.room[0][: self.U[q].size].reshape(self.U[q].shape) if add else self.U[q])
+        else:
+            from_p = numpy.matmul(W.T, U.T, out=self.room[0][: self.U[q].size].reshape(self.U[q].shape[::-1])).T
+        if add:
+            self.U[q] += from_p
+        elif from_p is not self.U[q]:
+            self.U[q][:] = from_p
+
+
+def _by_rows(W):
+    """W or its transpose, whichever has its rows one after the other in memory; None if neither has."""
+    for view in (W, swap(W)):
+        if view[(0,) * (view.ndim - 2)].flags.c_contiguous:
+            return view
+    return None
+
+
+if COMPILED:
+    # As IEEE says but for the order of sums: NaN and infinity stay what they are.
+    compiled = numba.njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+
+    @compiled
+    def descend(W, V, gradient, room, eta, decay, momentum):
+        w, s, g = W.ravel(), V.ravel(), gradient.ravel()
+        for i in range(w.size):
+            s[i] = momentum * s[i] + g[i] + decay * w[i]
+            w[i] -= eta * s[i]
+
+    @compiled
+    def switch(U, v):
+        u, on = U.ravel(), v.ravel()
+        for i in range(u.size):
+            u[i] *= on[i] > 0
+
+    @compiled
+    def normalize(z, gamma, beta, normalized, A, sums, room):
+        B, d = z.shape
+        g, shift, b = gamma[0, 0], beta[0, 0], sums[0]
+        b[:] = 0
+        A[:] = 0
+        for i in range(B):
+            for j in range(d):
+                b[j] += z[i, j]
+        for j in range(d):
+            b[j] /= B
+        for i in range(B):
+            for j in range(d):
+                normalized[i, j] = z[i, j] - b[j]
+                A[j] += normalized[i, j] * normalized[i, j]
+        for j in range(d):
+            A[j] = 1 / numpy.sqrt(A[j] / B + EPS)
+        for i in range(B):
+            for j in range(d):
+                normalized[i, j] *= A[j]
+                z[i, j] = g * normalized[i, j] + shift
+
+    @compiled
+    def unnormalize(U, gamma, normalized, A, sums):
+        B, d = U.shape
+        g, total, product = gamma[0, 0], sums[0], sums[1]
+        sums[:] = 0
+        for i in range(B):
+            for j in range(d):
+                total[j] += U[i, j]
+                product[j] += U[i, j] * normalized[i, j]
+        dgamma, dbeta = product.sum(), total.sum()
+        for j in range(d):
+            total[j] /= B
+            product[j] = g * A[j]
+        for i in range(B):
+            for j in range(d):
+                U[i, j] = product[j] * (U[i, j] - total[j])
+        return dgamma, dbeta
+
+else:
+
+    def descend(W, V, gradient, room, eta, decay, momentum):
+        V *= momentum
+        V += gradient
+        V += numpy.multiply(W, decay, out=room)
+        W -= numpy.multiply(V, eta, out=room)
+
+    def switch(U, v):
+        U *= v > 0
+
+    def normalize(z, gamma, beta, normalized, A, sums, room):
+        b = numpy.add.reduce(z, axis=0, out=sums[0])
+        b /= len(z)
+        numpy.subtract(z, b, out=normalized)
+        numpy.multiply(normalized, normalized, out=room)
+        numpy.add.reduce(room, axis=0, out=A)
+        A /= len(z)
+        A += EPS
+        numpy.sqrt(A, out=A)
+        numpy.divide(1, A, out=A)
+        normalized *= A
+        numpy.multiply(normalized, gamma, out=z)
+        z += beta
+
+    def unnormalize(U, gamma, normalized, A, sums):
+        dgamma = numpy.vdot(U, normalized)
+        mean = numpy.add.reduce(U, axis=0, out=sums[0])
+        dbeta = mean.sum()
+        mean /= len(U)
+        U -= mean
+        U *= numpy.multiply(A, gamma[0], out=sums[1])
+        return dgamma, dbeta

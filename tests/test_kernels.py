@@ -1,0 +1,183 @@
+"""The fast epoch against the readable one: every layer, loss and layout, with Numba and without."""
+
+import importlib
+import zlib
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import kernels
+from minigrad.losses import LOSSES
+
+SKIP = mg.Graph(
+    (
+        mg.Layer(9, "identity"), mg.Layer(7, "leaky_relu"), mg.Layer(7, "sigmoid", batchnorm=True),
+        mg.Layer(3, "identity", batchnorm=True), mg.Layer(7), mg.Layer(4, "identity"),
+    ),
+    (mg.Edge(2, 1), mg.Edge(3, 2), mg.Edge(4, 2), mg.Edge(5, 3), mg.Edge(5, 2, trainable=False), mg.Edge(6, 5), mg.Edge(6, 2)),
+)
+GRAPHS = {  # layer 4 of "skip" leads nowhere; "wide" has matrices of several blocks, and a transposed product
+    "mlp": mg.mlp(9, 3, 7, 4), "mlp-bn": mg.mlp(9, 3, 7, 4, True), "res": mg.resnet(9, 2, 7, 4), "res-bn": mg.resnet(9, 2, 7, 4, True),
+    "skip": SKIP, "wide": mg.mlp(1100, 2, 300, 4), "two": mg.Graph([mg.Layer(9, "identity"), mg.Layer(4, "identity")], [mg.Edge(2, 1)]),
+}
+nets = pytest.mark.parametrize("net", GRAPHS)
+TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
+
+
+@pytest.fixture(params=["numpy", "numba"], autouse=True)
+def path(request, monkeypatch):
+    """kernels.py as it is with Numba and without."""
+    if request.param == "numba":
+        if not kernels.COMPILED:
+            pytest.skip("Numba is not installed, or switched off")
+        yield request.param
+        return
+    if kernels.numba:
+        monkeypatch.setattr(kernels.numba.config, "DISABLE_JIT", 1)
+    importlib.reload(kernels)
+    assert not kernels.COMPILED and kernels.PATH == "numpy"
+    yield request.param
+    monkeypatch.undo()
+    importlib.reload(kernels)
+
+
+@pytest.fixture
+def rng(request):
+    return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+
+
+def setting(graph, rng, dtype="float64", order="F", m=41):
+    """params, velocity not zero, x and y."""
+    params = mg.init_params(graph, rng, dtype=dtype, init="he")
+    for key in params:
+        if key[0] in ("gamma", "beta"):
+            params[key] += 0.3 * rng.normal(size=(1, 1)).astype(dtype)
+    params = {key: np.array(W, order=order) for key, W in params.items()}
+    velocity = {key: np.asarray(0.01 * rng.normal(size=W.shape), dtype, order=order) for key, W in params.items()}
+    x = rng.normal(size=(m, graph.width(1))).astype(dtype)
+    return params, velocity, x, np.eye(graph.width(graph.L), dtype=dtype)[rng.integers(0, graph.width(graph.L), m)]
+
+
+def readable(monkeypatch, *args, **options):
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels, "applies", lambda *args: False)
+        mg.train_epoch(*args, **options)
+
+
+def fast(*args, **options):
+    assert kernels.applies(*args[1:6])
+    mg.train_epoch(*args, **options)
+
+
+def copied(*dicts):
+    return [{key: W.copy(order="K") for key, W in d.items()} for d in dicts]
+
+
+def assert_close(actual, expected, tolerance):
+    """Entries, relative to the largest of their matrix."""
+    for key, W in expected.items():
+        assert actual[key].dtype == W.dtype and actual[key].flags.f_contiguous == W.flags.f_contiguous
+        np.testing.assert_allclose(actual[key], W, rtol=0, atol=tolerance * max(abs(W).max(), 1e-3), err_msg=str(key))
+
+
+@nets
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_the_fast_epoch_is_the_readable_one(net, dtype, order, rng, monkeypatch):
+    graph = GRAPHS[net]
+    params, velocity, x, y = setting(graph, rng, dtype, order)
+    expected, expected_velocity = copied(params, velocity)
+    rows = mg.batches(len(x), 10, seed=3, epoch=1)
+    options = {"loss": "cross_entropy", "eta": 0.05, "lam": 0.01, "momentum": 0.9}
+    fast(graph, params, velocity, x, y, rows, **options)
+    readable(monkeypatch, graph, expected, expected_velocity, x, y, rows, **options)
+    assert_close(params, expected, TOLERANCE[dtype])
+    assert_close(velocity, expected_velocity, TOLERANCE[dtype] * 10)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("eta, lam, momentum", [(0.1, 0.0, 0.0), (0.02, 0.3, 0.5)])
+def test_every_loss_and_setting(loss, eta, lam, momentum, rng, monkeypatch):
+    graph = GRAPHS["skip"]
+    params, velocity, x, y = setting(graph, rng)
+    y = 2 * y - 1 if loss in ("logistic", "exponential") else y
+    expected, expected_velocity = copied(params, velocity)
+    rows = mg.batches(len(x), 13, seed=3, epoch=1)
+    fast(graph, params, velocity, x, y, rows, loss, eta, lam, momentum)
+    readable(monkeypatch, graph, expected, expected_velocity, x, y, rows, loss, eta, lam, momentum)
+    assert_close(params, expected, 1e-12)
+    assert_close(velocity, expected_velocity, 1e-11)
+
+
+@pytest.mark.parametrize("B", [1, 2, 41])
+def test_every_batch_size(B, rng, monkeypatch):
+    graph = GRAPHS["mlp-bn" if B > 1 else "res"]
+    params, velocity, x, y = setting(graph, rng)
+    expected, expected_velocity = copied(params, velocity)
+    rows = mg.batches(len(x), B, seed=3, epoch=1)[:3]
+    fast(graph, params, velocity, x, y, rows, "cross_entropy", 0.05, 0.01, 0.9)
+    readable(monkeypatch, graph, expected, expected_velocity, x, y, rows, "cross_entropy", 0.05, 0.01, 0.9)
+    assert_close(params, expected, 1e-12)
+
+
+@pytest.mark.parametrize("net", ["mlp", "res-bn", "skip"])
+def test_stacked_runs_equal_the_same_runs_alone_bit_for_bit(net, rng):
+    """Each with its own batches and its own eta, lambda and momentum; one of them diverges."""
+    graph, R = GRAPHS[net], 3
+    alone = [setting(graph, rng, "float32", "C") for _ in range(R)]
+    x, y = alone[0][2:]
+    stacks = [{key: np.stack([run[i][key] for run in alone]) for key in alone[0][0]} for i in (0, 1)]
+    rows = np.stack([mg.batches(len(x), 10, seed, epoch=1) for seed in range(R)], axis=1)
+    eta, lam, momentum = (np.array(v, "float32").reshape(R, 1, 1) for v in ([0.1, 1e30, 0.01], [0, 0.1, 0.2], [0, 0.9, 0.5]))
+    fast(graph, *stacks, x, y, rows, "cross_entropy", eta, lam, momentum)
+    for r, (params, velocity, _, _) in enumerate(alone):
+        fast(graph, params, velocity, x, y, rows[:, r], "cross_entropy", *(float(v[r, 0, 0]) for v in (eta, lam, momentum)))
+        for key, W in params.items():
+            np.testing.assert_array_equal(stacks[0][key][r], W)
+            np.testing.assert_array_equal(stacks[1][key][r], velocity[key])
+        assert all(np.isfinite(W).all() for W in params.values()) == (r != 1)
+
+
+def test_what_is_not_finite_stays_so_and_goes_where_the_readable_step_takes_it(rng, monkeypatch):
+    for value in (np.nan, np.inf):
+        graph = GRAPHS["skip"]
+        params, velocity, x, y = setting(graph, rng)
+        params[3, 2][1, 2] = value
+        expected, expected_velocity = copied(params, velocity)
+        rows = mg.batches(len(x), 10, seed=3, epoch=1)[:1]
+        fast(graph, params, velocity, x, y, rows, "mean_squared_error", 0.05, 0.01, 0.9)
+        readable(monkeypatch, graph, expected, expected_velocity, x, y, rows, "mean_squared_error", 0.05, 0.01, 0.9)
+        for key, W in expected.items():
+            np.testing.assert_array_equal(np.isfinite(params[key]), np.isfinite(W), err_msg=str(key))
+
+
+def test_neither_the_data_nor_the_batches_change(rng):
+    graph = GRAPHS["res-bn"]
+    params, velocity, x, y = setting(graph, rng)
+    rows = mg.batches(len(x), 10, seed=3, epoch=1)
+    given = [x, y, rows]
+    copies = [a.copy() for a in given]
+    fast(graph, params, velocity, x, y, rows, "cross_entropy", 0.05, 0.01, 0.9)
+    for a, copy in zip(given, copies):
+        np.testing.assert_array_equal(a, copy)
+
+
+def test_what_the_fast_epoch_does_not_take_is_left_to_the_readable_one(rng):
+    graph = GRAPHS["mlp"]
+    params, velocity, x, y = setting(graph, rng)
+    rows = mg.batches(len(x), 10, seed=3, epoch=1)
+    assert kernels.applies(params, velocity, x, y, rows)
+    others = [
+        (params, velocity, x.astype("float32"), y, rows),
+        (params, velocity, x, y.astype("float32"), rows),
+        (params, velocity | {(2, 1): velocity[2, 1].copy(order="C")}, x, y, rows),
+        (params | {(2, 1): np.zeros((7, 18))[:, ::2]}, velocity, x, y, rows),
+        (params, velocity, x, y, rows + len(x)),
+        (params, velocity, x, y, rows - len(x)),
+        (params, velocity, x, y, rows[:0]),
+    ]
+    for args in others:
+        assert not kernels.applies(*args)
+    with pytest.raises(IndexError):
+        mg.train_epoch(graph, params, velocity, x, y, rows + len(x), "cross_entropy", 0.05, 0.01, 0.9)
