@@ -4,7 +4,9 @@ import gzip
 import hashlib
 import http.client
 import os
+import shutil
 import tarfile
+import threading
 import urllib.error
 import urllib.request
 import zlib
@@ -75,14 +77,14 @@ def load_dataset(name, root=None):
         images = [part[16:].reshape(-1, 1, 784) for part in parts[::2]]
         labels = [part[8:] for part in parts[1::2]]
     else:  # a label and three channels a row
-        rows = [part.reshape(-1, 3073) for part in parts]
-        rows = [numpy.concatenate(rows[:5]), rows[5]]
-        images = [part[:, 1:].reshape(-1, 3, 1024) for part in rows]
-        labels = [part[:, 0] for part in rows]
+        parts = [part.reshape(-1, 3073) for part in parts]
+        images = [part[:, 1:].reshape(-1, 3, 1024) for part in parts]
+        labels = [part[:, 0] for part in parts]
+    y_train, y_test = (numpy.eye(10, dtype="float32")[numpy.concatenate(part)] for part in (labels[:-1], labels[-1:]))
     mean, deviation = (numpy.array(values, "float32")[:, None] for values in NORMAL[name])
-    x_train, x_test = (_normalized(part, mean, deviation) for part in images)
-    y_train, y_test = (numpy.eye(10, dtype="float32")[part] for part in labels)
-    return Dataset(x_train, y_train, x_test, y_test, name)
+    del parts, labels  # now the bytes of a file can go as soon as it is normalized
+    x_test = _normalized([images.pop()], mean, deviation)
+    return Dataset(_normalized(images, mean, deviation), y_train, x_test, y_test, name)
 
 
 def find_or_fetch(name, root=None):
@@ -152,23 +154,29 @@ def _fetch(name, file, target):
     """Download `target`, which appears only whole and verified, from the first address that has it; else the reasons.
 
     What a broken transfer leaves is continued by the next call. Two processes at once write the same bytes to the same
-    places, so neither harms the other.
+    places; what is verified is a copy that no other process knows.
     """
     partial, reasons = target.with_name(f"partial.{target.name}"), []
+    copy = target.with_name(f"partial.{os.getpid()}-{threading.get_ident()}.{target.name}")
     for url in (base + target.name for base in URLS[name]):
         again = True
         while again:
             have = _size(partial)
             try:
                 _transfer(url, partial, have)
-                _contents(name, dict.fromkeys(FILES[name], partial) if name == "cifar10" else {file: partial})
-                os.replace(partial, target)
+                shutil.copyfile(partial, copy)
+                _contents(name, dict.fromkeys(FILES[name], copy) if name == "cifar10" else {file: copy})
+                os.replace(copy, target)
+                partial.unlink(missing_ok=True)
                 return []
             except DataError as error:
                 partial.unlink(missing_ok=True)
                 again, reason = have > 0, error  # what was there may have been the remains of another file
             except (OSError, http.client.HTTPException) as error:
                 again, reason = _size(partial) > have, getattr(error, "reason", None) or error
+            finally:
+                if copy.is_file():
+                    copy.unlink()
             if target.is_file():  # another process was faster
                 partial.unlink(missing_ok=True)
                 return []
@@ -209,12 +217,16 @@ def _transfer(url, partial, have):
             file.truncate()
 
 
-def _normalized(pixels, mean, deviation):
-    """(m, channels, pixels) uint8 -> (m, n) float32: (pixels / 255 - mean) / deviation per channel, in place."""
-    x = pixels.astype("float32")
+def _normalized(images, mean, deviation):
+    """[(m, channels, pixels) uint8, ...], which is emptied, -> (m, n) float32: (pixels / 255 - mean) / deviation."""
+    x, a = numpy.empty((sum(map(len, images)), *images[0].shape[1:]), "float32"), 0
+    while images:
+        part = images.pop(0)
+        x[a : a + len(part)] = part
+        a += len(part)
     x *= 1 / (255 * deviation)
     x -= mean / deviation
-    return x.reshape(len(pixels), -1)
+    return x.reshape(len(x), -1)
 
 
 def _synthetic(name):

@@ -1,14 +1,17 @@
-"""train.train_epoch for NumPy arrays, faster: reused buffers, and the update in blocks that stay in the cache.
+"""train_epoch and predict for NumPy arrays, faster and smaller: reused buffers, and work in blocks that stay in the cache.
 
 Nothing is explained here that layers.py, network.py and optim.py don't show; tests/test_kernels.py holds it to them. With
 Numba (the extra "fast") the loops over entries are compiled. PATH names what computes, for a result's provenance.
 """
+
+import functools
 
 import numpy
 
 from .backend import swap
 from .layers import ACTIVATION, EPS
 from .losses import LOSSES
+from .network import Stats
 
 try:
     import numba
@@ -18,16 +21,19 @@ except ImportError:
 COMPILED = numba is not None and not numba.config.DISABLE_JIT
 PATH = f"numba {numba.__version__}" if COMPILED else "numpy"
 BLOCK = 1 << 18 if COMPILED else 1 << 16  # entries of W that are updated at a time, with their gradient
+SLICE = 1 << 10  # samples that are evaluated at a time
 SMALL = 1 << 16  # entries of W up to which U W costs the same whichever of W's axes is contiguous
 
 
-def applies(params, velocity, x, y, rows):
-    """Whether train_epoch here takes these: NumPy arrays of one precision, a matrix and its velocity laid out alike."""
-    arrays = [x, y, *params.values(), *velocity.values()]
+def applies(params, x, y, velocity=None, rows=None):
+    """Whether what is here takes these: NumPy arrays of one precision, every matrix and its velocity laid out alike."""
+    velocity = params if velocity is None else velocity
     return (
-        all(type(a) is numpy.ndarray and a.dtype == x.dtype and a.dtype.kind == "f" for a in arrays)
+        all(type(a) is numpy.ndarray and a.dtype == x.dtype and a.dtype.kind == "f" and a.ndim > 1
+            for a in (x, y, *params.values(), *velocity.values()))
         and all(_by_rows(W) is not None and W.strides == velocity[key].strides for key, W in params.items())
-        and rows.size > 0 and 0 <= rows.min() and rows.max() < len(x)
+        and x.ndim == 2
+        and (rows is None or rows.size > 0 and 0 <= rows.min() and rows.max() < len(x))
     )
 
 
@@ -40,6 +46,52 @@ def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum):
         scalars = [numpy.broadcast_to(a, (*R, 1, 1))[run].item() for a in (eta, 2 * lam, momentum)]
         for batch in rows[(slice(None), *run)]:
             program.step(x, y, batch, *map(x.dtype.type, scalars))
+
+
+def predict(graph, params, x, stats=None):
+    """As network.predict, in slices of samples. Of runs stacked side by side each is computed as it would be alone."""
+    R = params[graph.E_T[0]].shape[:-2]
+    normalized = [p for p, layer in enumerate(graph.layers, start=1) if layer.batchnorm]
+    f = numpy.empty((*R, len(x), graph.width(graph.L)), x.dtype)
+    A, b = ({p: numpy.empty((*R, 1, graph.width(p)), x.dtype) for p in normalized} for _ in range(2))
+    for mine, given in zip((A, b), stats or ()):
+        for p in normalized:
+            mine[p][:] = given[p]
+    for run in numpy.ndindex(R):
+        f[run] = _predict(graph, *({key: a[run] for key, a in stacked.items()} for stacked in (params, A, b)), x, stats is None)
+    return f, stats or Stats(A, b)
+
+
+def _predict(graph, params, A, b, x, own):
+    """f of one network; `own` writes the statistics of x into A and b first."""
+    v, slices = {1: x}, [slice(a, a + SLICE) for a in range(0, len(x), SLICE)]
+    last_reader = {q: p for p in range(2, graph.L + 1) for q in graph.pred[p]}
+    for p in range(2, graph.L + 1):
+        layer, pred = graph.layers[p - 1], graph.pred[p]
+        free = [v[q] for q in pred if q > 1 and last_reader[q] == p and graph.width(q) == layer.width]
+        z = free[0] if free else numpy.empty((len(x), layer.width), x.dtype)
+        for rows in slices:
+            parts = (v[q][rows] @ params[p, q].T if (p, q) in params else v[q][rows] for q in pred)
+            z[rows] = functools.reduce(numpy.add, parts)
+        if layer.batchnorm and own:
+            numpy.mean(z, axis=0, keepdims=True, out=b[p])
+            squares = sum(numpy.square(z[rows] - b[p]).sum(axis=0) for rows in slices)
+            A[p][:] = (squares / len(x) + EPS) ** -0.5
+        for rows in slices:
+            a = z[rows]
+            if layer.batchnorm:
+                a -= b[p]
+                a *= params["gamma", p] * A[p]
+                a += params["beta", p]
+            if layer.activation == "relu":
+                numpy.maximum(a, 0, out=a)
+            elif layer.activation != "identity":
+                a[:] = ACTIVATION[layer.activation][0](a)
+        for q in pred:
+            if last_reader[q] == p:
+                del v[q]
+        v[p] = z
+    return v[graph.L]
 
 
 class Program:

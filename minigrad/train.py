@@ -23,7 +23,7 @@ def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum):
 
     Axes of rows between S and B are runs stacked side by side, each with its own batches.
     """
-    if kernels.applies(params, velocity, x, y, rows):
+    if kernels.applies(params, x, y, velocity, rows):
         return kernels.train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum)
     for batch in rows:
         cache = forward(graph, params, x[batch])
@@ -39,7 +39,7 @@ def evaluate(graph, params, x, y, loss, stats=None):
     Accuracy compares argmax rows, and for k = 1 signs. It is NaN where the loss is not finite.
     """
     xp = namespace(x)
-    f, stats = predict(graph, params, x, stats)
+    f, stats = (kernels.predict if kernels.applies(params, x, y) else predict)(graph, params, x, stats)
     value, _ = LOSSES[loss](f, y)
     hit = f[..., 0] * y[..., 0] > 0 if y.shape[-1] == 1 else f.argmax(axis=-1) == y.argmax(axis=-1)
     accuracy = hit.mean(axis=-1)

@@ -207,8 +207,8 @@ def one_epoch(xp, net, dtype, R, seed):
     rows = xp.asarray(numpy.stack(rows, axis=1) if R else rows[0])
     with unittest.mock.patch.object(kernels, "applies", lambda *args: False):  # test_kernels.py compares NumPy's own path
         mg.train_epoch(graph, params, velocity, x, y, rows, "cross_entropy", 0.1, 1e-3, 0.9)
-    loss, accuracy, stats = mg.evaluate(graph, params, x, y, "cross_entropy")
-    again = mg.evaluate(graph, params, x[:7], y[:7], "mean_squared_error", stats)
+        loss, accuracy, stats = mg.evaluate(graph, params, x, y, "cross_entropy")
+        again = mg.evaluate(graph, params, x[:7], y[:7], "mean_squared_error", stats)
     return {"params": params, "velocity": velocity, "evaluation": (loss, accuracy, tuple(stats)), "others": again[:2]}
 
 

@@ -1,6 +1,7 @@
 """The fast epoch against the readable one: every layer, loss and layout, with Numba and without."""
 
 import importlib
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -66,7 +67,8 @@ def readable(monkeypatch, *args, **options):
 
 
 def fast(*args, **options):
-    assert kernels.applies(*args[1:6])
+    graph, params, velocity, x, y, rows = args[:6]
+    assert kernels.applies(params, x, y, velocity, rows)
     mg.train_epoch(*args, **options)
 
 
@@ -121,6 +123,59 @@ def test_every_batch_size(B, rng, monkeypatch):
     assert_close(params, expected, 1e-12)
 
 
+@nets
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_evaluation_in_slices_is_the_readable_one(net, dtype, rng, monkeypatch):
+    """On the training set with its own statistics, and on other samples with those."""
+    monkeypatch.setattr(kernels, "SLICE", 16)  # 41 samples are two whole slices and a part of one
+    graph = GRAPHS[net]
+    params, _, x, y = setting(graph, rng, dtype)
+    copies = [W.copy() for W in (x, *params.values())]
+    assert kernels.applies(params, x, y)
+    f, stats = kernels.predict(graph, params, x)
+    expected, expected_stats = mg.predict(graph, params, x)
+    others, used = kernels.predict(graph, params, x[:7] / 2, stats)
+    for found, by_rules in [(f, expected), (others, mg.predict(graph, params, x[:7] / 2, stats)[0])]:
+        assert found.dtype == by_rules.dtype == dtype and found.shape == by_rules.shape
+        np.testing.assert_allclose(found, by_rules, rtol=0, atol=TOLERANCE[dtype] * abs(by_rules).max())
+    for found, by_rules in zip((*stats, *used), (*expected_stats, *expected_stats)):
+        assert list(found) == list(by_rules)
+        for p, a in by_rules.items():
+            assert found[p].shape == a.shape
+            np.testing.assert_allclose(found[p], a, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    for W, copy in zip((x, *params.values()), copies):
+        np.testing.assert_array_equal(W, copy)
+
+
+@pytest.mark.parametrize("net, layers", [("mlp", 1.5), ("mlp-bn", 1.5), ("res-bn", 2.5)])
+def test_evaluation_holds_one_layer_at_a_time_or_two_where_an_edge_skips_one(net, layers, rng, monkeypatch):
+    graph = mg.parse({"mlp": "MLP-4-64", "mlp-bn": "MLP-BN-4-64", "res-bn": "RES-BN-4-64"}[net], n=9, k=4)
+    params, _, x, y = setting(graph, rng, m=20_000)
+    monkeypatch.setattr(kernels, "SLICE", 100)
+    tracemalloc.start()
+    try:
+        mg.evaluate(graph, params, x, y, "cross_entropy")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < layers * 64 * len(x) * x.itemsize
+
+
+@pytest.mark.parametrize("net", ["mlp", "res-bn", "skip"])
+def test_stacked_runs_are_evaluated_as_they_are_alone_bit_for_bit(net, rng):
+    graph = GRAPHS[net]
+    alone = [setting(graph, rng, "float32") for _ in range(3)]
+    x, y = alone[0][2:]
+    stack = {key: np.stack([params[key] for params, *_ in alone]) for key in alone[0][0]}
+    loss, accuracy, stats = mg.evaluate(graph, stack, x, y, "cross_entropy")
+    other = mg.evaluate(graph, stack, x[:7], y[:7], "mean_squared_error", stats)
+    assert kernels.applies(stack, x, y) and loss.shape == accuracy.shape == (3,)
+    for r, (params, *_) in enumerate(alone):
+        one = mg.evaluate(graph, params, x, y, "cross_entropy")
+        assert (loss[r], accuracy[r]) == one[:2]
+        assert [a[r] for a in other[:2]] == list(mg.evaluate(graph, params, x[:7], y[:7], "mean_squared_error", one[2])[:2])
+
+
 @pytest.mark.parametrize("net", ["mlp", "res-bn", "skip"])
 def test_stacked_runs_equal_the_same_runs_alone_bit_for_bit(net, rng):
     """Each with its own batches and its own eta, lambda and momentum; one of them diverges."""
@@ -167,17 +222,18 @@ def test_what_the_fast_epoch_does_not_take_is_left_to_the_readable_one(rng):
     graph = GRAPHS["mlp"]
     params, velocity, x, y = setting(graph, rng)
     rows = mg.batches(len(x), 10, seed=3, epoch=1)
-    assert kernels.applies(params, velocity, x, y, rows)
+    assert kernels.applies(params, x, y, velocity, rows)
     others = [
-        (params, velocity, x.astype("float32"), y, rows),
-        (params, velocity, x, y.astype("float32"), rows),
-        (params, velocity | {(2, 1): velocity[2, 1].copy(order="C")}, x, y, rows),
-        (params | {(2, 1): np.zeros((7, 18))[:, ::2]}, velocity, x, y, rows),
-        (params, velocity, x, y, rows + len(x)),
-        (params, velocity, x, y, rows - len(x)),
-        (params, velocity, x, y, rows[:0]),
+        (params, x.astype("float32"), y, velocity, rows),
+        (params, x, y.astype("float32"), velocity, rows),
+        (params, x, y, velocity | {(2, 1): velocity[2, 1].copy(order="C")}, rows),
+        (params | {(2, 1): np.zeros((7, 18))[:, ::2]}, x, y, velocity, rows),
+        (params, x, y, velocity, rows + len(x)),
+        (params, x, y, velocity, rows - len(x)),
+        (params, x, y, velocity, rows[:0]),
     ]
     for args in others:
         assert not kernels.applies(*args)
+    assert not kernels.applies(params, x[None], y)
     with pytest.raises(IndexError):
         mg.train_epoch(graph, params, velocity, x, y, rows + len(x), "cross_entropy", 0.05, 0.01, 0.9)

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "measures": {"backend"},
     "gradcheck": {"backend"},
     "network": {"backend", "graph", "layers", "losses", "measures", "optim"},
-    "kernels": {"backend", "layers", "losses"},
+    "kernels": {"backend", "graph", "layers", "losses", "network"},
     "train": {"backend", "graph", "kernels", "layers", "losses", "measures", "optim", "network"},
 }
 
