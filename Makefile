@@ -5,16 +5,20 @@ BACKEND ?= numpy
 DATA ?=
 SEEDS ?=
 JOBS ?=
-VENV := .venv
+FAST ?=
+QUICK ?=
+VENV := .venv$(if $(FAST),-fast)
 comma := ,
+EXTRAS := test$(if $(filter cupy,$(BACKEND)),$(comma)gpu)$(if $(FAST),$(comma)fast)
 OPTIONS := --preset $(PRESET) --backend $(BACKEND) $(if $(DATA),--data "$(DATA)") $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
 
-.PHONY: help fig1 test clean
+.PHONY: help fig1 test bench clean
 help:
 	@echo "make fig1    train and draw Figure 1 into figures/ (PRESET=quick, the default, or paper, or smoke)"
 	@echo "make test    run the test suite"
-	@echo "make clean   remove the virtual environment; data/, results/ and figures/ stay"
-	@echo "variables    PRESET BACKEND DATA SEEDS JOBS PYTHON, e.g. make fig1 PRESET=paper BACKEND=cupy SEEDS=3"
+	@echo "make bench   time training against PyTorch, JAX and the matrix products alone, into figures/bench.md (QUICK=1: less)"
+	@echo "make clean   remove the virtual environments; data/, results/ and figures/ stay"
+	@echo "variables    PRESET BACKEND DATA SEEDS JOBS PYTHON, e.g. make fig1 PRESET=paper BACKEND=cupy SEEDS=3; FAST=1 uses Numba"
 
 fig1: $(VENV)/ready-$(BACKEND)
 	$(VENV)/bin/python -m experiments $@ $(OPTIONS)
@@ -22,12 +26,17 @@ fig1: $(VENV)/ready-$(BACKEND)
 test: $(VENV)/ready-$(BACKEND)
 	$(VENV)/bin/python -m pytest
 
+bench: .venv-bench/ready
+	.venv-bench/bin/python -m experiments.bench $(if $(QUICK),--quick)
+
+.venv-bench/ready: EXTRAS := bench
+
 # Editable, so that a changed line is what runs; the stamp is written last, so a broken install starts anew.
-$(VENV)/ready-$(BACKEND): setup.cfg pyproject.toml
+$(VENV)/ready-$(BACKEND) .venv-bench/ready: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "minigrad needs Python 3.10 or newer; call make with PYTHON=/path/to/python3.10")'
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --editable ".[test$(if $(filter cupy,$(BACKEND)),$(comma)gpu)]"
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --editable ".[$(EXTRAS)]"
 	touch $@
 
 clean:
-	rm -rf $(VENV)
+	rm -rf .venv .venv-fast .venv-bench

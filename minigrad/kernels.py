@@ -21,6 +21,7 @@ except ImportError:
 COMPILED = numba is not None and not numba.config.DISABLE_JIT
 PATH = f"numba {numba.__version__}" if COMPILED else "numpy"
 BLOCK = 1 << 18 if COMPILED else 1 << 16  # entries of W that are updated at a time, with their gradient
+FEW = 8  # samples up to which a compiled update forms the gradient entry by entry as it goes, which BLAS does slower
 SLICE = 1 << 10  # samples that are evaluated at a time
 SMALL = 1 << 16  # entries of W up to which U W costs the same whichever of W's axes is contiguous
 
@@ -99,6 +100,7 @@ class Program:
 
     def __init__(self, graph, params, velocity, B, loss):
         self.graph, self.params, self.velocity, self.loss = graph, params, velocity, LOSSES[loss]
+        self.descend = descend_by_few(B) if COMPILED and B <= FEW else descend_by_blas
         dtype, widths = params[graph.E_T[0]].dtype, [layer.width for layer in graph.layers]
         self.target = numpy.empty((B, widths[-1]), dtype)
         self.v, self.U, self.normalized, self.A, self.sums = {1: numpy.empty((B, widths[0]), dtype)}, {}, {}, {}, {}
@@ -138,8 +140,8 @@ class Program:
                 if q > 1:
                     self._pull(p, q, q in reached)
                     reached.add(q)
-                for W, V, left, right, gradient, room in self.blocks.get((p, q), ()):
-                    descend(W, V, numpy.matmul(left, right, out=gradient), room, eta, decay, momentum)
+                for block in self.blocks.get((p, q), ()):
+                    self.descend(*block, eta, decay, momentum)
 
     def _forward(self, p):
         z = self.v[p]
@@ -168,13 +170,8 @@ class Program:
         elif layer.activation != "identity":
             U[:] = ACTIVATION[layer.activation][1](U, self.v[p])
         if layer.batchnorm:
-            scale, gradients = self.params["gamma", p], unnormalize(
-                U, self.params["gamma", p], self.normalized[p], self.A[p], self.sums[p]
-            )
-            for name, gradient in zip(("gamma", "beta"), gradients):
-                V = self.velocity[name, p]
-                V[0, 0] = momentum * V[0, 0] + gradient
-                self.params[name, p][0, 0] -= eta * V[0, 0]
+            scales = (d[name, p] for name in ("gamma", "beta") for d in (self.params, self.velocity))
+            unnormalize(U, *scales, self.normalized[p], self.A[p], self.sums[p], eta, momentum)
 
     def _pull(self, p, q, add):
         """Put, or add, the cotangent that layer q gets from layer p into U[q]."""
@@ -199,6 +196,10 @@ def _by_rows(W):
     return None
 
 
+def descend_by_blas(W, V, left, right, gradient, room, eta, decay, momentum):
+    descend(W, V, numpy.matmul(left, right, out=gradient), room, eta, decay, momentum)
+
+
 if COMPILED:
     # As IEEE says but for the order of sums: NaN and infinity stay what they are.
     compiled = numba.njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
@@ -209,6 +210,22 @@ if COMPILED:
         for i in range(w.size):
             s[i] = momentum * s[i] + g[i] + decay * w[i]
             w[i] -= eta * s[i]
+
+    @functools.cache
+    def descend_by_few(B):
+        """The same with the sum over samples inside; B, a constant for the compiler, lets it unroll that sum."""
+
+        @compiled
+        def descend(W, V, left, right, gradient, room, eta, decay, momentum):
+            for i in range(W.shape[0]):
+                for j in range(W.shape[1]):
+                    s = momentum * V[i, j] + decay * W[i, j]
+                    for b in range(B):
+                        s += left[i, b] * right[b, j]
+                    V[i, j] = s
+                    W[i, j] -= eta * s
+
+        return descend
 
     @compiled
     def switch(U, v):
@@ -239,7 +256,7 @@ if COMPILED:
                 z[i, j] = g * normalized[i, j] + shift
 
     @compiled
-    def unnormalize(U, gamma, normalized, A, sums):
+    def unnormalize(U, gamma, gamma_velocity, beta, beta_velocity, normalized, A, sums, eta, momentum):
         B, d = U.shape
         g, total, product = gamma[0, 0], sums[0], sums[1]
         sums[:] = 0
@@ -247,14 +264,16 @@ if COMPILED:
             for j in range(d):
                 total[j] += U[i, j]
                 product[j] += U[i, j] * normalized[i, j]
-        dgamma, dbeta = product.sum(), total.sum()
+        gamma_velocity[0, 0] = momentum * gamma_velocity[0, 0] + product.sum()
+        beta_velocity[0, 0] = momentum * beta_velocity[0, 0] + total.sum()
+        gamma[0, 0] -= eta * gamma_velocity[0, 0]
+        beta[0, 0] -= eta * beta_velocity[0, 0]
         for j in range(d):
             total[j] /= B
             product[j] = g * A[j]
         for i in range(B):
             for j in range(d):
                 U[i, j] = product[j] * (U[i, j] - total[j])
-        return dgamma, dbeta
 
 else:
 
@@ -281,11 +300,12 @@ else:
         numpy.multiply(normalized, gamma, out=z)
         z += beta
 
-    def unnormalize(U, gamma, normalized, A, sums):
-        dgamma = numpy.vdot(U, normalized)
-        mean = numpy.add.reduce(U, axis=0, out=sums[0])
-        dbeta = mean.sum()
+    def unnormalize(U, gamma, gamma_velocity, beta, beta_velocity, normalized, A, sums, eta, momentum):
+        dgamma, mean = numpy.vdot(U, normalized), numpy.add.reduce(U, axis=0, out=sums[0])
+        gamma_velocity[0, 0] = momentum * gamma_velocity[0, 0] + dgamma
+        beta_velocity[0, 0] = momentum * beta_velocity[0, 0] + mean.sum()
         mean /= len(U)
         U -= mean
         U *= numpy.multiply(A, gamma[0], out=sums[1])
-        return dgamma, dbeta
+        gamma[0, 0] -= eta * gamma_velocity[0, 0]
+        beta[0, 0] -= eta * beta_velocity[0, 0]
