@@ -13,6 +13,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from unittest import mock
 
 CORE = max(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 CORES = os.sched_getaffinity(0) if CORE is not None else None
@@ -40,14 +41,29 @@ SHARE = 0.4  # seconds that one turn of one contestant takes at least
 # The contestants: each makes (advance, weights) from the same start; advance(rows) trains on them, and waits for the end.
 
 
-def minigrad(graph, params, x, y):
+def minigrad(graph, params, x, y, train_epoch=mg.train_epoch):
     params = {key: numpy.array(W, order="F") for key, W in params.items()}
     velocity = {key: numpy.zeros_like(W) for key, W in params.items()}
 
     def advance(rows):
-        mg.train_epoch(graph, params, velocity, x, y, rows, "cross_entropy", ETA, LAM, MOMENTUM)
+        train_epoch(graph, params, velocity, x, y, rows, "cross_entropy", ETA, LAM, MOMENTUM)
 
     return advance, lambda: params
+
+
+def numpy_alone(graph, params, x, y):
+    """minigrad as it is where Numba isn't installed."""
+    return minigrad(graph, params, x, y, _kernels_without_numba().train_epoch)
+
+
+@functools.cache
+def _kernels_without_numba():
+    spec = importlib.util.find_spec(kernels.__name__)
+    without = importlib.util.module_from_spec(spec)
+    with mock.patch.dict(sys.modules, numba=None):
+        spec.loader.exec_module(without)
+    assert without.PATH == "numpy"
+    return without
 
 
 def readable(graph, params, x, y):
@@ -163,7 +179,14 @@ def products(graph, params, x, y):
     return advance, None
 
 
-CONTESTANTS = {"minigrad": minigrad, "rules alone": readable, "PyTorch": pytorch, "JAX scan": jax_scan, "products": products}
+CONTESTANTS = {
+    "minigrad": minigrad, "NumPy alone": numpy_alone, "rules alone": readable, "PyTorch": pytorch, "JAX scan": jax_scan,
+    "products": products,
+}
+RATIOS = {  # those that the table gives
+    "to JAX": ("minigrad", "JAX scan"), "to products": ("minigrad", "products"),
+    "NumPy alone to PyTorch": ("NumPy alone", "PyTorch"), "NumPy alone to products": ("NumPy alone", "products"),
+}
 
 
 # The measurements.
@@ -204,7 +227,7 @@ def agree(name, x, y):
     worst = []
     for order in range(5):
         rows, ends = mg.batches(len(x), 8, seed=order, epoch=1)[:4], []
-        for make in (minigrad, readable, pytorch, jax_scan):
+        for make in (minigrad, numpy_alone, readable, pytorch, jax_scan):
             advance, weights = make(graph, params, x, y)
             advance(rows)
             ends.append({edge: weights()[edge].copy() for edge in graph.E_T})
@@ -442,9 +465,9 @@ def report(quick):
     rows = []
     for name, B in tqdm(cells, desc="steps"):
         t = steps(name, B, x, y, rounds)
-        rows.append([name, str(B), *(middle(t[c]) for c in CONTESTANTS), *(ratio(t, "minigrad", c) for c in ("JAX scan", "PyTorch", "products"))])
+        rows.append([name, str(B), *(middle(t[c]) for c in CONTESTANTS), *(ratio(t, *pair) for pair in RATIOS.values())])
     yield "Microseconds a training step (gather, forward, backward, update with momentum).\n\n" + table(
-        ["network", "B", *CONTESTANTS, "to JAX", "to PyTorch", "to products"], rows
+        ["network", "B", *CONTESTANTS, *RATIOS], rows
     )
     rows = []
     for name, B in tqdm([("MLP-BN-10-100", B) for B in ((128,) if quick else (4, 8, 16, 32, 64, 128))], desc="epochs"):

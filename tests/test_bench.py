@@ -6,7 +6,7 @@ import pytest
 import minigrad as mg
 from experiments import bench
 
-CONTESTANTS = {"rules alone": None, "PyTorch": "torch", "JAX scan": "jax"}
+CONTESTANTS = {"NumPy alone": None, "rules alone": None, "PyTorch": "torch", "JAX scan": "jax"}
 
 
 @pytest.fixture
