@@ -372,9 +372,7 @@ def ranks(sizes, rounds):
     return found
 
 
-def _worker(cores, threads, barrier, answers):
-    if cores is not None:
-        os.sched_setaffinity(0, cores)
+def _worker(threads, barrier, answers):
     rng = numpy.random.default_rng(0)
     x, y = rng.standard_normal((2560, INPUTS), dtype="float32"), numpy.eye(CLASSES, dtype="float32")[rng.integers(0, CLASSES, 2560)]
     graph, params = start("MLP-5-500")
@@ -389,15 +387,19 @@ def _worker(cores, threads, barrier, answers):
 def processes(rounds):
     """Steps a second of MLP-5-500, B = 128, of both processes together: two with a thread each, and one with two."""
     context, found = multiprocessing.get_context("spawn"), {"two processes": [], "two threads": []}
+    if CORES:
+        os.sched_setaffinity(0, CORES)  # the workers, and the threads that BLAS starts in them, inherit it
     for _ in range(rounds):
         for name, number, threads in (("two processes", 2, 1), ("two threads", 1, 2)):
             barrier, answers = context.Barrier(number), context.SimpleQueue()
-            workers = [context.Process(target=_worker, args=(CORES, threads, barrier, answers)) for _ in range(number)]
+            workers = [context.Process(target=_worker, args=(threads, barrier, answers)) for _ in range(number)]
             for worker in workers:
                 worker.start()
             found[name].append(sum(answers.get() for _ in workers))
             for worker in workers:
                 worker.join()
+    if CORES:
+        os.sched_setaffinity(0, {CORE})
     return found
 
 
