@@ -22,7 +22,7 @@ def main(argv=None):
     from .store import StoreError
 
     parser = Parser(prog="python -m experiments", description="Train what is missing and draw one of the paper's figures.")
-    parser.add_argument("name", metavar="NAME", choices=FIGURES, help=", ".join(FIGURES))
+    parser.add_argument("name", metavar="NAME", choices=(*FIGURES, "list"), help=", ".join(FIGURES) + ", or list: what is done and what is left of each")
     parser.add_argument("--preset", choices=PRESETS, default="quick", help="smoke: seconds, synthetic data; quick: minutes on two cores (the default); paper: the paper's setting")
     parser.add_argument("--backend", choices=BACKENDS, default="numpy")
     parser.add_argument("--data", metavar="DIR", help="where the data sets lie or are downloaded to (default: $MINIGRAD_DATA, then ./data)")
@@ -38,6 +38,8 @@ def main(argv=None):
         if args.jobs is not None and args.jobs < 1:
             raise ValueError(f"--jobs must be at least 1, got {args.jobs}")
         load_backend(args.backend)
+        if args.name == "list":
+            return overview(args)
         chosen = {"name": args.name, "preset": args.preset, "seeds": args.seeds, "settings": parse_settings(args.set)}
         plan = Plan(**chosen)
     except (ValueError, BackendError) as error:
@@ -60,6 +62,29 @@ def main(argv=None):
         print(f"\ninterrupted: the same command continues from what {where.results} holds", file=sys.stderr)
         return 130
     return 0
+
+
+def overview(args):
+    """Print every figure's runs under a preset, how many the store has, and about how long the others take."""
+    from .figures import FIGURES, Plan
+    from .runner import Where, cores, cost, finished
+
+    where, jobs = Where(args.results, keep_weights=args.keep_weights), args.jobs or cores()
+    for name in FIGURES:
+        plan = Plan(name, args.preset, args.seeds)
+        runs = set(plan.runs())
+        missing = [cost(run) for run in runs if not finished(run, where)]
+        left = f"about {duration(max(sum(missing) / jobs, max(missing)))} left on {jobs} cores" if missing else "done"
+        print(f"{name}  {len(runs) - len(missing):3} of {len(runs):3} runs, {left}: {plan.title()}")
+    return 0
+
+
+def duration(seconds):
+    """As a person would say it: "40 s", "4 min", "3 h", "12 days"."""
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 1):.0f} s"
 
 
 def with_data(plan, chosen, where, plot_only):

@@ -29,7 +29,7 @@ MARKS = {
 
 
 class Line(NamedTuple):
-    """One line: its label, its place in the cycle of styles, and one dict of arrays per seed, "epoch" among them."""
+    """One line: its label, its place in the cycle of styles, and one dict of arrays per seed, the abscissa among them."""
 
     label: str
     style: int
@@ -53,8 +53,8 @@ class Row(NamedTuple):
     ceiling: float | None = None
 
 
-def histories(columns, rows, title, note, legend_title):
-    """Every row's field against epochs: the arithmetic mean over seeds (of those still finite), their range as a band.
+def histories(columns, rows, title, note, legend_title, x="epoch"):
+    """Every row's field against x, "epoch" or "layer": the arithmetic mean over seeds (of those still finite), their range as a band.
 
     A diverged run ends in a cross at its last finite value, at the upper edge if it has none. A hollow triangle at an
     edge says that the mean goes on beyond it, to 0 perhaps on a log axis. The legend explains the marks that occur.
@@ -68,23 +68,24 @@ def histories(columns, rows, title, note, legend_title):
         marks = set()
         for row, panels in zip(rows, axes):
             lines = [(axis, line) for column, axis in zip(columns, panels) for line in column.lines]
-            if row.log and any((_stack(line, row.field)[1] > 0).any() for _, line in lines):
+            if row.log and any((_stack(line, row.field, x)[1] > 0).any() for _, line in lines):
                 # clip, not mask: a line that falls to 0 is seen to leave through the lower edge, and its band with it
                 panels[0].set_yscale("log", nonpositive="clip")
             for axis, line in lines:
-                _draw(axis, line, row)
+                _draw(axis, line, row, x)
             ends = zip(panels[0].get_ylim(), (row.floor, row.ceiling))
             # sorted: a floor above every value must not turn the axis upside down
             panels[0].set_ylim(sorted(auto if end is None else end for auto, end in ends))
             panels[0].set_ylabel(row.label)
-            marks = marks.union(*(_mark(axis, line, row) for axis, line in lines))
+            marks = marks.union(*(_mark(axis, line, row, x) for axis, line in lines))
         looks = {f"{legend_title} = {line.label}": _look(line.style) for column in columns for line in column.lines}
         grey = {"color": "0.3", "linestyle": ""}
         heading += _legend(figure, [Line2D([], [], label=label, **look) for label, look in looks.items()], 3)
         heading += _legend(figure, [Line2D([], [], label=m, **grey, **MARKS[m]) for m in MARKS if m in marks], 1)
         for column, top, bottom in zip(columns, axes[0], axes[-1]):
             _fit(top.set_title(column.title), column.title, 0.88 * WIDTH / len(columns))
-            bottom.set_xlabel("epoch")
+            bottom.set_xlabel(x)
+            bottom.xaxis.get_major_locator().set_params(integer=True)
         _arrange(figure, axes, heading)
     return figure
 
@@ -135,51 +136,52 @@ def _look(place):
     return {name: cycle[place % len(cycle)] for name, cycle in cycles.items()}
 
 
-def _draw(axis, line, row):
-    epoch, values = _stack(line, row.field)
+def _draw(axis, line, row, x):
+    at, values = _stack(line, row.field, x)
     if values.count():
         look = _look(line.style)
-        axis.plot(epoch, values.mean(axis=0), label=line.label, markevery=(0.05 * (line.style % 6), 0.3), **look)
-        axis.fill_between(epoch, values.min(axis=0), values.max(axis=0), color=look["color"], alpha=0.25, linewidth=0)
+        every = (0.05 * (line.style % 6), 0.3) if x == "epoch" else None
+        axis.plot(at, values.mean(axis=0), label=line.label, markevery=every, **look)
+        axis.fill_between(at, values.min(axis=0), values.max(axis=0), color=look["color"], alpha=0.25, linewidth=0)
 
 
-def _mark(axis, line, row):
+def _mark(axis, line, row, x):
     """Mark where the mean leaves the axis (each time anew) and where a run diverged; the names of the marks used."""
-    (epoch, values), (low, high) = _stack(line, row.field), axis.get_ylim()
+    (at, values), (low, high) = _stack(line, row.field, x), axis.get_ylim()
     points = []
     mean = values.mean(axis=0)
     for name, beyond, edge in (("below the axis, or 0", mean < low, low), ("above the axis", mean > high, high)):
         leaves = numpy.diff(numpy.ma.filled(beyond, False), prepend=False) & numpy.ma.filled(beyond, False)
-        points += [(name, x, edge) for x in epoch[leaves]]
+        points += [(name, place, edge) for place in at[leaves]]
     for history in line.histories:
         if history["diverged"]:
             finite = numpy.flatnonzero(numpy.isfinite(history[row.field]))
             last, y = (finite[-1], history[row.field][finite[-1]]) if len(finite) else (-1, high)
-            points.append(("diverged", history["epoch"][last], numpy.clip(y, low, high)))
-    for name, x, y in points:
-        axis.plot(x, y, "", label=f"_{name}", color=_look(line.style)["color"], clip_on=False, zorder=4, **MARKS[name])
+            points.append(("diverged", history[x][last], numpy.clip(y, low, high)))
+    for name, place, y in points:
+        axis.plot(place, y, "", label=f"_{name}", color=_look(line.style)["color"], clip_on=False, zorder=4, **MARKS[name])
     return {name for name, _, _ in points}
 
 
-def _stack(line, field):
-    """epoch (E,) and values (seeds, E), masked where not finite. A diverged run's epochs are the first of the others'."""
-    epoch = max((h["epoch"] for h in line.histories), key=len)
-    values = numpy.full((len(line.histories), len(epoch)), numpy.nan)
+def _stack(line, field, x):
+    """x (E,) and values (seeds, E), masked where not finite. A diverged run's epochs are the first of the others'."""
+    at = max((h[x] for h in line.histories), key=len)
+    values = numpy.full((len(line.histories), len(at)), numpy.nan)
     for row, history in zip(values, line.histories):
         row[: len(history[field])] = history[field]
-    return epoch, numpy.ma.masked_invalid(values)
+    return at, numpy.ma.masked_invalid(values)
 
 
-def tidy(columns, rows):
+def tidy(columns, rows, x="epoch"):
     """The numbers behind the picture, one dict each: every finite one; `diverged` is about the whole run."""
     return [
         {"column": column.title, "line": line.label, "seed": seed, "diverged": bool(history["diverged"]),
-         "epoch": int(epoch), "field": row.field, "value": float(value)}
+         x: int(at), "field": row.field, "value": float(value)}
         for column in columns
         for line in column.lines
         for seed, history in enumerate(line.histories)
         for row in rows
-        for epoch, value in zip(history["epoch"], history[row.field])
+        for at, value in zip(history[x], history[row.field])
         if numpy.isfinite(value)
     ]
 

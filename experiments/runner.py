@@ -44,11 +44,11 @@ def complete(runs, where=Where(), jobs=None):
     """
     runs = list(runs)
     missing = [run for run in dict.fromkeys(runs) if not finished(run, where)]
-    jobs = min(jobs or (1 if where.backend == "cupy" else _cores()), len(missing))
+    jobs = min(jobs or (1 if where.backend == "cupy" else cores()), len(missing))
     if missing:
-        todo = sorted(missing, key=_cost, reverse=True)  # the longest first, so that no core waits long at the end
+        todo = sorted(missing, key=cost, reverse=True)  # the longest first, so that no core waits long at the end
         bar = tqdm(
-            total=sum(map(_cost, missing)), desc=f"training {len(missing)} of {len(set(runs))} runs",
+            total=sum(map(cost, missing)), desc=f"training {len(missing)} of {len(set(runs))} runs",
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left",
             mininterval=0.5 if sys.stderr.isatty() else 30, delay=0.5,
         )
@@ -105,14 +105,14 @@ def _train_in_worker(run, where):
     train(run, where, _start_worker.progress.put)
 
 
-def train(run, where, progress=lambda cost: None):
-    """Train one run to its end, from its checkpoint if there is one, and store it; `progress` gets the cost done.
+def train(run, where, progress=lambda seconds: None):
+    """Train one run to its end, from its checkpoint if there is one, and store it; `progress` gets what of cost(run) is done.
 
     A run whose loss or weights stop being finite ends there with the status "diverged" and keeps its numbers.
     """
     with store.lock(where.results, run), threadpool_limits(1):
         if finished(run, where):  # by another process, while this one waited
-            progress(_cost(run))
+            progress(cost(run))
             return
         xp = load_backend(where.backend)
         graph = run.graph()
@@ -121,7 +121,7 @@ def train(run, where, progress=lambda cost: None):
             raise minigrad.DataError(f"B={run.B} is more than the {len(data[0])} training samples: set a smaller B")
         x, y, x_test, y_test = map(xp.asarray, data)
         params, velocity, history, epoch, provenance = _resume(run, where, graph, xp)
-        progress(_cost(run) * epoch / run.epochs)
+        progress(cost(run) * epoch / run.epochs)
         if epoch == 0:
             _measure(history, 0, graph, params, None, x, y, x_test, y_test, run.loss)
         saved, status = time.monotonic(), "finished"
@@ -133,7 +133,7 @@ def train(run, where, progress=lambda cost: None):
             train_epoch(graph, params, velocity, x, y, rows, run.loss, eta, run.lam, run.momentum)
             if before is not None:
                 _measure(history, epoch, graph, params, before, x, y, x_test, y_test, run.loss)
-            progress(_cost(run) / run.epochs)
+            progress(cost(run) / run.epochs)
             if time.monotonic() - saved >= where.save_every:
                 meta = {"run": run.as_dict(), "status": "unfinished", "epoch": epoch, "provenance": provenance}
                 state = {f"W {_name(key)}": to_host(params[key]) for key in params}
@@ -142,7 +142,7 @@ def train(run, where, progress=lambda cost: None):
                 saved = time.monotonic()
         if not _is_finite(history):
             status = "diverged"
-            progress(_cost(run) * (1 - epoch / run.epochs))
+            progress(cost(run) * (1 - epoch / run.epochs))
         meta = {"run": run.as_dict(), "status": status, "epoch": epoch, "provenance": provenance}
         weights = {f"W {_name(key)}": to_host(params[key]) for key in params} if where.keep_weights else {}
         store.write(store.result_path(where.results, run), meta, history | weights)
@@ -224,11 +224,15 @@ def _balanced(y, m, field):
     return numpy.sort(numpy.concatenate(rows))
 
 
-def _cost(run):
-    """Multiply-adds of the run's steps, up to a factor: what the progress bar counts."""
+def cost(run):
+    """About how many seconds the run takes on one core: a step has a price by layer, by weight and by multiplication."""
     graph = run.graph()
-    return run.epochs * (run.m or 50_000) * sum(graph.width(p) * graph.width(q) for p, q in graph.E_T)
+    weights = sum(graph.width(p) * graph.width(q) for p, q in graph.E_T)
+    m, m_test = run.m or 50_000, run.m_test or 10_000
+    measured = sum(map(run.measured, range(run.epochs + 1)))
+    multiplications = (3 * run.epochs * m + measured * (m + m_test)) * weights
+    return run.epochs * (m // run.B) * (4e-5 * graph.L + 1e-9 * weights) + multiplications / 4e10
 
 
-def _cores():
+def cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -348,7 +348,7 @@ def test_a_process_that_waited_for_a_run_takes_the_other_one_s_result(tmp_path, 
     monkeypatch.setattr(runner, "train_epoch", lambda *args: pytest.fail("trained again"))
     done = []
     train(RUN, Where(str(tmp_path)), done.append)
-    assert sum(done) == runner._cost(RUN)
+    assert sum(done) == runner.cost(RUN)
 
 
 def test_keep_weights_trains_a_run_without_them_anew_and_equals_it(tmp_path, monkeypatch, uninterrupted):
@@ -422,7 +422,7 @@ def test_the_progress_adds_up_to_the_cost_of_the_run_also_when_resumed(tmp_path,
                 train(run, where, first)
         done = []
         train(run, where, done.append)
-        numpy.testing.assert_allclose(sum(done), runner._cost(run), rtol=1e-9)
+        numpy.testing.assert_allclose(sum(done), runner.cost(run), rtol=1e-9)
 
 
 def test_training_uses_one_blas_thread_and_gives_the_others_back(tmp_path):
