@@ -17,12 +17,12 @@ def main(argv=None):
     from minigrad import BackendError, DataError
     from minigrad.backend import BACKENDS, load_backend
 
-    from .figures import FIGURES, PRESETS, Plan
+    from .figures import PRESETS
     from .runner import Where, complete, finished
     from .store import StoreError
 
     parser = Parser(prog="python -m experiments", description="Train what is missing and draw one of the paper's figures.")
-    parser.add_argument("name", metavar="NAME", choices=(*FIGURES, "list"), help=", ".join(FIGURES) + ", or list: what is done and what is left of each")
+    parser.add_argument("name", metavar="NAME", choices=(*plans(), "list"), help=", ".join(plans()) + ", or list: what is done and what is left of each")
     parser.add_argument("--preset", choices=PRESETS, default="quick", help="smoke: seconds, synthetic data; quick: minutes on two cores (the default); paper: the paper's setting")
     parser.add_argument("--backend", choices=BACKENDS, default="numpy")
     parser.add_argument("--data", metavar="DIR", help="where the data sets lie or are downloaded to (default: $MINIGRAD_DATA, then ./data)")
@@ -41,7 +41,7 @@ def main(argv=None):
         if args.name == "list":
             return overview(args)
         chosen = {"name": args.name, "preset": args.preset, "seeds": args.seeds, "settings": parse_settings(args.set)}
-        plan = Plan(**chosen)
+        plan = plans()[args.name](**chosen)
     except (ValueError, BackendError) as error:
         parser.error(str(error))
     where = Where(args.results, args.data, args.backend, args.keep_weights)
@@ -64,14 +64,21 @@ def main(argv=None):
     return 0
 
 
+def plans():
+    """{NAME: what makes its plan}."""
+    from .figures import FIGURES, Plan
+    from .steps import Steps
+
+    return dict.fromkeys(FIGURES, Plan) | {"steps": Steps}
+
+
 def overview(args):
     """Print every figure's runs under a preset, how many the store has, and about how long the others take."""
-    from .figures import FIGURES, Plan
     from .runner import Where, cores, cost, finished
 
     where, jobs = Where(args.results, keep_weights=args.keep_weights), args.jobs or cores()
-    for name in FIGURES:
-        plan = Plan(name, args.preset, args.seeds)
+    for name, make in plans().items():
+        plan = make(name, args.preset, args.seeds)
         runs = set(plan.runs())
         missing = [cost(run) for run in runs if not finished(run, where)]
         left = f"about {duration(max(sum(missing) / jobs, max(missing)))} left on {jobs} cores" if missing else "done"
@@ -91,7 +98,6 @@ def with_data(plan, chosen, where, plot_only):
     """`plan`, once the data sets it still needs are here; with --preset quick, stand-ins for those that can't be had."""
     from minigrad.datasets import DataUnavailable, find_or_fetch
 
-    from .figures import Plan
     from .runner import finished
 
     stand_ins = []
@@ -106,7 +112,7 @@ def with_data(plan, chosen, where, plot_only):
                 raise
             print(f"{error}; --preset quick goes on with synthetic-{name} in its place", file=sys.stderr)
             stand_ins.append(name)
-    return Plan(**chosen, stand_ins=stand_ins) if stand_ins else plan
+    return type(plan)(**chosen, stand_ins=stand_ins) if stand_ins else plan
 
 
 def parse_settings(texts):

@@ -112,6 +112,7 @@ FIGURES = {
 }
 
 PRESETS = {"paper": 3, "quick": 2, "smoke": 2}  # seeds
+REDUCED = {"paper": "", "quick": " (reduced)", "smoke": " (smoke test of the program, no result)"}  # in the title
 
 
 class Plan:
@@ -161,12 +162,15 @@ class Plan:
 
     def title(self):
         """The picture's title: it says what reduces the paper's setting."""
-        reduced = {"paper": "", "quick": " (reduced)", "smoke": " (smoke test of the program, no result)"}[self.preset]
         run = self.runs()[0]
-        return self.figure.title.format(network=run.network, dataset=LABELS[run.dataset]) + reduced
+        return self.figure.title.format(network=run.network, dataset=LABELS[run.dataset]) + REDUCED[self.preset]
 
     def note(self):
-        """The lines under the title: the reduction, the data, the seeds, what differs from the paper."""
+        """The lines under the title: the reduction, the data, what was set by hand, the seeds."""
+        return " ".join([*self.differences(), repeats(self.seeds)])
+
+    def differences(self):
+        """Sentences on what differs from the paper."""
         run, paper = self.runs()[0], self.figure.base
         sentences = []
         if self.reduction:
@@ -177,7 +181,7 @@ class Plan:
             if "B" not in self.figure.axes:
                 pairs.insert(2, (run.B, paper.B, "B = {}"))
             smaller = [form.format(f"{new} (paper: {old})") for new, old, form in pairs if new != old]
-            scales = " or ".join(dict.fromkeys(f"{ratio:.3g}" for ratio in ratios))
+            scales = " or ".join(f"{b:.3g}" for a, b in zip([0, *ratios], ratios) if b > 1.02 * a)
             drops = ", the learning rate drops at the same fractions of them" if run.milestones and run.epochs != paper.epochs else ""
             sentences.append(
                 f"Reduced: {', '.join(smaller)}{drops}; λ is {scales} times {self._unscaled()}, "
@@ -188,8 +192,7 @@ class Plan:
             sentences.append(f"Synthetic stand-in for {names}, which could be neither found nor fetched.")
         if self.settings:
             sentences.append("Set by hand: " + ", ".join(f"{k} = {v}" for k, v in self.settings.items()) + ".")
-        sentences.append(f"{self.seeds} seeds: mean and range." if self.seeds > 1 else "1 seed.")
-        return " ".join(sentences)
+        return sentences
 
     def _unscaled(self):
         if "lam" in self.settings:
@@ -208,9 +211,14 @@ class Plan:
                 style = BATCHES.index(paper.B) if figure.line == "B" and paper.B in BATCHES else place
                 values = [history(*next(remaining), self.view) for _ in runs]
                 drawn.append(plots.Line(written(figure.line, getattr(paper, figure.line)), style, values))
-            columns.append(plots.Column(title, drawn))
-        picture = plots.histories(columns, figure.rows, self.title(), self.note(), SYMBOLS[figure.line], figure.x)
-        return plots.save(picture, plots.tidy(columns, figure.rows, figure.x), Path(folder) / self.name)
+            columns.append(plots.Column(title, drawn, figure.x))
+        picture = plots.histories(columns, figure.rows, self.title(), self.note(), SYMBOLS[figure.line])
+        return plots.save(picture, plots.tidy(columns, figure.rows), Path(folder) / self.name)
+
+
+def repeats(seeds):
+    """What a picture says of its seeds."""
+    return f"{seeds} seeds: mean and range." if seeds > 1 else "1 seed."
 
 
 def written(field, value):
@@ -237,7 +245,12 @@ def history(meta, arrays, view):
     }
 
 
+def budget(run):
+    """E = sum over the steps of 2 eta_t lambda / (1 - momentum): a direction that nothing refreshes shrinks by exp(-E)."""
+    return _eta_steps(run) * 2 * run.eta * run.lam / (1 - run.momentum)
+
+
 def _eta_steps(run):
-    """Sum over the steps of eta_t / eta: what the decay budget is proportional to."""
+    """Sum over the steps of eta_t / eta."""
     steps = (run.m or TRAIN_SIZE[run.dataset]) // run.B
     return steps * sum(step_decay(1.0, epoch, run.milestones, run.factor) for epoch in range(run.epochs))

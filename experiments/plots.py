@@ -28,6 +28,9 @@ MARKS = {
 }
 
 
+AXES = {"epoch": None, "layer": None, "B": 2, "E": 10}  # the base of a logarithmic axis
+
+
 class Line(NamedTuple):
     """One line: its label, its place in the cycle of styles, and one dict of arrays per seed, the abscissa among them."""
 
@@ -37,10 +40,11 @@ class Line(NamedTuple):
 
 
 class Column(NamedTuple):
-    """The lines of one column of panels."""
+    """The lines of one column of panels, against `x`: a key of AXES."""
 
     title: str
     lines: list
+    x: str = "epoch"
 
 
 class Row(NamedTuple):
@@ -53,8 +57,8 @@ class Row(NamedTuple):
     ceiling: float | None = None
 
 
-def histories(columns, rows, title, note, legend_title, x="epoch"):
-    """Every row's field against x, "epoch" or "layer": the arithmetic mean over seeds (of those still finite), their range as a band.
+def histories(columns, rows, title, note, legend_title):
+    """Every row's field against the column's x: the arithmetic mean over seeds (of those still finite), their range as a band.
 
     A diverged run ends in a cross at its last finite value, at the upper edge if it has none. A hollow triangle at an
     edge says that the mean goes on beyond it, to 0 perhaps on a log axis. The legend explains the marks that occur.
@@ -67,25 +71,30 @@ def histories(columns, rows, title, note, legend_title, x="epoch"):
         axes = figure.subplots(len(rows), len(columns), sharex="col", sharey="row", squeeze=False)
         marks = set()
         for row, panels in zip(rows, axes):
-            lines = [(axis, line) for column, axis in zip(columns, panels) for line in column.lines]
-            if row.log and any((_stack(line, row.field, x)[1] > 0).any() for _, line in lines):
+            lines = [(axis, line, column.x) for column, axis in zip(columns, panels) for line in column.lines]
+            if row.log and any((_stack(line, row.field, x)[1] > 0).any() for _, line, x in lines):
                 # clip, not mask: a line that falls to 0 is seen to leave through the lower edge, and its band with it
                 panels[0].set_yscale("log", nonpositive="clip")
-            for axis, line in lines:
+            for axis, line, x in lines:
                 _draw(axis, line, row, x)
             ends = zip(panels[0].get_ylim(), (row.floor, row.ceiling))
             # sorted: a floor above every value must not turn the axis upside down
             panels[0].set_ylim(sorted(auto if end is None else end for auto, end in ends))
             panels[0].set_ylabel(row.label)
-            marks = marks.union(*(_mark(axis, line, row, x) for axis, line in lines))
+            marks = marks.union(*(_mark(axis, line, row, x) for axis, line, x in lines))
         looks = {f"{legend_title} = {line.label}": _look(line.style) for column in columns for line in column.lines}
         grey = {"color": "0.3", "linestyle": ""}
         heading += _legend(figure, [Line2D([], [], label=label, **look) for label, look in looks.items()], 3)
         heading += _legend(figure, [Line2D([], [], label=m, **grey, **MARKS[m]) for m in MARKS if m in marks], 1)
         for column, top, bottom in zip(columns, axes[0], axes[-1]):
             _fit(top.set_title(column.title), column.title, 0.88 * WIDTH / len(columns))
-            bottom.set_xlabel(x)
-            bottom.xaxis.get_major_locator().set_params(integer=True)
+            bottom.set_xlabel(column.x)
+            if AXES[column.x]:
+                bottom.set_xscale("log", base=AXES[column.x])
+            else:
+                bottom.xaxis.get_major_locator().set_params(integer=True)
+            if column.x == "B":
+                bottom.xaxis.set_major_formatter("{x:.0f}")
         _arrange(figure, axes, heading)
     return figure
 
@@ -154,7 +163,9 @@ def _mark(axis, line, row, x):
         leaves = numpy.diff(numpy.ma.filled(beyond, False), prepend=False) & numpy.ma.filled(beyond, False)
         points += [(name, place, edge) for place in at[leaves]]
     for history in line.histories:
-        if history["diverged"]:
+        if x in ("B", "E"):  # every value is a run of its own
+            points += [("diverged", place, high) for place in at[~numpy.isfinite(history[row.field])]]
+        elif history["diverged"]:
             finite = numpy.flatnonzero(numpy.isfinite(history[row.field]))
             last, y = (finite[-1], history[row.field][finite[-1]]) if len(finite) else (-1, high)
             points.append(("diverged", history[x][last], numpy.clip(y, low, high)))
@@ -172,16 +183,16 @@ def _stack(line, field, x):
     return at, numpy.ma.masked_invalid(values)
 
 
-def tidy(columns, rows, x="epoch"):
+def tidy(columns, rows):
     """The numbers behind the picture, one dict each: every finite one; `diverged` is about the whole run."""
     return [
         {"column": column.title, "line": line.label, "seed": seed, "diverged": bool(history["diverged"]),
-         x: int(at), "field": row.field, "value": float(value)}
+         column.x: int(at) if at % 1 == 0 else float(at), "field": row.field, "value": float(value)}
         for column in columns
         for line in column.lines
         for seed, history in enumerate(line.histories)
         for row in rows
-        for at, value in zip(history[x], history[row.field])
+        for at, value in zip(history[column.x], history[row.field])
         if numpy.isfinite(value)
     ]
 
@@ -197,7 +208,8 @@ def save(figure, records, stem):
             figure.savefig(partial[0], format="png", dpi=200)
             figure.savefig(partial[1], format="svg", metadata={"Date": None})
         with open(partial[2], "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, records[0] if records else (), lineterminator="\n")
+            names = dict.fromkeys(name for record in records for name in record)
+            writer = csv.DictWriter(file, names, lineterminator="\n")
             writer.writeheader()
             writer.writerows(records)
         for new, path in zip(partial, paths):

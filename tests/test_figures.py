@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy
 import pytest
 
-from experiments import figures, store
+from experiments import figures, plots, store
 from experiments import __main__ as command
 from experiments.figures import BATCHES, FIGURES, Plan
 from experiments.runner import Where, cost, finished
 from experiments.runs import Run
+from experiments.steps import Steps
 from minigrad import rank
 from minigrad.optim import step_decay
 
@@ -129,7 +130,7 @@ def test_the_list_counts_what_is_done_and_tells_the_time_left(capsys):
     capsys.readouterr()
     assert command.main(["list", "--preset", "smoke", "--results", "here", "--jobs", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(FIGURES)
+    assert [line.split()[0] for line in lines] == [*FIGURES, "steps"]
     assert "5 of  36 runs, about" in lines[1] and "left on 2 cores" in lines[1]
     assert all("0 of" in line for line in lines[2:5])
     for run in plan.runs():
@@ -145,3 +146,57 @@ def test_the_cost_grows_with_what_a_run_computes():
         assert cost(Run(**change)) > 1.2 * base, change
     assert cost(Run(m=1000)) < base / 10
     assert [command.duration(s) for s in (0.1, 90, 600, 9000, 1e6)] == ["1 s", "90 s", "10 min", "2 h", "12 days"]
+
+
+# The equal-step control.
+
+
+def steps_of(run):
+    return run.epochs * (run.m // run.B)
+
+
+def test_the_control_has_the_figures_runs_and_as_many_steps_for_every_batch_size():
+    control, shared = Steps("steps", "quick"), [run for name in ("fig2", "fig5") for run in Plan(name, "quick").runs()]
+    runs = control.runs()
+    assert runs[: len(shared)] == shared and len(set(runs)) == 2 * len(shared) - len([run for run in shared if run.B == 16])
+    for network in {run.network for run in runs}:
+        added = [run for run in runs[len(shared) :] if run.network == network]
+        assert len({steps_of(run) for run in added}) == 1 and {run.B for run in added} == set(BATCHES)
+        for eta in ETAS:
+            budgets = [budget(run) for run in added if run.eta == eta]
+            assert max(budgets) < 1.04 * min(budgets)  # the drops fall on whole epochs
+            assert max(abs(figures.budget(run) / budget(run) - 1) for run in added) < 1e-12
+
+
+def test_the_control_s_picture_has_every_final_rank_against_batch_size_and_budget(here, capsys):
+    settings = ["--set", "eta=0.01,0.1", "--set", "B=64,128", "--jobs", "1", "--seeds", "2"]
+    assert command.main(["steps", "--preset", "smoke", *settings]) == 0
+    rows = read("steps")
+    assert {row["field"] for row in rows} == {"MLP-BN-10-100", "MLP-5-500"}
+    plan = Steps("steps", "smoke", 2, {"eta": (0.01, 0.1), "B": (64, 128)})
+    final = {}
+    for run in plan.runs():
+        meta, arrays = store.read(store.result_path("results", run))
+        value = figures.history(meta, arrays, figures.View())["rank"][-1]
+        final[run.network.split("-")[:-1] == ["MLP", "5"], run.eta, run.B, run.epochs > 2, run.seed] = value
+    for column, scheme in (("equal epochs", False), ("equal steps", True)):
+        drawn = {
+            (row["field"] == "MLP-5-500", float(row["line"].split(",")[0]), int(row["B"]), "steps" in row["line"], int(row["seed"])): float(row["value"])
+            for row in rows if row["column"] == column
+        }
+        assert drawn == {key: value for key, value in final.items() if key[3] == scheme and numpy.isfinite(value)}
+    against_budget = [row for row in rows if row["column"].startswith("all")]
+    assert len(against_budget) == numpy.isfinite(list(final.values())).sum() and all(float(row["E"]) > 0 for row in against_budget)
+    before = Path("figures/steps.png").read_bytes()
+    assert command.main(["steps", "--preset", "smoke", *settings, "--plot-only"]) == 0
+    assert Path("figures/steps.png").read_bytes() == before
+
+
+def test_a_diverged_run_is_a_cross_and_no_rank():
+    values = {"B": numpy.array([4, 8, 16]), "rank": numpy.array([numpy.nan, 3.0, 5.0]), "diverged": False}
+    column = plots.Column("equal steps", [plots.Line("0.1", 0, [values])], "B")
+    picture = plots.histories([column], [plots.Row("rank", "final rank", floor=0)], "title", "note", "η")
+    (axis,) = picture.axes
+    crosses = [line for line in axis.lines if line.get_label() == "_diverged"]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in crosses] == [(4, axis.get_ylim()[1])]
+    assert [record["B"] for record in plots.tidy([column], [plots.Row("rank", "final rank")])] == [8, 16]
