@@ -22,7 +22,7 @@ def main(argv=None):
     from .store import StoreError
 
     parser = Parser(prog="python -m experiments", description="Train what is missing and draw one of the paper's figures.")
-    parser.add_argument("name", metavar="NAME", choices=(*plans(), "list"), help=", ".join(plans()) + ", or list: what is done and what is left of each")
+    parser.add_argument("name", metavar="NAME", choices=(*plans(), "claims", "list"), help=", ".join(plans()) + "; claims: the paper's statements judged from the store; list: what is done and what is left")
     parser.add_argument("--preset", choices=PRESETS, default="quick", help="smoke: seconds, synthetic data; quick: minutes on two cores (the default); paper: the paper's setting")
     parser.add_argument("--backend", choices=BACKENDS, default="numpy")
     parser.add_argument("--data", metavar="DIR", help="where the data sets lie or are downloaded to (default: $MINIGRAD_DATA, then ./data)")
@@ -38,13 +38,14 @@ def main(argv=None):
         if args.jobs is not None and args.jobs < 1:
             raise ValueError(f"--jobs must be at least 1, got {args.jobs}")
         load_backend(args.backend)
-        if args.name == "list":
-            return overview(args)
-        chosen = {"name": args.name, "preset": args.preset, "seeds": args.seeds, "settings": parse_settings(args.set)}
+        where = Where(args.results, args.data, args.backend, args.keep_weights)
+        chosen = {"preset": args.preset, "seeds": args.seeds, "settings": parse_settings(args.set)}
+        if args.name in ("claims", "list"):
+            return {"claims": judgement, "list": overview}[args.name](args, chosen, where)
+        chosen["name"] = args.name
         plan = plans()[args.name](**chosen)
     except (ValueError, BackendError) as error:
         parser.error(str(error))
-    where = Where(args.results, args.data, args.backend, args.keep_weights)
     try:
         plan = with_data(plan, chosen, where, args.plot_only)
         absent = [run for run in plan.runs() if not finished(run, where)]
@@ -72,17 +73,28 @@ def plans():
     return dict.fromkeys(FIGURES, Plan) | {"steps": Steps}
 
 
-def overview(args):
+def overview(args, chosen, where):
     """Print every figure's runs under a preset, how many the store has, and about how long the others take."""
-    from .runner import Where, cores, cost, finished
+    from .runner import cores, cost, finished
 
-    where, jobs = Where(args.results, keep_weights=args.keep_weights), args.jobs or cores()
+    jobs = args.jobs or cores()
     for name, make in plans().items():
-        plan = make(name, args.preset, args.seeds)
+        plan = make(name, **chosen)
         runs = set(plan.runs())
         missing = [cost(run) for run in runs if not finished(run, where)]
         left = f"about {duration(max(sum(missing) / jobs, max(missing)))} left on {jobs} cores" if missing else "done"
         print(f"{name}  {len(runs) - len(missing):3} of {len(runs):3} runs, {left}: {plan.title()}")
+    return 0
+
+
+def judgement(args, chosen, where):
+    """Write the claim table from what the store has."""
+    from . import claims
+    from .figures import PRESETS
+
+    seeds = args.seeds or PRESETS[args.preset]
+    for path in claims.write(claims.judge(**chosen | {"seeds": seeds}, where=where), args.preset, seeds, args.figures):
+        print(path)
     return 0
 
 

@@ -1,0 +1,252 @@
+"""make claims: the paper's testable statements, judged from the store by rules that were written before the runs.
+
+One rule for every trend: two settings that differ in one step of one field are told apart where the ranges of their final
+ranks over the seeds don't overlap and their means differ by more than one singular value. Only networks that have learned
+something count (train accuracy above twice chance): one that decays to the zero function keeps whatever relative
+spectrum it had, and is a claim of its own. A trend holds if some pair shows it and none the opposite, and fails if one
+does; else it isn't decided.
+"""
+
+import csv
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy
+
+from .figures import FIGURES, Plan, history, written
+from .runner import finished
+from .steps import Steps, equal_steps
+from .store import read, result_path
+
+LEARNED = 20  # percent of the training samples
+LAST = 0.9  # of the epochs: what lies after it is the end of a run
+
+
+class Claim(NamedTuple):
+    """A statement, its place in the memo, its rule, what was measured, and "holds", "fails" or "not decided"."""
+
+    place: str
+    statement: str
+    rule: str
+    measured: str
+    verdict: str
+
+
+class Outcome(NamedTuple):
+    """One setting of the paper and the histories of its seeds."""
+
+    paper: object
+    histories: list
+
+    def last(self, field):
+        """The final value of every seed; NaN for a run that diverged."""
+        return numpy.array([h[field][-1] for h in self.histories])
+
+    def end(self, field):
+        """The mean over the end of the runs and their seeds."""
+        return numpy.mean([h[field][h["epoch"] > LAST * h["epoch"][-1]].mean() for h in self.histories])
+
+    def learned(self):
+        return (self.last("train_accuracy") > LEARNED).all()
+
+
+def outcomes(name, preset, seeds, settings, where, change=lambda run: run):
+    """Every setting of a figure, or None where the store lacks one of its runs."""
+    plan, found = Plan(name, preset, seeds, settings), []
+    for paper, runs in (line for lines in plan.columns for line in lines):
+        runs = [change(run) for run in runs]
+        if not all(finished(run, where) for run in runs):
+            return None
+        found.append(Outcome(paper, [history(*read(result_path(where.results, run)), plan.view) for run in runs]))
+    return found
+
+
+def steps_of(found, field):
+    """Pairs of outcomes that differ in one step of `field` and in nothing else, the smaller value first."""
+    values = sorted({getattr(outcome.paper, field) for outcome in found})
+    by = {tuple(getattr(o.paper, f) for f in ("dataset", "loss", "network", "eta", "B", "lam")): o for o in found}
+    for key, small in by.items():
+        place = values.index(getattr(small.paper, field))
+        if place + 1 < len(values):
+            names = dict(zip(("dataset", "loss", "network", "eta", "B", "lam"), key)) | {field: values[place + 1]}
+            if large := by.get(tuple(names.values())):
+                yield small, large
+
+
+def compare(a, b):
+    """-1, 0 or 1: whether the ranks a lie below b, can't be told apart, or lie above."""
+    if not (numpy.isfinite(a).all() and numpy.isfinite(b).all()) or abs(a.mean() - b.mean()) <= 1:
+        return 0
+    return -1 if a.max() < b.min() else 1 if a.min() > b.max() else 0
+
+
+def trend(found, field, sign):
+    """(measured, verdict) of "the rank rises with `field`" (sign 1) or falls (sign -1)."""
+    shown = {True: [], False: []}
+    for small, large in steps_of(found, field):
+        shown[small.learned() and large.learned()].append(-sign * compare(small.last("rank"), large.last("rank")))
+    with_, against, total = shown[True].count(1), shown[True].count(-1), len(shown[True])
+    measured = f"{with_} of {total} pairs as claimed, {against} the other way"
+    if shown[False]:
+        measured += f" (of {len(shown[False])} with a network that has learned nothing: {shown[False].count(1)}, {shown[False].count(-1)})"
+    return measured, "fails" if against else "holds" if with_ else "not decided"
+
+
+def no_rank_lost(found):
+    """(measured, verdict) of "at lambda = 0 no rank is lost"."""
+    lost = {o.paper.B: max(h["rank"][0] - h["rank"][-1] for h in o.histories) for o in found if o.paper.lam == 0}
+    measured = "lost since the start: " + ", ".join(f"{value:.2g} (B = {B})" for B, value in sorted(lost.items()))
+    return measured, "holds" if max(lost.values()) <= 1 else "fails"
+
+
+def small_batches_need_small_steps(found):
+    """(measured, verdict): the eta with the highest final train accuracy, against B."""
+    best = {}
+    for o in found:
+        accuracy = numpy.nan_to_num(o.last("train_accuracy")).mean()
+        best[o.paper.B] = max(best.get(o.paper.B, (-1, 0)), (accuracy, o.paper.eta))
+    etas = [best[B][1] for B in sorted(best)]
+    measured = "best η: " + ", ".join(f"{eta:g} (B = {B})" for B, eta in zip(sorted(best), etas))
+    if sorted(etas) != etas:
+        return measured, "fails"
+    return measured, "holds" if etas[0] < etas[-1] else "not decided"
+
+
+def vanished(o):
+    """Whether W has gone to zero: below a thousandth of its norm at the start."""
+    return all(h["norm"][-1] < 1e-3 * h["norm"][0] for h in o.histories)
+
+
+def far_lower_at_zero(found):
+    """(measured, verdict): d at lambda > 0 over d at lambda = 0, at the end, where W hasn't gone to zero."""
+    ratios = {}
+    for o in found:
+        if o.paper.lam > 0 and not vanished(o):
+            (zero,) = (z for z in found if (z.paper.dataset, z.paper.loss, z.paper.lam) == (o.paper.dataset, o.paper.loss, 0))
+            ratios.setdefault(o.paper.lam, []).append(o.end("distance") / zero.end("distance"))
+    measured = "; ".join(f"λ = {written('lam', lam)}: {min(r):.3g} to {max(r):.3g} times" for lam, r in sorted(ratios.items()))
+    least = min(min(r) for r in ratios.values())
+    return measured, "holds" if least >= 100 else "fails" if least < 10 else "not decided"
+
+
+def parameters_go_on_moving(found):
+    """(measured, verdict): the slope of log d against log epoch over the last half, where accuracy is 100 %."""
+    slopes = {True: [], False: []}
+    for o in found:
+        if (o.last("train_accuracy") >= 99.9).all():
+            for h in o.histories:
+                half = h["epoch"] > h["epoch"][-1] / 2
+                slope = numpy.polyfit(numpy.log(h["epoch"][half]), numpy.log(h["distance"][half]), 1)[0]
+                slopes[o.paper.lam > 0].append(slope)
+    if not slopes[True]:
+        return "no network with λ > 0 fits all samples", "not decided"
+    measured = f"slopes {min(slopes[True]):.2f} to {max(slopes[True]):.2f} with λ > 0"
+    if slopes[False]:
+        measured += f", {min(slopes[False]):.2f} to {max(slopes[False]):.2f} with λ = 0"
+    least = min(slopes[True])
+    return measured, "holds" if least > -0.5 else "fails" if max(slopes[True]) < -1 else "not decided"
+
+
+def zero_function(found, lam):
+    """(measured, verdict) of "W goes to zero, and with it the rank": CIFAR-10 with cross-entropy."""
+    (o,) = (o for o in found if (o.paper.dataset, o.paper.loss, o.paper.lam) == ("cifar10", "cross_entropy", lam))
+    norm, rank, accuracy = (o.last(field) for field in ("norm", "rank", "train_accuracy"))
+    measured = (
+        f"mean ‖W‖ {norm.min():.2g} to {norm.max():.2g}, rank {rank.min():.3g} to {rank.max():.3g}, "
+        f"accuracy {accuracy.min():.3g} to {accuracy.max():.3g} %"
+    )
+    return measured, "holds" if vanished(o) and (rank == 0).all() else "fails"
+
+
+def bottleneck(found):
+    """(measured, verdict): the middle third of the hidden matrices against the first and the last of them."""
+    shown = []
+    for o in found:
+        hidden = numpy.array([h["layer_rank"][:-1] for h in o.histories])
+        third = hidden.shape[1] // 3
+        middle = hidden[:, third:-third].mean(axis=1)
+        if o.learned() and hidden.max() - hidden.min() > 1:
+            ends = [compare(middle, hidden[:, end]) for end in (0, -1)]
+            shown.append(-1 if max(ends) < 0 else 1 if max(ends) > 0 else 0)
+    measured = f"lower in the middle in {shown.count(-1)} of {len(shown)} settings whose ranks differ, higher than an end in {shown.count(1)}"
+    return measured, "fails" if 1 in shown else "holds" if -1 in shown else "not decided"
+
+
+def equal_in_blocks(found):
+    """(measured, verdict): the two matrices of every residual block, where some rank has been lost."""
+    differences = []
+    for o in found:
+        ranks = numpy.array([h["layer_rank"] for h in o.histories])[:, 1:-1]
+        full = max(h["layer_rank"].max() for h in o.histories)
+        if o.learned() and ranks.min() < full - 1:
+            differences += list(abs(ranks[:, ::2] - ranks[:, 1::2]).ravel() / full)
+    if not differences:
+        return "no network that has learned something has lost rank", "not decided"
+    equal = numpy.mean(numpy.array(differences) <= 0.05)
+    return f"{100 * equal:.0f} % of {len(differences)} blocks equal, largest difference {100 * max(differences):.0f} % of the rank", "holds" if equal >= 0.9 else "fails"
+
+
+TREND = "the rule for trends"
+# Place, statement, rule, figures, judge. The judge gets the outcomes of each figure.
+RULES = [
+    *((f"Section 4.3, Fig. {n}", "smaller B, lower rank, at a fixed number of epochs", TREND, (f"fig{n}",), lambda f: trend(f, "B", 1))
+      for n in (2, 4, 5)),
+    *((f"Section 4.3, Fig. {n}", "larger η, lower rank", TREND, (f"fig{n}",), lambda f: trend(f, "eta", -1)) for n in (2, 4, 5)),
+    ("Section 4.3, Fig. 3", "larger λ, lower rank", TREND, ("fig3",), lambda f: trend(f, "lam", -1)),
+    ("Section 4.3, Fig. 3", "no rank is lost at λ = 0, whatever B", "holds if the average rank ends at most 1 below its start in every run",
+     ("fig3",), no_rank_lost),
+    *((f"Section 4.3, Fig. {n}", "smaller B needs smaller η to train", "the η of the highest final train accuracy: holds if it never "
+       "falls with B and rises once, fails if it falls", (f"fig{n}",), small_batches_need_small_steps) for n in (2, 4, 5)),
+    ("Section 4.2, Fig. 1", "d(W_{t+1}, W_t) is smaller by orders of magnitude at λ = 0, but where W goes to zero",
+     "means over the last tenth: holds at 100 times or more everywhere, fails below 10 anywhere", ("fig1",), far_lower_at_zero),
+    ("Section 4.2, Fig. 1", "with λ > 0 loss and accuracy converge and the parameters don't", "at 100 % accuracy, slope of log d against "
+     "log epoch over the last half: holds above -0.5 everywhere (a sum of steps like 1/t would diverge), fails below -1 everywhere",
+     ("fig1",), parameters_go_on_moving),
+    *(("Section 4.2, Fig. 1", f"λ = {written('lam', lam)}, CIFAR-10, cross-entropy: W goes to zero, and the rank is zero",
+       "holds if ‖W‖ ends below a thousandth of its start with rank 0", ("fig1",), lambda f, lam=lam: zero_function(f, lam))
+      for lam in (1e-4, 1e-3)),
+    ("Section 4.3, Fig. 6", "MLPs have a bottleneck: lower ranks in the middle", "the middle third of the hidden matrices against the first "
+     "and the last, told apart as for trends", ("fig6",), bottleneck),
+    ("Section 4.3, Fig. 7", "the matrices of a residual block have equal ranks", "differences up to 5 % of the full rank in 90 % of the "
+     "blocks of networks that have lost rank", ("fig7",), equal_in_blocks),
+]
+
+
+def judge(preset, seeds, settings, where):
+    """[Claim] from what the store has."""
+    found, claims = {name: outcomes(name, preset, seeds, settings, where) for name in FIGURES}, []
+    for place, statement, rule, names, judgement in RULES:
+        missing = [name for name in names if found[name] is None]
+        measured, verdict = (f"not run: make {missing[0]}", "not decided") if missing else judgement(*(found[name] for name in names))
+        claims.append(Claim(place, statement, rule, measured, verdict))
+    for plan in Steps("steps", preset, seeds, settings).plans:
+        at_equal_steps = outcomes(plan.name, preset, seeds, settings, where, change=equal_steps)
+        measured, verdict = trend(at_equal_steps, "B", 1) if at_equal_steps else ("not run: make steps", "not decided")
+        place = f"our control of Fig. {plan.name[3:]}"
+        claims.append(Claim(place, "smaller B, lower rank, at a fixed number of steps", TREND, measured, verdict))
+    return claims
+
+
+def write(claims, preset, seeds, folder):
+    """folder/claims.md and claims.csv, whole or not at all; their paths."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    head = f"Preset {preset}, {seeds} seed{'s' * (seeds > 1)} a setting{'' if seeds > 1 else ': ranges over seeds mean nothing here'}."
+    rows = [("statement", "where", "measured", "verdict", "rule"), ("---",) * 5]
+    rows += [(c.statement, c.place, c.measured, f"**{c.verdict}**", c.rule) for c in claims]
+    paths = [folder / "claims.md", folder / "claims.csv"]
+    partial = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]
+    try:
+        rules = " ".join(__doc__.split("\n\n")[1].split())
+        lines = ("| " + " | ".join(row) + " |" for row in rows)
+        partial[0].write_text(f"{head} {rules}\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
+        with open(partial[1], "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerows([("preset", "seeds", *Claim._fields), *((preset, seeds, *claim) for claim in claims)])
+        for new, path in zip(partial, paths):
+            os.replace(new, path)
+    finally:
+        for new in partial:
+            new.unlink(missing_ok=True)
+    return paths
