@@ -1,6 +1,7 @@
 """The one command line: python -m experiments NAME [--preset ...]; a user's mistake ends in one sentence and status 2."""
 
 import argparse
+import functools
 import sys
 from dataclasses import fields
 
@@ -17,12 +18,16 @@ def main(argv=None):
     from minigrad import BackendError, DataError
     from minigrad.backend import BACKENDS, load_backend
 
-    from .figures import PRESETS
+    from . import claims
+    from .figures import FIGURES, PRESETS, Plan
     from .runner import Where, complete, finished
+    from .steps import Steps
     from .store import StoreError
 
+    PLANS = dict.fromkeys(FIGURES, Plan) | {"steps": Steps}
+
     parser = Parser(prog="python -m experiments", description="Train what is missing and draw one of the paper's figures.")
-    parser.add_argument("name", metavar="NAME", choices=(*plans(), "claims", "list"), help=", ".join(plans()) + "; claims: the paper's statements judged from the store; list: what is done and what is left")
+    parser.add_argument("name", metavar="NAME", choices=(*PLANS, "claims", "list"), help=", ".join(PLANS) + "; claims: the paper's statements judged from the store; list: what is done and what is left")
     parser.add_argument("--preset", choices=PRESETS, default="quick", help="smoke: seconds, synthetic data; quick: minutes on two cores (the default); paper: the paper's setting")
     parser.add_argument("--backend", choices=BACKENDS, default="numpy")
     parser.add_argument("--data", metavar="DIR", help="where the data sets lie or are downloaded to (default: $MINIGRAD_DATA, then ./data)")
@@ -40,20 +45,24 @@ def main(argv=None):
         load_backend(args.backend)
         where = Where(args.results, args.data, args.backend, args.keep_weights)
         chosen = {"preset": args.preset, "seeds": args.seeds, "settings": parse_settings(args.set)}
-        if args.name in ("claims", "list"):
-            return {"claims": judgement, "list": overview}[args.name](args, chosen, where)
-        chosen["name"] = args.name
-        plan = plans()[args.name](**chosen)
+        names = [args.name] if args.name in PLANS else PLANS
+        every = {name: PLANS[name](name, **chosen) for name in names}
     except (ValueError, BackendError) as error:
         parser.error(str(error))
     try:
-        plan = with_data(plan, chosen, where, args.plot_only)
-        absent = [run for run in plan.runs() if not finished(run, where)]
-        if args.plot_only and absent:
-            parser.error(f"{len(absent)} of {len(plan.runs())} runs are not in {where.results}: call it without --plot-only first")
-        results = complete(plan.runs(), where, args.jobs)
+        if args.name == "list":
+            print("\n".join(overview(every, where, args.jobs)))
+            return 0
+        if args.name == "claims":
+            outcome, draw = claims.judge(every, where), functools.partial(claims.write, every["fig1"])
+        else:
+            plan = with_data(every[args.name], chosen, where, args.plot_only)
+            absent = [run for run in plan.runs() if not finished(run, where)]
+            if args.plot_only and absent:
+                parser.error(f"{len(absent)} of {len(plan.runs())} runs are not in {where.results}: call it without --plot-only first")
+            outcome, draw = complete(plan.runs(), where, args.jobs), plan.draw
         try:
-            for path in plan.draw(results, args.figures):
+            for path in draw(outcome, args.figures):
                 print(path)
         except OSError as error:
             parser.error(f"{error.filename or args.figures} can't be written ({error.strerror}): mend that, then draw with --plot-only")
@@ -65,37 +74,16 @@ def main(argv=None):
     return 0
 
 
-def plans():
-    """{NAME: what makes its plan}."""
-    from .figures import FIGURES, Plan
-    from .steps import Steps
-
-    return dict.fromkeys(FIGURES, Plan) | {"steps": Steps}
-
-
-def overview(args, chosen, where):
-    """Print every figure's runs under a preset, how many the store has, and about how long the others take."""
+def overview(plans, where, jobs):
+    """A line for every plan: its runs, how many the store has, and about how long the others take."""
     from .runner import cores, cost, finished
 
-    jobs = args.jobs or cores()
-    for name, make in plans().items():
-        plan = make(name, **chosen)
+    jobs = jobs or cores()
+    for name, plan in plans.items():
         runs = set(plan.runs())
         missing = [cost(run) for run in runs if not finished(run, where)]
         left = f"about {duration(max(sum(missing) / jobs, max(missing)))} left on {jobs} cores" if missing else "done"
-        print(f"{name}  {len(runs) - len(missing):3} of {len(runs):3} runs, {left}: {plan.title()}")
-    return 0
-
-
-def judgement(args, chosen, where):
-    """Write the claim table from what the store has."""
-    from . import claims
-    from .figures import PRESETS
-
-    seeds = args.seeds or PRESETS[args.preset]
-    for path in claims.write(claims.judge(**chosen | {"seeds": seeds}, where=where), args.preset, seeds, args.figures):
-        print(path)
-    return 0
+        yield f"{name}  {len(runs) - len(missing):3} of {len(runs):3} runs, {left}: {plan.title()}"
 
 
 def duration(seconds):
@@ -124,7 +112,7 @@ def with_data(plan, chosen, where, plot_only):
                 raise
             print(f"{error}; --preset quick goes on with synthetic-{name} in its place", file=sys.stderr)
             stand_ins.append(name)
-    return type(plan)(**chosen, stand_ins=stand_ins) if stand_ins else plan
+    return type(plan)(plan.name, **chosen, stand_ins=stand_ins) if stand_ins else plan
 
 
 def parse_settings(texts):

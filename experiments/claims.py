@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy
 
-from .figures import FIGURES, Plan, history, written
+from .figures import history, written
 from .runner import finished
-from .steps import Steps, equal_steps
+from .steps import equal_steps
 from .store import read, result_path
 
 LEARNED = 20  # percent of the training samples
@@ -51,9 +51,9 @@ class Outcome(NamedTuple):
         return (self.last("train_accuracy") > LEARNED).all()
 
 
-def outcomes(name, preset, seeds, settings, where, change=lambda run: run):
+def outcomes(plan, where, change=lambda run: run):
     """Every setting of a figure, or None where the store lacks one of its runs."""
-    plan, found = Plan(name, preset, seeds, settings), []
+    found = []
     for paper, runs in (line for lines in plan.columns for line in lines):
         runs = [change(run) for run in runs]
         if not all(finished(run, where) for run in runs):
@@ -188,48 +188,48 @@ def equal_in_blocks(found):
 
 
 TREND = "the rule for trends"
-# Place, statement, rule, figures, judge. The judge gets the outcomes of each figure.
+# Place, statement, rule, figure, and what judges the figure's outcomes.
 RULES = [
-    *((f"Section 4.3, Fig. {n}", "smaller B, lower rank, at a fixed number of epochs", TREND, (f"fig{n}",), lambda f: trend(f, "B", 1))
+    *((f"Section 4.3, Fig. {n}", "smaller B, lower rank, at a fixed number of epochs", TREND, f"fig{n}", lambda f: trend(f, "B", 1))
       for n in (2, 4, 5)),
-    *((f"Section 4.3, Fig. {n}", "larger η, lower rank", TREND, (f"fig{n}",), lambda f: trend(f, "eta", -1)) for n in (2, 4, 5)),
-    ("Section 4.3, Fig. 3", "larger λ, lower rank", TREND, ("fig3",), lambda f: trend(f, "lam", -1)),
+    *((f"Section 4.3, Fig. {n}", "larger η, lower rank", TREND, f"fig{n}", lambda f: trend(f, "eta", -1)) for n in (2, 4, 5)),
+    ("Section 4.3, Fig. 3", "larger λ, lower rank", TREND, "fig3", lambda f: trend(f, "lam", -1)),
     ("Section 4.3, Fig. 3", "no rank is lost at λ = 0, whatever B", "holds if the average rank ends at most 1 below its start in every run",
-     ("fig3",), no_rank_lost),
+     "fig3", no_rank_lost),
     *((f"Section 4.3, Fig. {n}", "smaller B needs smaller η to train", "the η of the highest final train accuracy: holds if it never "
-       "falls with B and rises once, fails if it falls", (f"fig{n}",), small_batches_need_small_steps) for n in (2, 4, 5)),
+       "falls with B and rises once, fails if it falls", f"fig{n}", small_batches_need_small_steps) for n in (2, 4, 5)),
     ("Section 4.2, Fig. 1", "d(W_{t+1}, W_t) is smaller by orders of magnitude at λ = 0, but where W goes to zero",
-     "means over the last tenth: holds at 100 times or more everywhere, fails below 10 anywhere", ("fig1",), far_lower_at_zero),
+     "means over the last tenth: holds at 100 times or more everywhere, fails below 10 anywhere", "fig1", far_lower_at_zero),
     ("Section 4.2, Fig. 1", "with λ > 0 loss and accuracy converge and the parameters don't", "at 100 % accuracy, slope of log d against "
      "log epoch over the last half: holds above -0.5 everywhere (a sum of steps like 1/t would diverge), fails below -1 everywhere",
-     ("fig1",), parameters_go_on_moving),
+     "fig1", parameters_go_on_moving),
     *(("Section 4.2, Fig. 1", f"λ = {written('lam', lam)}, CIFAR-10, cross-entropy: W goes to zero, and the rank is zero",
-       "holds if ‖W‖ ends below a thousandth of its start with rank 0", ("fig1",), lambda f, lam=lam: zero_function(f, lam))
+       "holds if ‖W‖ ends below a thousandth of its start with rank 0", "fig1", lambda f, lam=lam: zero_function(f, lam))
       for lam in (1e-4, 1e-3)),
     ("Section 4.3, Fig. 6", "MLPs have a bottleneck: lower ranks in the middle", "the middle third of the hidden matrices against the first "
-     "and the last, told apart as for trends", ("fig6",), bottleneck),
+     "and the last, told apart as for trends", "fig6", bottleneck),
     ("Section 4.3, Fig. 7", "the matrices of a residual block have equal ranks", "differences up to 5 % of the full rank in 90 % of the "
-     "blocks of networks that have lost rank", ("fig7",), equal_in_blocks),
+     "blocks of networks that have lost rank", "fig7", equal_in_blocks),
 ]
 
 
-def judge(preset, seeds, settings, where):
-    """[Claim] from what the store has."""
-    found, claims = {name: outcomes(name, preset, seeds, settings, where) for name in FIGURES}, []
-    for place, statement, rule, names, judgement in RULES:
-        missing = [name for name in names if found[name] is None]
-        measured, verdict = (f"not run: make {missing[0]}", "not decided") if missing else judgement(*(found[name] for name in names))
+def judge(plans, where):
+    """[Claim] from what the store has of {name: plan}."""
+    found, claims = {name: outcomes(plan, where) for name, plan in plans.items() if name != "steps"}, []
+    for place, statement, rule, name, judgement in RULES:
+        measured, verdict = judgement(found[name]) if found[name] else (f"not run: make {name}", "not decided")
         claims.append(Claim(place, statement, rule, measured, verdict))
-    for plan in Steps("steps", preset, seeds, settings).plans:
-        at_equal_steps = outcomes(plan.name, preset, seeds, settings, where, change=equal_steps)
+    for plan in plans["steps"].plans:
+        at_equal_steps = outcomes(plan, where, equal_steps)
         measured, verdict = trend(at_equal_steps, "B", 1) if at_equal_steps else ("not run: make steps", "not decided")
         place = f"our control of Fig. {plan.name[3:]}"
         claims.append(Claim(place, "smaller B, lower rank, at a fixed number of steps", TREND, measured, verdict))
     return claims
 
 
-def write(claims, preset, seeds, folder):
-    """folder/claims.md and claims.csv, whole or not at all; their paths."""
+def write(plan, claims, folder):
+    """folder/claims.md and claims.csv, whole or not at all; their paths. `plan` has the preset and the seeds."""
+    preset, seeds = plan.preset, plan.seeds
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     head = f"Preset {preset}, {seeds} seed{'s' * (seeds > 1)} a setting{'' if seeds > 1 else ': ranges over seeds mean nothing here'}."

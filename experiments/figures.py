@@ -19,7 +19,7 @@ LABELS = {"mnist": "MNIST", "cifar10": "CIFAR-10", "synthetic-mnist": "synthetic
           "synthetic-cifar10": "synthetic (CIFAR-10's shape)",
           "cross_entropy": "cross-entropy", "mean_squared_error": "squared loss"}
 SYMBOLS = {"lam": "λ", "eta": "η", "B": "B"}
-TRAIN_SIZE = {"mnist": 60_000, "cifar10": 50_000}
+TRAIN_SIZE = {"mnist": 60_000, "cifar10": 50_000, "synthetic-mnist": 10_000, "synthetic-cifar10": 10_000}
 
 
 @dataclass(frozen=True)

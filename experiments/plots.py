@@ -76,6 +76,8 @@ def histories(columns, rows, title, note, legend_title):
                 # clip, not mask: a line that falls to 0 is seen to leave through the lower edge, and its band with it
                 panels[0].set_yscale("log", nonpositive="clip")
             for axis, line, x in lines:
+                if AXES[x]:
+                    axis.set_xscale("log", base=AXES[x])
                 _draw(axis, line, row, x)
             ends = zip(panels[0].get_ylim(), (row.floor, row.ceiling))
             # sorted: a floor above every value must not turn the axis upside down
@@ -86,12 +88,15 @@ def histories(columns, rows, title, note, legend_title):
         grey = {"color": "0.3", "linestyle": ""}
         heading += _legend(figure, [Line2D([], [], label=label, **look) for label, look in looks.items()], 3)
         heading += _legend(figure, [Line2D([], [], label=m, **grey, **MARKS[m]) for m in MARKS if m in marks], 1)
+        for kind in {column.x for column in columns}:
+            alike = [axis for column, axis in zip(columns, axes[0]) if column.x == kind]
+            ends = numpy.array([axis.get_xlim() for axis in alike])
+            for axis in alike:
+                axis.set_xlim(ends[:, 0].min(), ends[:, 1].max())
         for column, top, bottom in zip(columns, axes[0], axes[-1]):
             _fit(top.set_title(column.title), column.title, 0.88 * WIDTH / len(columns))
             bottom.set_xlabel(column.x)
-            if AXES[column.x]:
-                bottom.set_xscale("log", base=AXES[column.x])
-            else:
+            if not AXES[column.x]:
                 bottom.xaxis.get_major_locator().set_params(integer=True)
             if column.x == "B":
                 bottom.xaxis.set_major_formatter("{x:.0f}")

@@ -248,3 +248,13 @@ def test_panels_of_a_row_share_their_scale_and_only_the_outer_ones_are_labelled(
     assert not any(right.get_ylabel() for right in panels[:, 1])
     assert [axis.get_xlabel() for axis in figure.axes] == [""] * 6 + ["epoch"] * 2
     assert [axis.get_title() for axis in panels[0]] == ["MNIST, cross-entropy", "CIFAR-10, squared loss"]
+
+
+def test_columns_of_one_kind_share_the_scale_of_their_x(rng):
+    """Also where every line of a column ends early."""
+    columns = grid(rng, ("long", "short"))
+    for line in columns[1].lines:
+        line.histories[:] = [history(rng, epochs=4, diverged=True) for _ in range(2)]
+    figure = draw(columns)
+    limits = {axis.get_xlim() for axis in figure.axes}
+    assert len(limits) == 1 and max(limits)[1] >= 200
