@@ -79,7 +79,10 @@ def histories(columns, rows, title, note, legend_title):
                 if AXES[x]:
                     axis.set_xscale("log", base=AXES[x])
                 _draw(axis, line, row, x)
-            ends = zip(panels[0].get_ylim(), (row.floor, row.ceiling))
+            low, high = panels[0].get_ylim()
+            if panels[0].get_yscale() == "linear":
+                high += 0.04 * high  # room above lines that run along the top
+            ends = zip((low, high), (row.floor, row.ceiling))
             # sorted: a floor above every value must not turn the axis upside down
             panels[0].set_ylim(sorted(auto if end is None else end for auto, end in ends))
             panels[0].set_ylabel(row.label)
