@@ -8,6 +8,7 @@ does; else it isn't decided.
 """
 
 import csv
+import functools
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from .runner import finished
 from .steps import equal_steps
 from .store import read, result_path
 
+short = functools.partial(numpy.format_float_positional, precision=3, fractional=False, trim="-")
 LEARNED = 20  # percent of the training samples
 LAST = 0.9  # of the epochs: what lies after it is the end of a run
 
@@ -101,16 +103,18 @@ def no_rank_lost(found):
 
 
 def small_batches_need_small_steps(found):
-    """(measured, verdict): the eta with the highest final train accuracy, against B."""
+    """(measured, verdict): the eta with the highest final train accuracy, against B, where that is above LEARNED."""
     best = {}
     for o in found:
         accuracy = numpy.nan_to_num(o.last("train_accuracy")).mean()
-        best[o.paper.B] = max(best.get(o.paper.B, (-1, 0)), (accuracy, o.paper.eta))
-    etas = [best[B][1] for B in sorted(best)]
-    measured = "best η: " + ", ".join(f"{eta:g} (B = {B})" for B, eta in zip(sorted(best), etas))
-    if sorted(etas) != etas:
+        best[o.paper.B] = max(best.get(o.paper.B, (LEARNED, None)), (accuracy, o.paper.eta))
+    etas = {B: eta for B, (_, eta) in sorted(best.items()) if eta is not None}
+    measured = "best η: " + ", ".join(f"{eta:g} (B = {B})" for B, eta in etas.items())
+    measured += "; nothing learned at B = " + ", ".join(str(B) for B in sorted(best) if B not in etas) if len(etas) < len(best) else ""
+    order = list(etas.values())
+    if sorted(order) != order:
         return measured, "fails"
-    return measured, "holds" if etas[0] < etas[-1] else "not decided"
+    return measured, "holds" if order and order[0] < order[-1] else "not decided"
 
 
 def vanished(o):
@@ -125,7 +129,7 @@ def far_lower_at_zero(found):
         if o.paper.lam > 0 and not vanished(o):
             (zero,) = (z for z in found if (z.paper.dataset, z.paper.loss, z.paper.lam) == (o.paper.dataset, o.paper.loss, 0))
             ratios.setdefault(o.paper.lam, []).append(o.end("distance") / zero.end("distance"))
-    measured = "; ".join(f"λ = {written('lam', lam)}: {min(r):.3g} to {max(r):.3g} times" for lam, r in sorted(ratios.items()))
+    measured = "; ".join(f"λ = {written('lam', lam)}: {short(min(r))} to {short(max(r))} times" for lam, r in sorted(ratios.items()))
     least = min(min(r) for r in ratios.values())
     return measured, "holds" if least >= 100 else "fails" if least < 10 else "not decided"
 

@@ -74,6 +74,10 @@ def test_small_batches_need_small_steps(best, verdict):
         for B, chosen in zip((4, 32, 128), best) for eta in (0.001, 0.01, 0.1)
     ]
     assert claims.small_batches_need_small_steps(found)[1] == verdict
+    unlearned = [outcome(accuracy=15, B=2, eta=0.1), outcome(accuracy=NAN, B=2, eta=0.01)]  # is no evidence
+    measured, again = claims.small_batches_need_small_steps(found + unlearned)
+    assert again == verdict and measured.endswith("; nothing learned at B = 2")
+    assert claims.small_batches_need_small_steps(unlearned)[1] == "not decided"
 
 
 @pytest.mark.parametrize("times, verdict", [(500, "holds"), (50, "not decided"), (5, "fails")])
