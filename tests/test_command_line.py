@@ -2,8 +2,10 @@
 
 import csv
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy
@@ -262,3 +264,33 @@ def test_what_differs_from_the_paper_stands_under_the_title():
 def test_settings_have_the_types_of_their_fields(texts, settings):
     parsed = command.parse_settings(texts)
     assert parsed == settings and all(type(parsed[name]) is type(value) for name, value in settings.items())
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="this system has no process groups")
+def test_ten_times_killed_and_then_twice_at_once_ends_with_the_same_numbers(here):
+    """Real processes, kill -9 of all of them at random moments."""
+    rng = numpy.random.default_rng(9)
+
+    def start(folder):
+        options = ["--preset", "smoke", "--set", "epochs=100", "--set", "dataset=mnist", "--seeds", "3", "--jobs", "2"]
+        return subprocess.Popen(
+            [sys.executable, "-m", "experiments", "fig1", *options, "--results", folder, "--figures", folder],
+            cwd=here, env=os.environ | {"PYTHONPATH": str(ROOT)}, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+
+    begun, whole = time.monotonic(), start("whole")
+    whole.communicate(timeout=60)
+    assert whole.returncode == 0
+    took = time.monotonic() - begun
+    for fraction in rng.uniform(0.1, 0.4, 10):  # of the time that the whole takes
+        process = start("killed")
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.communicate(timeout=fraction * took)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert len(list(here.glob("killed/*.npz"))) < 30  # something was left to do
+    for process in [start("killed"), start("killed")]:
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    assert (here / "killed" / "fig1.csv").read_bytes() == (here / "whole" / "fig1.csv").read_bytes()
+    assert {path.name for path in here.glob("killed/*")} == {path.name for path in here.glob("whole/*")}
