@@ -234,14 +234,17 @@ def history(meta, arrays, view):
     ranks = [rank_of_spectrum(s, view.tol, view.norm) for s in spectra]
     averaged = len(spectra) if view.output_layer else len(spectra) - 1
     measured = {name: values for name, values in arrays.items() if values.ndim == 1}
+    diverged = meta["status"] == "diverged"  # at its end it has no rank, whatever can still be counted
+    rank = numpy.mean(ranks[:averaged], axis=0)
     return measured | {
         "train_accuracy": 100 * measured["train_accuracy"],
         "test_accuracy": 100 * measured["test_accuracy"],
-        "rank": numpy.mean(ranks[:averaged], axis=0),
+        "rank": rank,
+        "final_rank": numpy.nan if diverged else rank[-1],
         "norm": numpy.mean([norm_of_spectrum(s, "frobenius") for s in spectra[:averaged]], axis=0),
         "layer": numpy.arange(1, len(spectra) + 1),
-        "layer_rank": numpy.array([r[-1] for r in ranks]),
-        "diverged": meta["status"] == "diverged",
+        "layer_rank": numpy.array([numpy.nan if diverged else r[-1] for r in ranks]),
+        "diverged": diverged,
     }
 
 

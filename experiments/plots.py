@@ -173,6 +173,8 @@ def _mark(axis, line, row, x):
     for history in line.histories:
         if x in ("B", "E"):  # every value is a run of its own
             points += [("diverged", place, high) for place in at[~numpy.isfinite(history[row.field])]]
+        elif history["diverged"] and x == "layer":  # a place for every line, so that none hides another
+            points.append(("diverged", at[line.style % len(at)], high))
         elif history["diverged"]:
             finite = numpy.flatnonzero(numpy.isfinite(history[row.field]))
             last, y = (finite[-1], history[row.field][finite[-1]]) if len(finite) else (-1, high)

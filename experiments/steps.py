@@ -60,7 +60,7 @@ class Steps:
                     for plan, column in zip(self.plans, grids):
                         runs = sorted((change(runs[seed]) for _, runs in column), key=lambda run: run.B)
                         values["B"], values["E"] = (numpy.array([f(run) for run in runs]) for f in (lambda run: run.B, budget))
-                        values[plan.figure.base.network] = numpy.array([history(*found[run], plan.view)["rank"][-1] for run in runs])
+                        values[plan.figure.base.network] = numpy.array([history(*found[run], plan.view)["final_rank"] for run in runs])
                     seeds.append(values)
                 label = f"{runs[0].eta}" + ", equal steps" * (scheme == "steps")
                 lines[scheme].append(plots.Line(label, style, seeds))

@@ -22,6 +22,7 @@ def outcome(rank=90, accuracy=100, layers=None, distance=None, norm=(1, 1), seed
         {
             "epoch": epochs, "rank": numpy.array([91.0] * 99 + [r]), "train_accuracy": numpy.array([10.0] * 99 + [a]),
             "distance": (distance or (lambda t: 1 / t))(epochs), "norm": numpy.linspace(*norm, 100),
+            "diverged": not numpy.isfinite(a),
             "layer_rank": numpy.array(layers or [90] * 11, "float64"),
         }
         for r, a in zip(ranks, accuracies)
@@ -59,7 +60,9 @@ def test_pairs_differ_in_one_step_of_one_field():
     assert pairs == {(4, 0.01, 8, 0.01), (8, 0.01, 32, 0.01), (4, 0.1, 8, 0.1), (8, 0.1, 32, 0.1)}
 
 
-@pytest.mark.parametrize("ranks, verdict", [(((91, 90.5), (91, 91)), "holds"), (((91, 91), (91, 60)), "fails")])
+@pytest.mark.parametrize("ranks, verdict", [
+    (((91, 90.5), (91, 91)), "holds"), (((91, 91), (91, 60)), "fails"), (((91, 91), (91, NAN)), "not decided"), (((91, NAN), (91, 60)), "fails"),
+])
 def test_no_rank_is_lost_without_decay(ranks, verdict):
     found = [outcome(rank=r, lam=0.0, B=B) for r, B in zip(ranks, (16, 32))] + [outcome(rank=5, lam=1e-3)]
     assert claims.no_rank_lost(found)[1] == verdict

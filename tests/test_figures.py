@@ -177,7 +177,7 @@ def test_the_control_s_picture_has_every_final_rank_against_batch_size_and_budge
     final = {}
     for run in plan.runs():
         meta, arrays = store.read(store.result_path("results", run))
-        value = figures.history(meta, arrays, figures.View())["rank"][-1]
+        value = figures.history(meta, arrays, figures.View())["final_rank"]
         final[run.network.split("-")[:-1] == ["MLP", "5"], run.eta, run.B, run.epochs > 2, run.seed] = value
     for column, scheme in (("equal epochs", False), ("equal steps", True)):
         drawn = {
@@ -200,3 +200,21 @@ def test_a_diverged_run_is_a_cross_and_no_rank():
     crosses = [line for line in axis.lines if line.get_label() == "_diverged"]
     assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in crosses] == [(4, axis.get_ylim()[1])]
     assert [record["B"] for record in plots.tidy([column], [plots.Row("rank", "final rank")])] == [8, 16]
+
+
+def test_a_diverged_run_has_no_final_rank_even_if_its_matrices_still_have_one():
+    arrays = {name: numpy.array([1.0, numpy.nan]) for name in ("train_loss", "train_accuracy", "test_accuracy", "distance")}
+    arrays |= {"epoch": numpy.arange(2.0), "spectrum 2-1": numpy.ones((2, 3)), "spectrum 3-2": numpy.ones((2, 3))}
+    for status, expected in (("finished", 3), ("diverged", numpy.nan)):
+        made = figures.history({"status": status}, arrays, figures.View())
+        numpy.testing.assert_equal([made["final_rank"], *made["layer_rank"]], [expected] * 3)
+        assert made["rank"].tolist() == [3, 3]
+
+
+def test_diverged_runs_in_a_picture_of_layers_do_not_hide_each_other():
+    lost = {"layer": numpy.arange(1, 6), "layer_rank": numpy.full(5, numpy.nan), "diverged": True}
+    found = lost | {"layer_rank": numpy.arange(5.0), "diverged": False}
+    lines = [plots.Line("32", 3, [lost]), plots.Line("64", 4, [lost]), plots.Line("128", 5, [found])]
+    (axis,) = plots.histories([plots.Column("", lines, "layer")], figures.LAYERS, "title", "note", "B").axes
+    crosses = [line for line in axis.lines if line.get_label() == "_diverged"]
+    assert len({tuple(line.get_xdata()) for line in crosses}) == 2 and {tuple(line.get_ydata()) for line in crosses} == {(axis.get_ylim()[1],)}
