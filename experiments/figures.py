@@ -151,9 +151,9 @@ class Plan:
         width = changes.pop("width", None)
         if width:
             changes["network"] = re.sub(r"\d+$", str(width), paper.network)
-        if self.preset == "smoke" or paper.dataset in self.stand_ins:
-            changes["dataset"] = "synthetic-" + paper.dataset
         run = replace(paper, **changes | self.settings)
+        if self.preset == "smoke" and not run.dataset.startswith("synthetic-") or run.dataset in self.stand_ins:
+            run = replace(run, dataset="synthetic-" + run.dataset)
         if not self.reduction:
             return run
         if "milestones" not in self.settings:

@@ -118,6 +118,14 @@ def test_equal_ranks_in_residual_blocks(blocks, verdict):
     assert claims.equal_in_blocks([outcome(layers=[100, *blocks, 10])])[1] == verdict
 
 
+@pytest.mark.parametrize("rule", claims.RULES, ids=lambda rule: f"{rule[1]} ({rule[3]})")
+def test_nothing_follows_from_settings_that_a_claim_is_not_about(rule):
+    """Without warnings, which are errors here."""
+    assert rule[4]([])[1] == "not decided"
+    odd = outcome(layers=[90, 10, 5], lam=3e-3, dataset="mnist", loss="mean_squared_error", accuracy=50)
+    assert rule[4]([odd])[1] == "not decided"
+
+
 def test_the_table_is_written_from_the_store(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     small = ["--preset", "smoke", "--seeds", "1", "--jobs", "1"]

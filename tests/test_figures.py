@@ -68,6 +68,15 @@ def test_a_reduction_keeps_the_decay_budget_and_the_shape_of_the_schedule(name, 
     assert ("(reduced)" if preset == "quick" else "no result") in plan.title()
 
 
+@pytest.mark.parametrize("name", ["fig1", "fig2"])
+def test_a_data_set_chosen_by_hand_is_replaced_like_the_paper_s(name):
+    def datasets(preset, dataset, **options):
+        return {run.dataset for run in Plan(name, preset, settings={"dataset": dataset}, **options).runs()}
+
+    assert datasets("quick", "mnist") == {"mnist"} and datasets("quick", "mnist", stand_ins=["mnist"]) == {"synthetic-mnist"}
+    assert datasets("smoke", "mnist") == datasets("smoke", "synthetic-mnist") == {"synthetic-mnist"}
+
+
 def test_milestones_and_a_lambda_set_by_hand():
     assert Plan("fig2", "quick", settings={"milestones": (10,)}).runs()[0].milestones == (10,)
     assert Plan("fig2", "paper", settings={"epochs": 100}).runs()[0].milestones == (60, 100, 200)  # nothing else was asked for
