@@ -54,6 +54,10 @@ def test_the_rule_for_trends(values, verdict):
     assert claims.trend(over("eta", falling), "eta", -1)[1] == verdict
 
 
+def test_a_diverged_run_has_no_final_value():
+    numpy.testing.assert_equal(outcome(rank=(5, 20), accuracy=(NAN, 100)).last("rank"), [NAN, 20])
+
+
 def test_pairs_differ_in_one_step_of_one_field():
     found = [outcome(B=B, eta=eta) for B in (4, 8, 32) for eta in (0.01, 0.1)]
     pairs = {(a.paper.B, a.paper.eta, b.paper.B, b.paper.eta) for a, b in claims.steps_of(found, "B")}
