@@ -111,8 +111,9 @@ FIGURES = {
     ),
 }
 
+SPREAD = ["Lines are means over the seeds, bands their ranges."]
 PRESETS = {"paper": 3, "quick": 2, "smoke": 2}  # seeds
-REDUCED = {"paper": "", "quick": " (reduced)", "smoke": " (smoke test of the program, no result)"}  # in the title
+REDUCED = {"paper": "", "quick": "reduced, ", "smoke": "smoke test of the program, no result, "}  # in the title
 
 
 class Plan:
@@ -163,11 +164,11 @@ class Plan:
     def title(self):
         """The picture's title: it says what reduces the paper's setting."""
         run = self.runs()[0]
-        return self.figure.title.format(network=run.network, dataset=LABELS[run.dataset]) + REDUCED[self.preset]
+        return self.figure.title.format(network=run.network, dataset=LABELS[run.dataset]) + standing(self.preset, self.seeds)
 
     def note(self):
         """The lines under the title: the reduction, the data, what was set by hand, the seeds."""
-        return " ".join([*self.differences(), repeats(self.seeds)])
+        return " ".join(self.differences() + SPREAD * (self.seeds > 1))
 
     def differences(self):
         """Sentences on what differs from the paper."""
@@ -216,9 +217,9 @@ class Plan:
         return plots.save(picture, plots.tidy(columns, figure.rows), Path(folder) / self.name)
 
 
-def repeats(seeds):
-    """What a picture says of its seeds."""
-    return f"{seeds} seeds: mean and range." if seeds > 1 else "1 seed."
+def standing(preset, seeds):
+    """What a title ends with: how far to trust the picture."""
+    return f" ({REDUCED[preset]}{seeds} seed{'s' * (seeds > 1)})"
 
 
 def written(field, value):

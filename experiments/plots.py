@@ -28,7 +28,8 @@ MARKS = {
 }
 
 
-AXES = {"epoch": None, "layer": None, "B": 2, "E": 10}  # the base of a logarithmic axis
+# What lines are drawn against: the axis's label, and its base if it is logarithmic.
+AXES = {"epoch": ("epoch", None), "layer": ("layer", None), "B": ("batch size B", 2), "E": ("decay budget E", 10)}
 
 
 class Line(NamedTuple):
@@ -76,8 +77,8 @@ def histories(columns, rows, title, note, legend_title):
                 # clip, not mask: a line that falls to 0 is seen to leave through the lower edge, and its band with it
                 panels[0].set_yscale("log", nonpositive="clip")
             for axis, line, x in lines:
-                if AXES[x]:
-                    axis.set_xscale("log", base=AXES[x])
+                if AXES[x][1]:
+                    axis.set_xscale("log", base=AXES[x][1])
                 _draw(axis, line, row, x)
             low, high = panels[0].get_ylim()
             if panels[0].get_yscale() == "linear":
@@ -98,8 +99,8 @@ def histories(columns, rows, title, note, legend_title):
                 axis.set_xlim(ends[:, 0].min(), ends[:, 1].max())
         for column, top, bottom in zip(columns, axes[0], axes[-1]):
             _fit(top.set_title(column.title), column.title, 0.88 * WIDTH / len(columns))
-            bottom.set_xlabel(column.x)
-            if not AXES[column.x]:
+            bottom.set_xlabel(AXES[column.x][0])
+            if not AXES[column.x][1]:
                 bottom.xaxis.get_major_locator().set_params(integer=True)
             if column.x == "B":
                 bottom.xaxis.set_major_formatter("{x:.0f}")
@@ -109,6 +110,7 @@ def histories(columns, rows, title, note, legend_title):
 
 def _fit(artist, text, inches):
     """Break `text` into lines that are measured to be no wider than `inches`."""
+    artist.set_text(text)
     for characters in range(min(len(text), 160), 8, -1):
         artist.set_text("\n".join(textwrap.wrap(text, characters)))
         if _inches(artist).width <= inches:

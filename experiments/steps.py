@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy
 
 from . import plots
-from .figures import REDUCED, Plan, budget, history, repeats
+from .figures import SPREAD, Plan, budget, history, standing
 
 REFERENCE = 16  # the batch size whose number of steps all take
 FIGURES = ("fig2", "fig5")
@@ -39,13 +39,13 @@ class Steps:
 
     def title(self):
         """The picture's title: it says what reduces the paper's setting."""
-        return "The equal-step control: rank at equal epochs and at equal steps" + REDUCED[self.preset]
+        return "The equal-step control: rank at equal epochs and at equal steps" + standing(self.preset, self.plans[0].seeds)
 
     def note(self):
         """The lines under the title."""
         sentences = [f"Equal steps: as many for every B as B = {REFERENCE} takes at equal epochs."]
         sentences += [f"{plan.runs()[0].network}: {sentence}" for plan in self.plans for sentence in plan.differences()]
-        return " ".join([*sentences, repeats(self.plans[0].seeds)])
+        return " ".join(sentences + SPREAD * (self.plans[0].seeds > 1))
 
     def draw(self, results, folder):
         """Draw `results` (in the order of runs()) into folder/NAME.png, .svg and .csv; the paths."""

@@ -42,7 +42,7 @@ def test_the_paper_preset_is_the_paper_s_setting(name):
     same = {(r.network, r.dataset, r.loss, r.m, r.m_test, r.momentum, r.milestones, r.factor, r.epochs) for r in runs}
     assert same == {(network, "cifar10", "cross_entropy", 0, 0, 0.9, (60, 100, 200), 0.1, 500)}
     assert {r.measure_every for r in runs} == {1}
-    assert Plan(name, "paper").note() == "3 seeds: mean and range."
+    assert Plan(name, "paper").title().endswith("(3 seeds)") and "Reduced" not in Plan(name, "paper").note()
 
 
 def budget(run):
@@ -65,7 +65,7 @@ def test_a_reduction_keeps_the_decay_budget_and_the_shape_of_the_schedule(name, 
                 assert len(fractions) == 3 and max(map(abs, fractions)) <= 0.5 / run.epochs
                 assert run.m // run.B >= 5 and run.m % run.B == 0  # several steps an epoch, no sample left out
     assert "decay budget" in plan.note() and f"{runs[0].m} (paper: all) training samples" in plan.note()
-    assert ("(reduced)" if preset == "quick" else "no result") in plan.title()
+    assert plan.title().endswith("(reduced, 2 seeds)" if preset == "quick" else "no result, 2 seeds)")
 
 
 @pytest.mark.parametrize("name", ["fig1", "fig2"])
