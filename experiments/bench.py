@@ -430,7 +430,7 @@ def machine():
         model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), model)
     blas = next(lib for lib in threadpool_info() if lib["user_api"] == "blas")
     return (
-        f"{time.strftime('%Y-%m-%d')}, {model}, {len(CORES or ())} cores, {blas['internal_api']} {blas['version']} "
+        f"{time.strftime('%Y-%m-%d')}, {model}, {len(CORES) if CORES else os.cpu_count()} cores, {blas['internal_api']} {blas['version']} "
         f"{blas.get('architecture', '')}, Python {sys.version.split()[0]}, NumPy {numpy.__version__}, kernels: {kernels.PATH}, "
         f"PyTorch {torch.__version__}, JAX {jax.__version__}"
     )
