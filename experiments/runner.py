@@ -1,6 +1,7 @@
 """Train what is missing: one process per core, one BLAS thread each; checkpoint and resume to the same bits."""
 
 import concurrent.futures
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -67,12 +68,8 @@ def _in_parallel(todo, where, jobs, bar):
     alive, leash = context.Pipe(duplex=False)
     pool = concurrent.futures.ProcessPoolExecutor(jobs, context, _start_worker, (alive, progress))
     try:
-        # Workers inherit the mask: on Ctrl-C the parent decides, and it learns of one that comes meanwhile.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-        try:
+        with _interrupts_later():
             pending = {pool.submit(_train_in_worker, run, where) for run in todo}
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         started = len(multiprocessing.active_children())
         while pending:
             if len(multiprocessing.active_children()) < started:  # the pool itself may overlook the last one it started
@@ -90,6 +87,25 @@ def _in_parallel(todo, where, jobs, bar):
     finally:
         leash.close()  # what still trains ends at once: its checkpoint is whole at any moment
         pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _interrupts_later():
+    """Hold a Ctrl-C back until the block ends; processes started inside never get one: the parent decides.
+
+    They inherit the mask. It covers this thread alone, and any other of this process may take the signal: hence a handler
+    too, or the parent could leave a worker that has not yet been told what to do, which ends in a traceback.
+    """
+    taken = []
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    handler = signal.signal(signal.SIGINT, lambda *_: taken.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    if taken:
+        raise KeyboardInterrupt
 
 
 def _start_worker(alive, progress):

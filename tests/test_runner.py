@@ -557,6 +557,23 @@ def test_ctrl_c_ends_every_process_with_one_sentence(tmp_path, moment):
 
 
 @posix
+def test_a_ctrl_c_that_another_thread_takes_waits_until_the_workers_have_started():
+    """The mask is the main thread's alone, and Python runs its handlers there whichever thread took the signal."""
+    over, started = threading.Event(), []
+    other = threading.Thread(target=over.wait)
+    other.start()
+    with pytest.raises(KeyboardInterrupt):
+        with runner._interrupts_later():
+            signal.pthread_kill(other.ident, signal.SIGINT)
+            time.sleep(0.1)
+            started.append(True)
+    over.set()
+    other.join()
+    assert started and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+@posix
 def test_sigint_to_the_parent_alone_ends_its_workers_too(tmp_path):
     process = command(tmp_path)
     wait_for(lambda: training(tmp_path))
