@@ -18,7 +18,7 @@ def main(argv=None):
     from minigrad import BackendError, DataError
     from minigrad.backend import BACKENDS, load_backend
 
-    from . import claims
+    from . import claims, theory
     from .figures import FIGURES, PRESETS, Plan
     from .runner import Where, complete, finished
     from .steps import Steps
@@ -27,7 +27,7 @@ def main(argv=None):
     PLANS = dict.fromkeys(FIGURES, Plan) | {"steps": Steps}
 
     parser = Parser(prog="python -m experiments", description="Train what is missing and draw one of the paper's figures.")
-    parser.add_argument("name", metavar="NAME", choices=(*PLANS, "claims", "list"), help=", ".join(PLANS) + "; claims: the paper's statements judged from the store; list: what is done and what is left")
+    parser.add_argument("name", metavar="NAME", choices=(*PLANS, "theory", "claims", "list"), help=", ".join(PLANS) + "; theory: its lemmas, propositions and theorem, checked; claims: the paper's statements judged from the store; list: what is done and what is left")
     parser.add_argument("--preset", choices=PRESETS, default="quick", help="smoke: seconds, synthetic data; quick: minutes on two cores (the default); paper: the paper's setting")
     parser.add_argument("--backend", choices=BACKENDS, default="numpy")
     parser.add_argument("--data", metavar="DIR", help="where the data sets lie or are downloaded to (default: $MINIGRAD_DATA, then ./data)")
@@ -43,6 +43,8 @@ def main(argv=None):
         if args.jobs is not None and args.jobs < 1:
             raise ValueError(f"--jobs must be at least 1, got {args.jobs}")
         load_backend(args.backend)
+        if args.name == "theory":
+            refuse_for_theory(args, parser)
         where = Where(args.results, args.data, args.backend, args.keep_weights)
         chosen = {"preset": args.preset, "seeds": args.seeds, "settings": parse_settings(args.set)}
         names = [args.name] if args.name in PLANS else PLANS
@@ -55,6 +57,10 @@ def main(argv=None):
             return 0
         if args.name == "claims":
             outcome, draw = claims.judge(every, where), functools.partial(claims.write, every["fig1"])
+        elif args.name == "theory":
+            size = theory.SIZES[args.preset]
+            size = size.on(stand_ins(size.datasets, where, args.preset))
+            outcome, draw = theory.measure(size, where.data, args.jobs), functools.partial(theory.save, size)
         else:
             plan = with_data(every[args.name], chosen, where, args.plot_only)
             absent = [run for run in plan.runs() if not finished(run, where)]
@@ -65,7 +71,8 @@ def main(argv=None):
             for path in draw(outcome, args.figures):
                 print(path)
         except OSError as error:
-            parser.error(f"{error.filename or args.figures} can't be written ({error.strerror}): mend that, then draw with --plot-only")
+            again = "run the same command again" if args.name == "theory" else "draw with --plot-only"
+            parser.error(f"{error.filename or args.figures} can't be written ({error.strerror}): mend that, then {again}")
     except (DataError, BackendError, StoreError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:
@@ -96,23 +103,39 @@ def duration(seconds):
 
 def with_data(plan, chosen, where, plot_only):
     """`plan`, once the data sets it still needs are here; with --preset quick, stand-ins for those that can't be had."""
-    from minigrad.datasets import DataUnavailable, find_or_fetch
-
     from .runner import finished
 
-    stand_ins = []
-    for name in sorted({run.dataset for run in plan.runs() if not finished(run, where)}):
-        if plot_only:  # the store may have been filled without the real data
-            stand_ins += [name] * (plan.preset == "quick")
-            continue
+    missing = sorted({run.dataset for run in plan.runs() if not finished(run, where)})
+    if plot_only:  # the store may have been filled without the real data
+        replaced = missing * (plan.preset == "quick")
+    else:
+        replaced = stand_ins(missing, where, plan.preset)
+    return type(plan)(plan.name, **chosen, stand_ins=replaced) if replaced else plan
+
+
+def stand_ins(names, where, preset):
+    """Those of the data sets that can be neither found nor fetched, which --preset quick replaces; DataError else."""
+    from minigrad.datasets import DataUnavailable, find_or_fetch
+
+    replaced = []
+    for name in names:
         try:
             find_or_fetch(name, where.data)
         except DataUnavailable as error:
-            if plan.preset != "quick":
+            if preset != "quick":
                 raise
             print(f"{error}; --preset quick goes on with synthetic-{name} in its place", file=sys.stderr)
-            stand_ins.append(name)
-    return type(plan)(plan.name, **chosen, stand_ins=stand_ins) if stand_ins else plan
+            replaced.append(name)
+    return replaced
+
+
+def refuse_for_theory(args, parser):
+    """ValueError for what theory doesn't take: it decides ranks in float64 on the CPU, with settings of its own, and stores no runs."""
+    given = [name for name in ("backend", "results", "seeds", "set", "plot_only", "keep_weights") if getattr(args, name) != parser.get_default(name)]
+    if given:
+        raise ValueError(f"theory takes --preset, --data, --figures and --jobs only, got --{given[0].replace('_', '-')}")
+    if args.preset == "paper":
+        raise ValueError("the memo has no settings for its theory: use --preset quick or smoke")
 
 
 def parse_settings(texts):

@@ -7,14 +7,13 @@ spectrum it had, and is a claim of its own. A trend holds if some pair shows it 
 does; else it isn't decided.
 """
 
-import csv
 import functools
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy
 
+from . import tables
 from .figures import history, written
 from .runner import finished
 from .steps import equal_steps
@@ -241,24 +240,9 @@ def judge(plans, where):
 
 def write(plan, claims, folder):
     """folder/claims.md and claims.csv, whole or not at all; their paths. `plan` has the preset and the seeds."""
-    preset, seeds = plan.preset, plan.seeds
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    head = f"Preset {preset}, {seeds} seed{'s' * (seeds > 1)} a setting{'' if seeds > 1 else ': ranges over seeds mean nothing here'}."
-    rows = [("statement", "where", "measured", "verdict", "rule"), ("---",) * 5]
-    rows += [(c.statement, c.place, c.measured, f"**{c.verdict}**", c.rule) for c in claims]
-    paths = [folder / "claims.md", folder / "claims.csv"]
-    partial = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]
-    try:
-        rules = " ".join(__doc__.split("\n\n")[1].split())
-        lines = ("| " + " | ".join(row) + " |" for row in rows)
-        partial[0].write_text(f"{head} {rules}\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
-        with open(partial[1], "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerows([("preset", "seeds", *Claim._fields), *((preset, seeds, *claim) for claim in claims)])
-        for new, path in zip(partial, paths):
-            os.replace(new, path)
-    finally:
-        for new in partial:
-            new.unlink(missing_ok=True)
-    return paths
+    settings = {"preset": plan.preset, "seeds": plan.seeds}
+    head = f"Preset {plan.preset}, {plan.seeds} seed{'s' * (plan.seeds > 1)} a setting{'' if plan.seeds > 1 else ': ranges over seeds mean nothing here'}."
+    rules = " ".join(__doc__.split("\n\n")[1].split())
+    header = ("statement", "where", "measured", "verdict", "rule")
+    rows = [(c.statement, c.place, c.measured, f"**{c.verdict}**", c.rule) for c in claims]
+    return tables.save(Path(folder) / "claims", f"{head} {rules}", header, rows, [settings | c._asdict() for c in claims])

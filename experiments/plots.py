@@ -29,7 +29,10 @@ MARKS = {
 
 
 # What lines are drawn against: the axis's label, and its base if it is logarithmic.
-AXES = {"epoch": ("epoch", None), "layer": ("layer", None), "B": ("batch size B", 2), "E": ("decay budget E", 10)}
+AXES = {
+    "epoch": ("epoch", None), "layer": ("layer", None), "B": ("batch size B", 2), "E": ("decay budget E", 10),
+    "matrix": ("trainable W, counted from the input", None), "step": ("training step", 10), "age": ("age s, in steps before the last", 10), "width": ("width H", 2),
+}
 
 
 class Line(NamedTuple):
@@ -83,12 +86,13 @@ def histories(columns, rows, title, note, legend_title):
             low, high = panels[0].get_ylim()
             if panels[0].get_yscale() == "linear":
                 high += 0.04 * high  # room above lines that run along the top
+                panels[0].yaxis.get_major_locator().set_params(integer=high > 5)  # no rank of 2.5
             ends = zip((low, high), (row.floor, row.ceiling))
             # sorted: a floor above every value must not turn the axis upside down
             panels[0].set_ylim(sorted(auto if end is None else end for auto, end in ends))
             panels[0].set_ylabel(row.label)
             marks = marks.union(*(_mark(axis, line, row, x) for axis, line, x in lines))
-        looks = {f"{legend_title} = {line.label}": _look(line.style) for column in columns for line in column.lines}
+        looks = {f"{legend_title} = {line.label}" if legend_title else line.label: _look(line.style) for column in columns for line in column.lines}
         grey = {"color": "0.3", "linestyle": ""}
         heading += _legend(figure, [Line2D([], [], label=label, **look) for label, look in looks.items()], 3)
         heading += _legend(figure, [Line2D([], [], label=m, **grey, **MARKS[m]) for m in MARKS if m in marks], 1)
@@ -102,7 +106,7 @@ def histories(columns, rows, title, note, legend_title):
             bottom.set_xlabel(AXES[column.x][0])
             if not AXES[column.x][1]:
                 bottom.xaxis.get_major_locator().set_params(integer=True)
-            if column.x == "B":
+            if AXES[column.x][1] == 2:
                 bottom.xaxis.set_major_formatter("{x:.0f}")
         _arrange(figure, axes, heading)
     return figure
@@ -159,7 +163,7 @@ def _draw(axis, line, row, x):
     at, values = _stack(line, row.field, x)
     if values.count():
         look = _look(line.style)
-        every = (0.05 * (line.style % 6), 0.3) if x == "epoch" else None
+        every = (0.05 * (line.style % 6), 0.3) if x in ("epoch", "step", "age") else None
         axis.plot(at, values.mean(axis=0), label=line.label, markevery=every, **look)
         axis.fill_between(at, values.min(axis=0), values.max(axis=0), color=look["color"], alpha=0.25, linewidth=0)
 

@@ -58,18 +58,20 @@ def complete(runs, where=Where(), jobs=None):
                 for run in todo:
                     train(run, where, bar.update)
             else:
-                _in_parallel(todo, where, jobs, bar)
+                in_parallel(functools.partial(_train_in_worker, where=where), todo, jobs, bar)
     return [store.read(store.result_path(where.results, run)) for run in runs]
 
 
-def _in_parallel(todo, where, jobs, bar):
+def in_parallel(work, items, jobs, bar):
+    """[work(item) for item in items], in `jobs` processes; `bar` follows what work reports. StoreError if one is killed."""
     context = multiprocessing.get_context("spawn")  # forking a process that has BLAS threads isn't safe
     progress = context.SimpleQueue()
     alive, leash = context.Pipe(duplex=False)
     pool = concurrent.futures.ProcessPoolExecutor(jobs, context, _start_worker, (alive, progress))
     try:
         with _interrupts_later():
-            pending = {pool.submit(_train_in_worker, run, where) for run in todo}
+            futures = [pool.submit(work, item) for item in items]
+        pending = set(futures)
         started = len(multiprocessing.active_children())
         while pending:
             if len(multiprocessing.active_children()) < started:  # the pool itself may overlook the last one it started
@@ -79,9 +81,10 @@ def _in_parallel(todo, where, jobs, bar):
                 bar.update(progress.get())
             for future in done:
                 future.result()
+        return [future.result() for future in futures]
     except concurrent.futures.process.BrokenProcessPool:
         raise store.StoreError(
-            "a training process was killed from outside (out of memory?): run the same command again to continue, "
+            "a process of this command was killed from outside (out of memory?): run the same command again to continue, "
             "perhaps with a smaller --jobs"
         ) from None
     finally:
@@ -117,8 +120,13 @@ def _start_worker(alive, progress):
     _start_worker.progress = progress
 
 
+def report(amount):
+    """From within `work` of in_parallel: that much more is done."""
+    _start_worker.progress.put(amount)
+
+
 def _train_in_worker(run, where):
-    train(run, where, _start_worker.progress.put)
+    train(run, where, report)
 
 
 def train(run, where, progress=lambda seconds: None):
@@ -132,7 +140,7 @@ def train(run, where, progress=lambda seconds: None):
             return
         xp = load_backend(where.backend)
         graph = run.graph()
-        data = _load(run.dataset, where.data, run.m, run.m_test)
+        data = load(run.dataset, where.data, run.m, run.m_test)
         if run.B > len(data[0]):
             raise minigrad.DataError(f"B={run.B} is more than the {len(data[0])} training samples: set a smaller B")
         x, y, x_test, y_test = map(xp.asarray, data)
@@ -223,7 +231,7 @@ def _name(key):
 
 
 @functools.lru_cache(maxsize=1)
-def _load(name, root, m, m_test):
+def load(name, root, m, m_test):
     """x (m, n), y (m, k), x_test, y_test: the first m / 10 training samples of every class, in the file's order; 0: all."""
     data = minigrad.load_dataset(name, root)
     rows = [_balanced(data.y_train, m, "m"), _balanced(data.y_test, m_test, "m_test")]

@@ -216,6 +216,20 @@ def test_lemma_2_batch_norm_bounds_the_rank_by_the_batch(name, rng):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+def test_norms_and_inner_products_come_from_the_factors_alone(name, rng):
+    """Against the materialized (B, d_p, d_q) terms, also with seeds in front."""
+    graph = NETWORKS[name]
+    params, x = setting(graph, rng)
+    cache = mg.forward(graph, params, x)
+    for df in (rng.normal(size=(7, 3)), rng.normal(size=(2, 7, 3))):
+        for factor in mg.factors(graph, cache, mg.backward(graph, params, cache, df)[0]).values():
+            flat = factor.terms().reshape(*factor.U.shape[:-1], -1)
+            size = (flat**2).sum(axis=-1).max()
+            np.testing.assert_allclose(factor.gram(), flat @ flat.swapaxes(-1, -2), rtol=0, atol=1e-12 * size)
+            np.testing.assert_allclose(factor.norms() ** 2, (flat**2).sum(axis=-1), rtol=0, atol=1e-12 * size)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("norm", ["spectral", "frobenius"])
 def test_theorem_1_bounds_the_distance_to_rank_B_and_eq_18_is_an_equality(name, norm, rng):
     graph, B, lam = NETWORKS[name], 2, 0.01

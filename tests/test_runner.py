@@ -148,7 +148,7 @@ def test_the_last_numbers_are_those_of_the_kept_weights(uninterrupted):
     graph = RUN.graph()
     params = {(p, q): arrays[f"W {p}-{q}"] for p, q in graph.E_T}
     params |= {(name, p): arrays[f"W {name}-{p}"] for name in ("gamma", "beta") for p in (2, 3)}
-    x, y, x_test, y_test = runner._load(RUN.dataset, None, RUN.m, RUN.m_test)
+    x, y, x_test, y_test = runner.load(RUN.dataset, None, RUN.m, RUN.m_test)
     f, stats = mg.predict(graph, params, x)
     f_test, _ = mg.predict(graph, params, x_test, stats)
     for part, output, target in (("train", f, y), ("test", f_test, y_test)):
@@ -176,7 +176,7 @@ def test_a_result_has_no_weights_unless_they_are_asked_for(tmp_path, uninterrupt
 
 def test_a_subset_has_as_many_samples_of_every_class_in_the_file_s_order():
     data = mg.load_dataset("synthetic-mnist")
-    x, y, x_test, y_test = runner._load("synthetic-mnist", None, 60, 60)
+    x, y, x_test, y_test = runner.load("synthetic-mnist", None, 60, 60)
     assert (y.sum(axis=0) == 6).all() and (y_test.sum(axis=0) == 6).all()
     for part, whole in ((x, data.x_train), (x_test, data.x_test)):
         places = [numpy.flatnonzero((whole == row).all(axis=1)).item() for row in part]
@@ -226,7 +226,7 @@ DIE = """if True:
     import test_runner
     results = sys.argv[1]
     where = runner.Where(results, keep_weights=True, save_every=0)
-    runner._load("synthetic-mnist", None, 60, 60)
+    runner.load("synthetic-mnist", None, 60, 60)
     store.provenance("numpy")
     deaths = 0
     for life in [*range(1, 24), 10**9]:

@@ -1,0 +1,100 @@
+"""Appendices D and E: the sample bound of Eq. 25, and the exponential loss with normalized weights V_k (Eq. 26)."""
+
+import math
+
+import numpy
+
+from minigrad.losses import exponential
+from minigrad.measures import distance_to_rank, rank
+from minigrad.network import backward, factors, forward, init_params
+from minigrad.train import batches
+
+from .lemmas import TOLERANCE
+
+STEP = 1e-100  # of the complex step: rows decay to 1e-62, and its square must not reach them
+
+
+def sample_bound(parameters, bits, epsilon, delta):
+    """Eq. 25: how many samples give a generalization error of at most epsilon with probability 1 - delta.
+
+    The network has W `parameters` of k `bits` each and the least empirical error; epsilon is a share of errors in (0, 1],
+    log the natural logarithm. MLP-5-500 on CIFAR-10, 2.5 million of 32 bits, epsilon = 0.1, delta = 0.05: 11 billion.
+    """
+    return 2 / epsilon**2 * (bits * parameters * math.log(2) + math.log(2 / delta))
+
+
+def eq_25(bits, epsilon, delta, trials, rng, bound=sample_bound):
+    """Eq. 25 tried on the 2^bits functions of one parameter: how often the best on M samples errs by more than the best + epsilon.
+
+    The hardest case of the bound's proof: independent errors, one function of error (1 - 1.02 epsilon) / 2, else (1 + 1.02 epsilon) / 2.
+    """
+    M, error = math.ceil(bound(1, bits, epsilon, delta)), (1 + 1.02 * epsilon) / 2
+    best = rng.binomial(M, 1 - error, trials)
+    others = rng.binomial(M, error, (trials, 2**bits - 1)).min(axis=1)
+    share = (others <= best).mean()
+    return {"M": M, "share": share, "delta": delta, "holds": bool(share <= delta)}
+
+
+def eq_26(graph, V, rho, x, y):
+    """{(p, q): (R, G)} and c: R = sum_n e^{-rho y_n f_n} y_n (d f_n / d V_k - V_k f_n), the left side of Eq. 26, R = G - c V_k.
+
+    V has ||V_k||_F = 1, and f_n is the output of the normalized network. R is what is left of G orthogonally to V_k.
+    """
+    cache = forward(graph, V, x)
+    pull = numpy.exp(-rho * y * cache.v[graph.L]) * y
+    U, _ = backward(graph, V, cache, pull)
+    c = (pull * cache.v[graph.L]).sum()
+    G = {e: factor.matrix() for e, factor in factors(graph, cache, U).items()}
+    return {e: (G[e] - c * V[e], G[e]) for e in G}, c
+
+
+def unit(W):
+    """W / ||W||_F, also for the complex W of a complex step."""
+    return W / (W * W).sum() ** 0.5
+
+
+def normalized_descent(graph, x, y, B, eta, rho, steps, seed=0):
+    """V_k <- V_k + eta rho / B times the left side of Eq. 26 on a batch, normalized again; looked at in some forty steps.
+
+    residual: the largest ||R|| / ||G|| over the edges on all samples, 0 at a stationary point; rank: the average over V_k;
+    margin: the least y_n f_n. Also the last V.
+    """
+    V = {e: unit(W) for e, W in init_params(graph, numpy.random.default_rng(seed), dtype="float64", init="he").items()}
+    history = {name: [] for name in ("step", "residual", "rank", "margin")}
+    marks = numpy.unique(numpy.geomspace(1, steps * B // len(x), 40).round().astype(int))
+    for start, end in zip([0, *marks], marks):
+        for rows in numpy.concatenate([batches(len(x), B, seed, epoch) for epoch in range(start, end)]):
+            found, _ = eq_26(graph, V, rho, x[rows], y[rows])
+            V = {e: unit(W + eta * rho / B * found[e][0]) for e, W in V.items()}
+        found, _ = eq_26(graph, V, rho, x, y)
+        history["step"].append(end * (len(x) // B))
+        history["residual"].append(max(numpy.linalg.norm(R) / numpy.linalg.norm(G) for R, G in found.values()))
+        history["rank"].append(numpy.mean([rank(W) for W in V.values()]))
+        history["margin"].append((y * forward(graph, V, x).v[graph.L]).min())
+    return {name: numpy.array(values) for name, values in history.items()} | {"diverged": False}, V
+
+
+def appendix_e(graph, V, rho, x, y, B, samples, rng):
+    """Eq. 26 and the rank constraint that it implies: min ||V_k - Z|| over rank(Z) <= B is at most ||R|| / |c| on any B samples.
+
+    Frobenius norm; left and right (E_T,), right the least over `samples` random batches. Its equality: ||V_k - G / c|| is
+    that bound, with R the slope of the loss of rho f as V_k turns (a complex step); `error` is relative to ||G||.
+    """
+    errors, left, right = [], [], []
+    for e, W in V.items():
+        left.append(distance_to_rank(W, B, "frobenius"))
+        bounds = []
+        for rows in (rng.choice(len(x), B, replace=False) for _ in range(samples)):
+            found, c = eq_26(graph, V, rho, x[rows], y[rows])
+            R, G = found[e]
+            D = unit(rng.normal(size=W.shape))
+            loss, _ = exponential(rho * forward(graph, V | {e: unit(W + STEP * 1j * D)}, x[rows]).v[graph.L], y[rows])
+            errors.append(abs(loss.imag / STEP + rho / B * (R * D).sum()) / (rho / B * numpy.linalg.norm(G)))
+            bounds.append(numpy.linalg.norm(R) / abs(c))
+            errors.append(abs(numpy.linalg.norm(W - G / c) - bounds[-1]) * abs(c) / numpy.linalg.norm(G))
+        right.append(min(bounds))
+    left, right = numpy.array(left), numpy.array(right)
+    return {
+        "left": left, "right": right, "error": max(errors), "holds": bool((left <= right * (1 + TOLERANCE)).all()),
+        "equality_holds": bool(max(errors) < TOLERANCE),
+    }

@@ -1,0 +1,378 @@
+"""Every statement of the theory can fail: beside each case where it holds stands a fault that makes it report that it does not."""
+
+import csv
+import zlib
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from experiments import __main__ as command
+from experiments import appendices, lemmas, propositions, theorem, theory
+
+
+@pytest.fixture
+def rng(request):
+    return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+
+
+def network(name, rng, n=9, k=3):
+    graph = mg.parse(name, n, k)
+    return graph, mg.init_params(graph, rng, dtype="float64", init="he")
+
+
+def clusters(rng, m=8, n=6):
+    """Two opposite clusters, -1 and +1, of mean square length 1: no unit that is on for one is on for the other."""
+    y = np.where(np.arange(m) % 2, 1.0, -1.0)[:, None]
+    x = y * np.linspace(1, 2, n) + 0.3 * rng.normal(size=(m, n))
+    return x / (x**2).sum(axis=1).mean() ** 0.5, y
+
+
+# Lemmas 1 and 2.
+
+
+@pytest.mark.parametrize("name", ["MLP-3-7", "RES-2-7"])
+def test_lemma_1_holds_without_batch_norm_and_eq_13_with_backward_s_factors(name, rng, monkeypatch):
+    graph, params = network(name, rng)
+    x = rng.normal(size=(3, 9))
+    found = lemmas.lemma_1(graph, params, x, rng)
+    assert found["rank_holds"] and found["equality_holds"] and found["ratio"].shape == (len(graph.E_T), 9) and found["gradients"] > 0
+    backward = lemmas.backward
+    monkeypatch.setattr(lemmas, "backward", lambda *a: ({p: U * (1 + 1e-9 * (p == 3)) for p, U in backward(*a)[0].items()}, {}))
+    broken = lemmas.lemma_1(graph, params, x, rng)
+    assert broken["rank_holds"] and not broken["equality_holds"]
+
+
+def test_lemma_1_does_not_hold_with_batch_norm(rng):
+    graph, params = network("MLP-BN-3-7", rng)
+    found = lemmas.lemma_1(graph, params, rng.normal(size=(4, 9)), rng)
+    assert not found["rank_holds"] and not found["equality_holds"] and found["largest"] > 0.01
+
+
+def test_the_sketch_is_the_gradient_entry_by_entry(rng):
+    """With r = d_p = d_q it is a rotation of the gradient, which central differences give; float32 has its own precision."""
+    graph, params = network("MLP-BN-2-5", rng, n=5)
+    x = rng.normal(size=(4, 5))
+    A = mg.forward(graph, params, x).A
+    slopes = np.empty((4, 3, 5, 5))
+    for i, j in np.ndindex(5, 5):
+        step = np.zeros((5, 5))
+        step[i, j] = 1e-6
+        after, before = (mg.forward(graph, params | {(3, 2): params[3, 2] + sign * step}, x, A=A).v[4] for sign in (1, -1))
+        slopes[:, :, i, j] = (after - before) / 2e-6
+    for dtype, tolerance in (("float64", 1e-8), ("float32", 1e-4)):
+        cast = {key: W.astype(dtype) for key, W in params.items()}
+        found, P, Q = lemmas.sketch(graph, cast, x.astype(dtype), (3, 2), 5, rng, {p: a.astype(dtype) for p, a in A.items()})
+        np.testing.assert_allclose(P.T @ found @ Q, slopes, rtol=0, atol=tolerance * abs(slopes).max())
+        np.testing.assert_allclose(P @ P.T, np.eye(5), atol=tolerance)
+        assert found.dtype == dtype
+
+
+def test_the_sketch_keeps_the_rank_up_to_its_size(rng, monkeypatch):
+    """The gradient of the sum of log(1 + W^2) has full rank, that of u^T W v rank one, that of two such terms rank two."""
+    graph, params = network("MLP-1-6", rng)
+    u, v = rng.normal(size=(2, 6)), rng.normal(size=(2, 9))
+    for terms, rank in ((1, 1), (2, 2), (None, 4)):
+        def f(W):
+            return np.log(1 + W**2).sum(axis=(-1, -2)) if terms is None else sum((u[t] @ W) @ v[t] for t in range(terms))
+
+        monkeypatch.setattr(lemmas, "forward", lambda g, p, x, A=None: mg.Cache({3: f(p[2, 1])[:, None, None]}, {}, {}, {}, False))
+        found, _, _ = lemmas.sketch(graph, params, None, (2, 1), 4, rng)
+        s = np.linalg.svd(found[0, 0], compute_uv=False)
+        assert (s > lemmas.TOLERANCE * s[0]).sum() == rank
+
+
+@pytest.mark.parametrize("name", ["MLP-BN-2-8", "RES-BN-1-8"])
+def test_lemma_2_its_sharper_form_and_eq_24(name, rng, monkeypatch):
+    graph, params = network(name, rng)
+    x = rng.normal(size=(4, 9))
+    found = lemmas.lemma_2(graph, params, x, rng)
+    assert found["rank_holds"] and found["sharper_holds"] and found["equality_holds"]
+    assert found["rank"][found["normalized"]].max() == 3  # reached, so that a bound of B - 2 would be seen to fail
+    free = lemmas.lemma_2(graph, params, x, rng, detached=False)
+    assert free["rank_holds"] and free["sharper_holds"] and not free["equality_holds"]
+    forward = lemmas.forward
+    monkeypatch.setattr(lemmas, "forward", lambda g, p, x, A=None: forward(g, p, x, A=A, b=A and forward(graph, params, x).b))
+    fixed_mean = lemmas.lemma_2(graph, params, x, rng)  # b detached too: nothing makes the sum of U vanish
+    assert fixed_mean["rank_holds"] and not fixed_mean["sharper_holds"] and not fixed_mean["equality_holds"]
+
+    def leaking(g, p, x, A=None):
+        """f depends on W otherwise than through W v."""
+        cache = forward(g, p, x, A=A)
+        cache.v[g.L] = cache.v[g.L] + sum(np.log(1 + p[e] ** 2).sum(axis=(-1, -2), keepdims=True) for e in g.E_T)
+        return cache
+
+    monkeypatch.setattr(lemmas, "forward", leaking)
+    assert not lemmas.lemma_2(graph, params, x, rng)["rank_holds"]
+
+
+def test_a_gradient_that_is_zero_has_rank_0(rng):
+    """All units of a layer are off: the edges before it, and the one after, get no gradient from any sample."""
+    for name in ("MLP-2-5", "MLP-BN-2-5"):
+        graph, params = network(name, rng)
+        params[3, 2] = -abs(params[3, 2])
+        if ("beta", 3) in params:
+            params["gamma", 3], params["beta", 3] = np.zeros((1, 1)), -np.ones((1, 1))
+        found = lemmas.lemma_2(graph, params, abs(rng.normal(size=(3, 9))), rng)
+        assert found["rank_holds"] and found["equality_holds"] and found["rank"].max() == 0 and found["error"] == 0
+    assert lemmas.lemma_1(*network("MLP-1-1", rng), rng.normal(size=(3, 9)), rng)["rank_holds"]
+
+
+# Section 3.1.
+
+
+@pytest.mark.parametrize(
+    "loss, rule",
+    [("mean_squared_error", lambda f, y: (f - y) ** 2), ("logistic", lambda f, y: np.log(1 + np.exp(-y * f))), ("exponential", lambda f, y: np.exp(-y * f))],
+)
+def test_residuals_are_the_gradients_of_each_sample_s_own_regularized_loss(loss, rule, rng):
+    graph, params = network("MLP-2-5", rng, k=1)
+    x, y = rng.normal(size=(3, 9)), np.array([[1.0], [-1.0], [1.0]])
+    _, f, g = propositions.residuals(graph, params, x, y, loss, 0.3)
+    np.testing.assert_array_equal(f, mg.forward(graph, params, x).v[graph.L][:, 0])
+    for i in range(3):
+        for e in graph.E_T:
+            D = rng.normal(size=params[e].shape)
+            W = params[e] + 1e-20j * D
+            out = mg.forward(graph, params | {e: W}, x[i : i + 1]).v[graph.L][0, 0]
+            np.testing.assert_allclose((g[e][i] * D).sum(), (rule(out, y[i, 0]) + 0.3 * (W * W).sum()).imag / 1e-20, rtol=1e-10)
+
+
+def test_gd_converges_and_sgd_stays_away_from_a_bound_that_collinear_samples_do_not_have(rng):
+    """Prop. 1, its exception, and faults: the wrong targets, no angle between the samples, a residual below the bound."""
+    x, y = clusters(rng)
+    graph = mg.mlp(6, 1, 4, 1)
+    gd, _ = propositions.descend(graph, x, y, 8, 0.5, 0.05, "mean_squared_error", 4000)
+    sgd, _ = propositions.descend(graph, x, y, 2, 0.5, 0.05, "mean_squared_error", 4000)
+    assert propositions.converged(gd)["holds"] and not propositions.converged(gd)["never"]
+    assert propositions.converged(sgd)["never"] and not propositions.converged(sgd)["holds"]
+    for history in (gd, sgd):
+        assert propositions.prop_1(history, x)["holds"]
+    assert not propositions.prop_1(sgd | {"residual": 1e-3 * sgd["residual"]}, x)["holds"]
+    line, targets = propositions.collinear_data(x[0], 8, 0.05, rng)
+    graph = mg.mlp(6, 2, 4, 1)
+    exception, _ = propositions.descend(graph, line, targets, 1, 0.1, 0.05, "mean_squared_error", 8000)
+    assert propositions.converged(exception)["holds"] and not propositions.prop_1(exception, line)["holds"]
+    wrong, _ = propositions.descend(graph, line, line @ x[0][:, None], 1, 0.1, 0.05, "mean_squared_error", 8000)
+    assert propositions.converged(wrong)["never"]
+
+
+def test_the_bound_of_prop_1_is_reached_by_no_point_and_grows_with_the_angle(rng):
+    """Its constant against the angles of two samples, and the inequality at random W with random slopes of the loss."""
+    for angle in (0.1, 0.5, np.pi / 2):
+        x = np.array([[1.0, 0.0], [2 * np.cos(angle), 2 * np.sin(angle)]])
+        found = propositions.prop_1({"residual": np.array([1.0])}, x)
+        np.testing.assert_allclose(found["c"], np.sin(angle) / (2 + np.sin(angle)), rtol=1e-9)
+        for _ in range(300):  # any a_i, the vectors l'_i E_{p,i}: near -2 lambda W x_i too, where the residuals are small
+            W = rng.normal(size=(3, 2))
+            a = -(W @ x.T).T / (x**2).sum(axis=1)[:, None] + 10 ** rng.uniform(-4, 1) * rng.normal(size=(2, 3))
+            g = a[:, :, None] * x[:, None] + W
+            assert np.linalg.norm(g, axis=(1, 2)).max() >= found["c"] * np.linalg.norm(W)
+
+
+def test_zero_is_a_convergence_point_but_not_for_a_linear_path(rng):
+    x, y = clusters(rng)
+    assert propositions.zero_point(mg.mlp(6, 2, 4, 1), x, y, 0.05)["holds"]
+    layers = (mg.Layer(6, "identity"), mg.Layer(4), mg.Layer(1, "identity"))
+    assert not propositions.zero_point(mg.Graph(layers, (mg.Edge(2, 1), mg.Edge(3, 2), mg.Edge(3, 1))), x, y, 0.05)["holds"]
+
+
+def test_the_nearest_kink_leaves_out_rows_that_have_decayed():
+    W = np.array([[1.0, 0.0], [1e-9, 1e-9]])
+    assert propositions.nearest_kink({(2, 1): W}, np.array([[3.0, 4.0], [1.0, 0.0]])) == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("loss", ["mean_squared_error", "logistic"])
+def test_prop_2_s_inequality_and_eq_14_hold_for_relu_and_not_for_sigmoid(loss, rng):
+    x, y = clusters(rng)
+    for graph, holds in ((mg.mlp(6, 2, 5, 1), True), (mg.resnet(6, 1, 5, 1), True),
+                         (mg.Graph((mg.Layer(6, "identity"), mg.Layer(5, "sigmoid"), mg.Layer(1, "identity")), (mg.Edge(2, 1), mg.Edge(3, 2))), False)):
+        params = mg.init_params(graph, rng, dtype="float64", init="he")
+        assert propositions.prop_2(graph, params, x, y, loss)["holds"] is holds
+
+
+def test_without_decay_the_squared_loss_converges_and_the_logistic_loss_does_not(rng):
+    x, y = rng.normal(size=(8, 12)) / 12**0.5, np.where(np.arange(8) % 2, 1.0, -1.0)[:, None]
+    for loss, holds in (("mean_squared_error", True), ("logistic", False)):
+        history, _ = propositions.descend(mg.mlp(12, 1, 16, 1), x, y, 2, 0.3, 0.0, loss, 4000)
+        assert propositions.converged(history)["holds"] is holds and np.isnan(history["residual"]).all()
+
+
+@pytest.mark.parametrize(
+    "slopes, holds",
+    [([[0.5, 0.4], [0.1, 0.2]], True), ([[0.1, 0.2], [0.5, 0.4]], False), ([[0.5, 0.1], [0.3, 0.2]], False), ([[0.5, 0.4], [0.1, 0.2], [0.3, 0.3]], False)],
+)
+def test_almost_convergence_must_improve_beyond_the_seeds(slopes, holds, monkeypatch):
+    made = iter(np.ravel(slopes))
+    monkeypatch.setattr(propositions, "descend", lambda *a, **k: ({"slope": [1.0, next(made)]}, None))
+    assert propositions.almost_convergence(None, None, range(len(slopes)), 2)["holds"] is holds
+
+
+# Theorem 1 and the moving window.
+
+
+def fitted(rng, name="MLP-BN-2-8"):
+    graph, params = network(name, rng)
+    x, y = rng.normal(size=(20, 9)), np.eye(3)[rng.integers(3, size=20)]
+    velocity = {key: np.zeros_like(W) for key, W in params.items()}
+    rows = np.concatenate([mg.batches(20, 5, 0, epoch) for epoch in range(20)])
+    mg.train_epoch(graph, params, velocity, x, y, rows, "cross_entropy", 0.05, 0.01, 0.9)
+    return graph, params, x, y
+
+
+def test_theorem_1_and_eq_18_and_a_gradient_that_misses_a_factor(rng, monkeypatch):
+    graph, params, x, y = fitted(rng)
+    found = theorem.theorem_1(graph, params, x, y, "cross_entropy", 0.01, (1, 2, 4), 3, rng)
+    assert found["bound_holds"] and found["equality_holds"] and found["left"].shape == found["right"].shape == (2, 3, 3)
+    for place, r in enumerate((1, 2, 4)):
+        assert found["left"][0, 0, place] == mg.distance_to_rank(params[2, 1], r) and found["left"][1, 1, place] == mg.distance_to_rank(params[3, 2], r, "frobenius")
+    gradients = theorem.gradients
+    for factor in (2, 0.5, -1):
+        monkeypatch.setattr(theorem, "gradients", lambda *a, factor=factor: {key: factor * g for key, g in gradients(*a).items()})
+        assert not theorem.theorem_1(graph, params, x, y, "cross_entropy", 0.01, (2,), 1, rng)["equality_holds"]
+
+
+def test_theorem_1_fails_where_it_is_tight_and_the_rank_is_off_by_one(rng, monkeypatch):
+    """At W = U_S of a batch of two: both sides vanish, and the distance to rank one does not."""
+    graph = mg.mlp(5, 1, 6, 4)
+    graph = mg.Graph((graph.layers[0], mg.Layer(6, "identity"), graph.layers[2]), graph.edges)  # linear, so without kinks
+    params = mg.init_params(graph, rng, dtype="float64", init="he")
+    x, y, lam = rng.normal(size=(2, 5)), np.eye(4)[:2] * 3, 0.02
+    velocity = {key: np.zeros_like(W) for key, W in params.items()}
+    mg.train_epoch(graph, params, velocity, x, y, np.tile(np.arange(2), (5000, 1)), "mean_squared_error", 0.1, lam, 0.9)
+    found = theorem.theorem_1(graph, params, x, y, "mean_squared_error", lam, (2,), 1, rng)
+    assert found["bound_holds"] and 0 <= found["left"].max() < 1e-6 and found["right"].max() < 1e-6
+    monkeypatch.setattr(theorem, "distance_to_rank", lambda W, r, norm: mg.distance_to_rank(W, r - 1, norm))
+    assert not theorem.theorem_1(graph, params, x, y, "mean_squared_error", lam, (2,), 1, rng)["bound_holds"]
+
+
+def test_the_bound_says_something_only_below_the_norm_of_W(rng):
+    graph, params, x, y = fitted(rng)
+    assert theorem.theorem_1(graph, params, x, y, "cross_entropy", 1e-6, (2,), 2, rng)["informative"].max() == 0
+
+
+def window(rng, momentum=0.9):
+    graph, params = network("MLP-BN-2-8", rng)
+    x, y = rng.normal(size=(20, 9)), np.eye(3)[rng.integers(3, size=20)]
+    return theorem.window(graph, params, x, y, "cross_entropy", 5, 0.02 * (10 if momentum == 0 else 1), 0.02, momentum, 200, (3, 2), 0)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_unrolled_sgd_is_the_sum_of_its_decayed_terms(momentum, rng):
+    found = window(rng, momentum)
+    assert found["equality_holds"] and found["decay_holds"] and found["age"][0] == 1 and found["age"][-1] == 800
+    assert found["rank"][0] <= 4 < found["bound"][0] == 5  # into a normalized layer: B - 1
+    np.testing.assert_allclose(found["budget"][-1], 800 * 2 * 0.2 * 0.02)
+
+
+def test_unrolling_with_a_wrong_recurrence_is_seen(rng, monkeypatch):
+    unrolled, sgd_step = theorem.unrolled, theorem.sgd_step
+    faults = {
+        "no momentum": lambda eta, lam, momentum, steps: unrolled(eta, lam, 0.0, steps),
+        "a wrong exponent": lambda *a: (unrolled(*a)[0], np.roll(unrolled(*a)[1], 1)),
+        "lambda for 2 lambda": lambda eta, lam, momentum, steps: unrolled(eta, lam / 2, momentum, steps),
+        "the start forgotten": lambda *a: (0.0, unrolled(*a)[1]),
+    }
+    for fault in faults.values():
+        monkeypatch.setattr(theorem, "unrolled", fault)
+        assert not window(rng)["equality_holds"]
+    monkeypatch.setattr(theorem, "unrolled", unrolled)
+    monkeypatch.setattr(theorem, "sgd_step", lambda params, velocity, factors, dscale, eta, lam, momentum: sgd_step(params, velocity, factors, dscale, eta, lam / 2, momentum))
+    found = window(rng)
+    assert not found["equality_holds"] and not found["decay_holds"]
+
+
+def test_the_memory_is_counted_in_steps(rng):
+    found = window(rng)
+    assert found["memory"] == 800 and not found["count_holds"]  # E = 6.4: not under 1e-4 yet
+    age = found["age"]
+    assert found["rank"][age == found["enough"]] >= found["final"] and (found["rank"][age < found["enough"]] < found["final"]).all()
+
+
+# Appendices.
+
+
+def test_eq_25_in_numbers():
+    assert appendices.sample_bound(2_541_000, 32, 0.1, 0.05) == pytest.approx(1.127e10, rel=1e-3)
+    assert appendices.sample_bound(1, 1, 1.0, 1.0) == pytest.approx(2 * np.log(4))
+
+
+def test_eq_25_suffices_and_a_wrong_exponent_does_not(rng):
+    assert appendices.eq_25(8, 0.1, 0.05, 400, rng)["holds"]
+    for wrong in (lambda W, k, e, d: appendices.sample_bound(W, k, e**0.5, d), lambda W, k, e, d: appendices.sample_bound(W, k, e, d) / 8):
+        found = appendices.eq_25(8, 0.1, 0.05, 400, rng, wrong)
+        assert not found["holds"] and found["share"] > 0.05
+
+
+def test_eq_26_and_its_rank_constraint_and_what_breaks_them(rng, monkeypatch):
+    x, y = clusters(rng)
+    graph = mg.mlp(6, 2, 5, 1)
+    history, V = appendices.normalized_descent(graph, x, y, 2, 0.1, 10, 400)
+    np.testing.assert_allclose([np.linalg.norm(W) for W in V.values()], 1, rtol=1e-12)
+    assert history["residual"][-1] < 0.1 * history["residual"][0] <= 1.1 and history["margin"][-1] > 0
+    found = appendices.appendix_e(graph, V, 10, x, y, 2, 5, rng)
+    assert found["holds"] and found["equality_holds"]
+    eq_26 = appendices.eq_26
+    faults = {
+        "without V f": lambda g, V, rho, x, y: ({e: (G, G) for e, (R, G) in eq_26(g, V, rho, x, y)[0].items()}, eq_26(g, V, rho, x, y)[1]),
+        "without rho": lambda g, V, rho, x, y: eq_26(g, V, 1, x, y),
+        "spectral norm": lambda g, V, rho, x, y: eq_26(g, {e: W / np.linalg.norm(W, 2) for e, W in V.items()}, rho, x, y),
+    }
+    for fault in faults.values():
+        monkeypatch.setattr(appendices, "eq_26", fault)
+        assert not appendices.appendix_e(graph, V, 10, x, y, 2, 5, rng)["equality_holds"]
+    monkeypatch.setattr(appendices, "eq_26", lambda *a: ({e: (1e-3 * R, G) for e, (R, G) in eq_26(*a)[0].items()}, eq_26(*a)[1]))
+    V = mg.init_params(graph, rng, dtype="float64", init="he")
+    assert not appendices.appendix_e(graph, {e: appendices.unit(W) for e, W in V.items()}, 10, x, y, 2, 5, rng)["holds"]
+
+
+# The chapters, the table, the command.
+
+EXACT = {"Lemma 1", "Eq. 13", "Lemma 2", "sharper than Lemma 2", "Eq. 23 and 24", "Lemma 2 without its assumption", "Eq. 6 to 9, Prop. 1",
+         "Prop. 2, Eq. 14", "Theorem 1, Eq. 10", "Section 3.2, unrolled", "Appendix D, Eq. 25", "Appendix E, rank constraint"}
+
+
+@pytest.mark.parametrize("chapter", theory.CHAPTERS, ids=lambda chapter: chapter.__name__)
+def test_what_holds_for_every_W_holds_in_every_chapter(chapter):
+    """Also at the sizes of --preset smoke, where what is only expected of training may fail."""
+    checks, picture = chapter(theory.SIZES["smoke"], None)
+    assert checks and all(type(check.holds) is bool and "|" not in "".join(check[:4]) for check in checks)
+    assert all(check.holds for check in checks if check.place in EXACT) and any(check.place in EXACT for check in checks)
+    assert picture is None or all(line.histories for column in picture.columns for line in column.lines)
+
+
+def test_the_binary_problem_is_balanced_centred_and_scaled():
+    for classes in theory.CLASSES.values():
+        x, y = theory.binary("synthetic-mnist", None, classes)
+        assert x.shape == (40, 784) and (y == 1).sum() == (y == -1).sum() == 20
+        np.testing.assert_allclose(x.mean(axis=0), 0, atol=1e-12)
+        assert (x**2).sum(axis=1).mean() == pytest.approx(1)
+
+
+def test_the_table_and_the_pictures_are_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    found = [([theory.Check("W is low", "Theorem 9", "1 < 2", "MLP", True), theory.Check("W is high", "Theorem 10", "2 < 1", "MLP", False)], None)]
+    monkeypatch.setattr(theory, "measure", lambda size, folder, jobs: found)
+    assert command.main(["theory", "--preset", "smoke", "--figures", "out"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["out/theory.md", "out/theory.csv"]
+    text = (tmp_path / "out/theory.md").read_text()
+    assert text.startswith("Preset smoke, which tests the program") and "| W is high | Theorem 10 | 2 < 1 | MLP | **does not hold** |" in text
+    with open("out/theory.csv") as file:
+        assert [row["holds"] for row in csv.DictReader(file)] == ["holds", "does not hold"]
+    checks, picture = theory.appendix_e(theory.SIZES["smoke"], None)
+    paths = theory.save(theory.SIZES["smoke"], [(checks, picture)], tmp_path)
+    assert [path.name for path in paths] == ["theory.md", "theory.csv", "theory-appendixE.png", "theory-appendixE.svg", "theory-appendixE.csv"]
+    assert "no result)" in (tmp_path / "theory-appendixE.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [(["--preset", "paper"], "no settings for its theory"), (["--seeds", "3"], "got --seeds"), (["--set", "B=4"], "got --set"),
+     (["--plot-only"], "got --plot-only"), (["--results", "x"], "got --results"), (["--jobs", "0"], "at least 1")],
+)
+def test_theory_refuses_what_it_does_not_take(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        command.main(["theory", *arguments])
+    err = capsys.readouterr().err
+    assert end.value.code == 2 and words in err and err.count("\n") == 1 and not list(tmp_path.iterdir())
