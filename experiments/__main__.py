@@ -19,6 +19,7 @@ def main(argv=None):
     from minigrad.backend import BACKENDS, load_backend
 
     from . import claims, theory
+    from .chapter import SIZES
     from .figures import FIGURES, PRESETS, Plan
     from .runner import Where, complete, finished
     from .steps import Steps
@@ -58,7 +59,7 @@ def main(argv=None):
         if args.name == "claims":
             outcome, draw = claims.judge(every, where), functools.partial(claims.write, every["fig1"])
         elif args.name == "theory":
-            size = theory.SIZES[args.preset]
+            size = SIZES[args.preset]
             size = size.on(stand_ins(size.datasets, where, args.preset))
             outcome, draw = theory.measure(size, where.data, args.jobs), functools.partial(theory.save, size)
         else:

@@ -4,12 +4,17 @@ import math
 
 import numpy
 
+from minigrad.graph import mlp, parse
 from minigrad.losses import exponential
 from minigrad.measures import distance_to_rank, rank
 from minigrad.network import backward, factors, forward, init_params
 from minigrad.train import batches
 
+from . import plots
+from .chapter import CLASSES, SAMPLES, Check, Picture, binary, line
+from .figures import LABELS
 from .lemmas import TOLERANCE
+from .propositions import SMALL
 
 STEP = 1e-100  # of the complex step: rows decay to 1e-62, and its square must not reach them
 
@@ -98,3 +103,40 @@ def appendix_e(graph, V, rho, x, y, B, samples, rng):
         "left": left, "right": right, "error": max(errors), "holds": bool((left <= right * (1 + TOLERANCE)).all()),
         "equality_holds": bool(max(errors) < TOLERANCE),
     }
+
+
+def report_appendix_d(size, folder):
+    """Appendix D: Eq. 25 on networks of one parameter, and what it asks of the paper's."""
+    found = eq_25(bits=8, epsilon=0.1, delta=0.05, trials=2000, rng=numpy.random.default_rng(0))
+    graph = parse("MLP-5-500", 3072, 10)
+    parameters = sum(graph.width(p) * graph.width(q) for p, q in graph.E_T)
+    M = sample_bound(parameters, 32, 0.1, 0.05)
+    return [Check("M samples suffice for an error of ε beyond the least, with probability 1 − δ", "Appendix D, Eq. 25",
+                  f"at M = {found['M']} it fails in {100 * found['share']:.2g} % of 2000 trials (δ = 5 %). MLP-5-500 on CIFAR-10: {M:.2g} samples, and there are 50,000",
+                  "256 functions with independent errors, ε = 0.1", found["holds"])], None
+
+
+def report_appendix_e(size, folder):
+    """Appendix E: the residual of Eq. 26 and the rank of the normalized matrices."""
+    title, classes = next(iter(CLASSES.items()))
+    x, y = binary(size.mnist, folder, classes)
+    graph = mlp(x.shape[1], 2, 16, 1)
+    checks, columns = [], []
+    for rho in (10, 100):
+        setting = f"MLP-2-16, {LABELS[size.mnist]}, {title}, m = {SAMPLES}, exponential loss, ρ = {rho}, {size.steps // 2} steps"
+        lines = []
+        for place, (label, B) in enumerate({"GD (B = m)": SAMPLES, f"SGD (B = {SMALL})": SMALL}.items()):
+            history, V = normalized_descent(graph, x, y, B, 1 / rho, rho, size.steps // 2)
+            lines.append(line(label, place, **history))
+            found = appendix_e(graph, V, rho, x, y, SMALL, 20, numpy.random.default_rng(0))
+            checks += [
+                Check("training reaches the stationary points of Eq. 26", "Appendix E, Eq. 26", f"residual {history['residual'][-1]:.1g} of its terms, average rank of V from {history['rank'][0]:.1f} to {history['rank'][-1]:.1f}, least margin {history['margin'][-1]:.2g}",
+                      f"{setting}, {label}", bool(history["residual"][-1] < 1e-3)),
+                Check("V is as near to rank B* as the residual of Eq. 26 on B* samples", "Appendix E, rank constraint", f"B* = {SMALL}: right sides {', '.join(f'{r:.2g}' for r in found['right'])}, left {', '.join(f'{v:.2g}' for v in found['left'])}; "
+                      f"as equality, and Eq. 26 as the gradient of the normalized loss, to {found['error']:.1e}", f"{setting}, {label}", found["holds"] and found["equality_holds"]),
+            ]
+        columns.append(plots.Column(f"ρ = {rho}", lines, "step"))
+    return checks, Picture(
+        "appendixE", "Appendix E: exponential loss, normalized matrices, no weight decay",
+        f"MLP-2-16, {LABELS[size.mnist]}, {title} as −1 and +1, m = {SAMPLES}. ρ is the product of the norms, held. The residual is the left side of Eq. 26 on all samples, relative to its terms, the largest over the matrices.",
+        columns, [plots.Row("residual", "residual of Eq. 26", log=True), plots.Row("rank", "average rank of V", floor=0)])

@@ -6,7 +6,12 @@ TOLERANCE decides ranks in float64: rounding leaves singular values near 1e-15 o
 import numpy
 
 from minigrad.backend import swap
-from minigrad.network import backward, factors, forward, per_sample
+from minigrad.graph import parse
+from minigrad.network import backward, forward, init_params
+
+from . import plots
+from .chapter import Check, Picture, data, line
+from .figures import LABELS
 
 STEP = 1e-20  # of the complex step: nothing is subtracted, so any step will do whose square is lost in rounding
 TOLERANCE = 1e-10
@@ -85,3 +90,72 @@ def lemma_2(graph, params, x, rng, detached=True):
         "rank_holds": bool(max(beyond) < TOLERANCE), "sharper_holds": bool(max(sharper) < TOLERANCE),
         "equality_holds": bool(max(error) < TOLERANCE),
     }
+
+
+def report_lemma_1(size, folder):
+    """Lemma 1 and Eq. 13 on the paper's networks without batch norm."""
+    x, _ = data(size.cifar10, folder, 10)
+    checks, columns = [], []
+    for family in ("MLP", "RES"):
+        found = {}
+        for name, dtype in ((f"{family}-5-{size.wide}", "float64"), (f"{family}-5-{size.wide}", "float32"), (f"{family}-BN-5-{size.wide}", "float64")):
+            graph = parse(name, x.shape[1], 10)
+            params = init_params(graph, numpy.random.default_rng(0), dtype=dtype)
+            found[dtype if "BN" not in name else "BN"] = lemma_1(graph, params, x[:4].astype(dtype), numpy.random.default_rng(1))
+        exact, single, normalized = (found[key] for key in ("float64", "float32", "BN"))
+        setting = f"{family}-5-{size.wide} at initialization, {LABELS[size.cifar10]}, 4 samples, 10 outputs"
+        checks.append(Check(
+            "∂f(x)/∂W has rank at most 1, for every x and every trainable W", "Lemma 1",
+            f"σ₂/σ₁ ≤ {exact['largest']:.1e} in {exact['gradients']} gradients (in float32 {single['largest']:.1e}; with batch norm, which the lemma excludes, up to {normalized['largest']:.2f})",
+            setting, exact["rank_holds"]))
+        checks.append(Check(
+            "∂f(x)/∂W = u(x) v(x)ᵀ, with u and v as backpropagation has them", "Eq. 13",
+            f"relative error {exact['error']:.1e} (in float32 {single['error']:.1e})", setting, exact["equality_holds"]))
+        labels = {"float64": "float64", "float32": "float32", "BN": "float64, with batch norm: not the lemma's case"}
+        columns.append(plots.Column(f"{family}-5-{size.wide}", [
+            line(labels[key], place, matrix=numpy.arange(1, len(f["ratio"]) + 1), ratio=numpy.nanmax(f["ratio"], axis=1)) for place, (key, f) in enumerate(found.items())
+        ], "matrix"))
+    return checks, Picture(
+        "lemma1", "Lemma 1: without batch norm, the gradient of every output for every sample has rank 1",
+        f"σ₂/σ₁ of ∂f(x)/∂W, the largest of {4 * 10} gradients (4 samples of {LABELS[size.cifar10]}, 10 outputs), at initialization, for every trainable W "
+        "from the input to the output. The gradients are slopes of f along random directions: they know nothing of factors.",
+        columns, [plots.Row("ratio", "largest σ₂ / σ₁", log=True)])
+
+
+def report_lemma_2(size, folder):
+    """Lemma 2, its sharper form and Eq. 24, with A detached and not."""
+    x, _ = data(size.cifar10, folder, max(10 * (-(-max(size.batches) // 10)), 10))
+    checks, columns = [], []
+    for name in (f"MLP-BN-5-{size.width}", f"RES-BN-2-{size.width}"):
+        graph = parse(name, x.shape[1], 10)
+        params = init_params(graph, numpy.random.default_rng(0), dtype="float64")
+        found = {detached: [lemma_2(graph, params, x[:B], numpy.random.default_rng(B), detached) for B in size.batches] for detached in (True, False)}
+        single = lemma_2(graph, {key: W.astype("float32") for key, W in params.items()}, x[: size.batches[-1]].astype("float32"), numpy.random.default_rng(1))
+        pseudo, true = found[True], found[False]
+        last, into = pseudo[-1]["B"], pseudo[0]["normalized"]
+        setting = f"{name} at initialization, {LABELS[size.cifar10]}, B = {', '.join(map(str, size.batches))}"
+
+        def most(key, results=pseudo):
+            return max(f[key] for f in results)
+
+        checks += [
+            Check("Σ βⱼ ∂f(xⱼ)/∂W over a batch has rank at most B, A detached", "Lemma 2",
+                  f"σ₍B+1₎/σ₁ ≤ {most('beyond'):.1e} (in float32 {single['beyond']:.1e}); rank {pseudo[-1]['rank'].max()} at B = {last}", setting, all(f["rank_holds"] for f in pseudo)),
+            Check("into a normalized layer, the rank is at most B − 1", "sharper than Lemma 2",
+                  f"σ₍B₎/σ₁ ≤ {most('sharper'):.1e}; rank {pseudo[-1]['rank'][into].max()} at B = {last}", setting, all(f["sharper_holds"] for f in pseudo)),
+            Check("the sum is that of backpropagation's B outer products, A detached", "Eq. 23 and 24", f"relative error {most('error'):.1e}", setting, all(f["equality_holds"] for f in pseudo)),
+            Check("with A not detached, the ranks are still at most B and B − 1", "Lemma 2 without its assumption",
+                  f"σ₍B+1₎/σ₁ ≤ {most('beyond', true):.1e}, normalized σ₍B₎/σ₁ ≤ {most('sharper', true):.1e}", setting, all(f["rank_holds"] and f["sharper_holds"] for f in true)),
+            Check("with A not detached, the sum is still Eq. 24's", "Eq. 23 and 24 without their assumption",
+                  f"the true gradient differs by {min(f['error'] for f in true):.2g} to {most('error', true):.2g} times its size; a single sample's, into the last normalized layer, "
+                  f"has rank {true[-1]['rank'][into][-1, 0]}, detached {pseudo[-1]['rank'][into][-1, 0]} (B = {last})", setting, all(f["equality_holds"] for f in true)),
+        ]
+        B = numpy.array(size.batches)
+        lines = [("into normalized layers", True, into), ("into normalized layers, A not detached", False, into), ("into the other layers", True, ~into)]
+        columns.append(plots.Column(name, [line("bound of Lemma 2: B", 0, B=B, rank=B)] + [
+            line(label, place, B=B, rank=numpy.array([f["rank"][rows, 1].max() for f in found[detached]])) for place, (label, detached, rows) in enumerate(lines, start=1)], "B"))
+    return checks, Picture(
+        "lemma2", "Lemma 2: with batch norm, the gradient of a batch has rank at most B, and B − 1 into a normalized layer",
+        f"The largest rank over the trainable W of Σ βⱼ ∂f(xⱼ)/∂W, one random β over samples and 10 outputs (so the output matrix has rank 10 at most), {LABELS[size.cifar10]}, at initialization; "
+        "σ > 1e-10 σ₁ counts, in float64, and the gradients are slopes of f along random directions.",
+        columns, [plots.Row("rank", "largest rank", floor=0)])

@@ -1,8 +1,6 @@
 """Numbers in, one picture out: histories against epochs, a column per setting, a row per measure."""
 
-import csv
 import math
-import os
 import textwrap
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +10,8 @@ from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
+
+from .tables import together, write_csv
 
 STYLE = Path(__file__).with_name("paper.mplstyle")
 WIDTH = 7.2  # inches, a page's text width: nothing is scaled down there
@@ -215,22 +215,9 @@ def tidy(columns, rows):
 
 def save(figure, records, stem):
     """Write stem.png, stem.svg and stem.csv, each whole or not at all, the same numbers to the same bytes; their paths."""
-    stem = Path(stem)
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("png", "svg", "csv")]
-    partial = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]
-    try:
+    with together(stem, "png", "svg", "csv") as (paths, partial):
         with style.context(STYLE, after_reset=True):
             figure.savefig(partial[0], format="png", dpi=200)
             figure.savefig(partial[1], format="svg", metadata={"Date": None})
-        with open(partial[2], "w", newline="", encoding="utf-8") as file:
-            names = dict.fromkeys(name for record in records for name in record)
-            writer = csv.DictWriter(file, names, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(records)
-        for new, path in zip(partial, paths):
-            os.replace(new, path)
-    finally:
-        for new in partial:
-            new.unlink(missing_ok=True)
+        write_csv(partial[2], records)
     return paths

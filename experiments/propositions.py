@@ -6,11 +6,16 @@ SGD with B < m if and only if all of them are zero (Eq. 6 to 9).
 
 import numpy
 
+from minigrad.graph import mlp
 from minigrad.losses import LOSSES
 from minigrad.network import backward, factors, forward, init_params
 from minigrad.train import batches, train_epoch
 
+from . import plots
+from .chapter import CLASSES, SAMPLES, Check, Picture, binary, line
+from .figures import LABELS
 from .lemmas import TOLERANCE
+from .runs import INPUTS
 
 GONE = 1e-8  # of its first value: a gradient that has fallen this far goes to zero, one that stays above GONE**0.5 does not
 
@@ -123,3 +128,88 @@ def almost_convergence(x, y, networks, seeds, **training):
     falls = slopes[1:].max(axis=1) < slopes[:-1].min(axis=1)
     rises = slopes[1:].min(axis=1) > slopes[:-1].max(axis=1)
     return {"slopes": slopes, "falls": int(falls.sum()), "rises": int(rises.sum()), "holds": bool(falls.any() and not rises.any())}
+
+
+LAMBDA, ETA, SMALL = 0.05, 0.5, 4  # of what follows: weight decay, learning rate, the batch of SGD
+RUNS = {"GD (B = m), λ = 0": (SAMPLES, 0.0), f"SGD (B = {SMALL}), λ = 0": (SMALL, 0.0),
+        f"GD (B = m), λ = {LAMBDA}": (SAMPLES, LAMBDA), f"SGD (B = {SMALL}), λ = {LAMBDA}": (SMALL, LAMBDA)}
+
+
+def report_prop_1(size, folder):
+    """Eq. 6 to 9 and Proposition 1: SGD with weight decay converges to the zero function or not at all."""
+    graph = mlp(INPUTS[size.mnist], 2, 16, 1)
+    checks, columns = [], []
+    for title, classes in CLASSES.items():
+        x, y = binary(size.mnist, folder, classes)
+        ends = {label: descend(graph, x, y, B, ETA, lam, "mean_squared_error", size.steps) for label, (B, lam) in RUNS.items()}
+        histories = {label: history for label, (history, _) in ends.items()}
+        gd, sgd = (label for label, (_, lam) in RUNS.items() if lam)
+        bound, fell = prop_1(histories[sgd], x), {label: converged(h) for label, h in histories.items()}
+        setting = f"MLP-2-16, {LABELS[size.mnist]}, {title}, m = {SAMPLES}, squared loss, η = {ETA}, {size.steps} steps"
+        angle = nearest_kink(ends[gd][1], x)
+        checks += [
+            Check("away from W = 0 the residuals of Eq. 9 can't all be small: max ‖gᵢ‖ ≥ c · 2λ‖W‖", "Eq. 6 to 9, Prop. 1",
+                  f"max ‖gᵢ‖ ≥ {bound['least']:.2f} · 2λ‖W‖ along SGD; c = {bound['c']:.3f} from the angles of the samples", setting + f", λ = {LAMBDA}", bound["holds"]),
+            Check("SGD with B < m does not converge at λ > 0", "Prop. 1", f"the gradient on a batch falls to {fell[sgd]['fall']:.2g} of its first value, and max f(xᵢ) is {fell[sgd]['output']:.2g}",
+                  setting + f", B = {SMALL}, λ = {LAMBDA}", fell[sgd]["never"]),
+            Check("gradient descent (B = m) does converge at λ > 0", "Section 3.1, end", f"the gradient falls to {fell[gd]['fall']:.1g} of its first value, and max f(xᵢ) is {fell[gd]['output']:.2g}; "
+                  f"the nearest kink of a living unit is at an angle of {angle:.1g}", setting + f", λ = {LAMBDA}", fell[gd]["holds"]),
+        ]
+        lines = [line(label, place, **h) for place, (label, h) in enumerate(histories.items())]
+        step = histories[sgd]["step"]
+        constant = line("Prop. 1 in numbers: no W ≠ 0 is below", 4, step=step, residual=numpy.full(len(step), bound["c"]), gradient=numpy.full(len(step), numpy.nan))
+        columns.append(plots.Column(title, [*lines, constant], "step"))
+    x, y = binary(size.mnist, folder, CLASSES["even and odd digits"])
+    history, _ = descend(graph, x, y, SMALL, ETA, LAMBDA, "logistic", size.steps)
+    vanished = converged(history)
+    point = zero_point(graph, x, y, LAMBDA)
+    line_x, line_y = collinear_data(x[0], SAMPLES, LAMBDA, numpy.random.default_rng(0))
+    history, _ = descend(graph, line_x, line_y, 1, 0.1, LAMBDA, "mean_squared_error", size.steps)
+    exception, bound = converged(history), prop_1(history, line_x)
+    checks += [
+        Check("W = 0 is a convergence point", "Prop. 1", f"max ‖gᵢ‖ = {point['largest']:g} there", f"MLP-2-16, {LABELS[size.mnist]}, squared, logistic and exponential loss", point["holds"]),
+        Check("where SGD does converge at λ > 0, it is to f ≡ 0", "Prop. 1", f"‖W‖ ends at {vanished['norm']:.1g}, max f(xᵢ) at {vanished['output']:.1g}",
+              f"as above, even and odd digits, logistic loss, B = {SMALL}", bool(vanished["norm"] < GONE)),
+        Check("collinear samples admit convergence to f ≢ 0", "Prop. 1, exception", f"the gradient falls to {exception['fall']:.1g} of its first value, max ‖gᵢ‖ to {history['residual'][-1]:.1g} · 2λ‖W‖, "
+              f"and max f(xᵢ) is {exception['output']:.2g}", f"MLP-2-16, {SAMPLES} multiples of one digit, targets built to fit, B = 1, η = 0.1, λ = {LAMBDA}", exception["holds"] and not bound["holds"]),
+    ]
+    return checks, Picture(
+        "prop1", "Proposition 1: with weight decay, SGD does not converge; gradient descent can",
+        f"MLP-2-16, {SAMPLES} digits of {LABELS[size.mnist]} as −1 and +1, squared loss, η = {ETA}, no momentum. gᵢ is the gradient of sample i's own regularized loss (Eq. 9); SGD has converged only where all are zero. "
+        "Right: at λ > 0 the minimum lies on kinks of ReLU, where no gradient exists, and gradient descent goes back and forth across them.",
+        columns, [plots.Row("gradient", "(a) ‖gradient‖ of a batch", log=True, floor=1e-15),
+                  plots.Row("residual", "(b) max ‖gᵢ‖ / 2λ‖W‖", log=True)])
+
+
+def report_prop_2(size, folder):
+    """Proposition 2: without weight decay the squared loss converges by fitting, an exponential-type loss only almost."""
+    title, classes = list(CLASSES.items())[1]
+    x, y = binary(size.mnist, folder, classes)
+    graph = mlp(x.shape[1], 2, 16, 1)
+    setting = f"MLP-2-16, {LABELS[size.mnist]}, {title}, m = {SAMPLES}, B = {SMALL}, λ = 0, η = {ETA}, {size.steps} steps"
+    checks, lines = [], []
+    for place, loss in enumerate(("mean_squared_error", "logistic")):
+        history, params = descend(graph, x, y, SMALL, ETA, 0.0, loss, size.steps)
+        _, early = descend(graph, x, y, SMALL, ETA, 0.0, loss, SAMPLES // SMALL)
+        fell, equation = converged(history), prop_2(graph, early, x, y, loss)
+        name = {"mean_squared_error": "squared loss", "logistic": "logistic loss"}[loss]
+        lines.append(line(name, place, **history))
+        numbers = f"the largest ℓ′ᵢ falls to {history['slope'][-1]:.1g}, the gradient on a batch to {fell['fall']:.1g} of its first value"
+        if loss == "logistic":
+            checks.append(Check("an exponential-type loss does not converge by fitting: ℓ′ᵢ ≠ 0 and f(xᵢ) ≠ 0", "Prop. 2", numbers + f", and max f(xᵢ) is {fell['output']:.2g}", f"{setting}, {name}", bool(not fell["holds"] and history["slope"][-1] > 0)))
+        else:
+            checks.append(Check("the squared loss reaches zero gradient on every batch by fitting", "Prop. 2, end", numbers, f"{setting}, {name}", fell["holds"]))
+        checks.append(Check("‖gᵢ‖ ‖W‖ ≥ abs(ℓ′ᵢ f(xᵢ)), by ⟨gᵢ, W⟩ = ℓ′ᵢ f(xᵢ): a convergence point fits sample i or has f(xᵢ) = 0", "Prop. 2, Eq. 14",
+                            f"equality to {equation['error']:.1e}; left side at least {equation['least']:.2f} times the right", f"{setting.rsplit(',', 1)[0]}, after one epoch, {name}", equation["holds"]))
+    networks = [mlp(x.shape[1], 2, width, 1) for width in size.widths]
+    wide = almost_convergence(x, y, networks, size.seeds, B=SMALL, eta=ETA, lam=0.0, loss="logistic", steps=size.steps // 4)
+    means = ", ".join(f"{s.mean():.1g}" for s in wide["slopes"])
+    checks.append(Check("almost convergence improves with the width: the largest abs(ℓ′ᵢ) falls", "Section 3.1, after Prop. 2",
+                        f"{means} at width {', '.join(map(str, size.widths))}: {wide['falls']} of {len(networks) - 1} neighbours fall, {wide['rises']} rise, beyond the range over {size.seeds} seeds",
+                        f"{setting.replace('MLP-2-16', 'MLP-2-H').replace(f'{size.steps} steps', f'{size.steps // 4} steps')}, logistic loss", wide["holds"]))
+    final = [{"diverged": False, "width": numpy.array(size.widths), "slope": wide["slopes"][:, seed], "gradient": numpy.full(len(size.widths), numpy.nan)} for seed in range(size.seeds)]
+    columns = [plots.Column("MLP-2-16", lines, "step"), plots.Column(f"MLP-2-H after {size.steps // 4} steps", [plots.Line("logistic loss", 1, final)], "width")]
+    return checks, Picture(
+        "prop2", "Proposition 2: without weight decay, SGD converges with the squared loss, and almost with the logistic loss",
+        f"{LABELS[size.mnist]}, {title} as −1 and +1, m = {SAMPLES}, B = {SMALL}, η = {ETA}, no momentum; ℓ′ᵢ is the derivative of sample i's loss by f(xᵢ). Right: mean and range over {size.seeds} seeds.",
+        columns, [plots.Row("slope", "max |ℓ′ᵢ|", log=True, floor=1e-15)])

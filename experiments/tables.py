@@ -1,26 +1,39 @@
-"""A table for readers and the same table for programs: Markdown and CSV, both whole or neither."""
+"""A table for readers and the same table for programs, as Markdown and CSV; and files that appear together or not at all."""
 
+import contextlib
 import csv
 import os
 from pathlib import Path
 
 
-def save(stem, head, header, rows, records):
-    """Write stem.md (`head`, then `rows` under `header`) and stem.csv (dicts with the same keys); their paths."""
+@contextlib.contextmanager
+def together(stem, *suffixes):
+    """Final paths stem.SUFFIX and the paths to write to in the block: when it ends well all appear, else none does."""
     stem = Path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("md", "csv")]
+    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in suffixes]
     partial = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]
     try:
-        lines = ("| " + " | ".join(row) + " |" for row in (header, ("---",) * len(header), *rows))
-        partial[0].write_text(f"{head}\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
-        with open(partial[1], "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, records[0], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(records)
+        yield paths, partial
         for new, path in zip(partial, paths):
             os.replace(new, path)
     finally:
         for new in partial:
             new.unlink(missing_ok=True)
+
+
+def write_csv(path, records):
+    """Dicts, whose keys may differ, as rows under the names of them all."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, dict.fromkeys(name for record in records for name in record), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+
+
+def save(stem, head, header, rows, records):
+    """Write stem.md (`head`, then `rows` under `header`) and stem.csv (the dicts `records`); their paths."""
+    with together(stem, "md", "csv") as (paths, partial):
+        lines = ("| " + " | ".join(row) + " |" for row in (header, ("---",) * len(header), *rows))
+        partial[0].write_text(f"{head}\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
+        write_csv(partial[1], records)
     return paths

@@ -2,13 +2,17 @@
 
 import numpy
 
+from minigrad.graph import parse
 from minigrad.losses import LOSSES
 from minigrad.measures import distance_to_rank, norm_of_spectrum, rank, singular_values
-from minigrad.network import backward, factors, forward, gradients
-from minigrad.optim import sgd_step
-from minigrad.train import batches
+from minigrad.network import backward, factors, forward, gradients, init_params
+from minigrad.optim import sgd_step, step_decay
+from minigrad.train import batches, evaluate, train_epoch
 
-from .lemmas import STEP, TOLERANCE
+from . import plots, runner
+from .chapter import Check, Picture, data, line
+from .figures import LABELS, Plan, written
+from .lemmas import STEP, TOLERANCE, lemma_2
 
 NORMS = ("spectral", "frobenius")
 FORGOTTEN = 1e-4  # of ||W||: the tolerance of the rank (Section 4.1)
@@ -94,3 +98,78 @@ def window(graph, params, x, y, loss, B, eta, lam, momentum, epochs, edge, seed)
         "final": float(rank(W)), "memory": memory, "enough": int(ages[numpy.argmax(ranks >= rank(W))]), "error": error,
         "equality_holds": bool(error < TOLERANCE), "decay_holds": bool(shrunk.min() > 0.5 and shrunk.max() < 2), "count_holds": memory * B < min(W.shape),
     }
+
+
+def report_theorem_1(size, folder):
+    """Theorem 1 and Eq. 18 along the runs of Figures 2 and 4 at B = 16, eta = 0.01."""
+    checks, columns = [], []
+    for figure in ("fig2", "fig4"):
+        plan = Plan(figure, size.preset, seeds=1, stand_ins=["cifar10"] * (size.cifar10 != "cifar10"))
+        (run,) = (run for run in plan.runs() if (run.B, run.eta) == (16, 0.01))
+        x, y, _, _ = runner.load(run.dataset, folder, run.m, run.m_test)
+        graph = run.graph()
+        params = init_params(graph, numpy.random.default_rng(0))
+        velocity = {name: numpy.zeros_like(W) for name, W in params.items()}
+        marks = numpy.unique(numpy.geomspace(1, run.epochs + 1, 8).round().astype(int) - 1)
+        found = []
+        for mark, end in zip(marks, [*marks[1:], 0]):
+            exact = {name: W.astype("float64") for name, W in params.items()}
+            found.append(theorem_1(graph, exact, x.astype("float64"), y.astype("float64"), run.loss, run.lam, size.ranks, 6, numpy.random.default_rng(mark)))
+            for epoch in range(mark, end):
+                eta = step_decay(run.eta, epoch, run.milestones, run.factor)
+                train_epoch(graph, params, velocity, x, y, batches(run.m, run.B, 0, epoch), run.loss, eta, run.lam, run.momentum)
+        low = lemma_2(graph, exact, x[: size.ranks[0]].astype("float64"), numpy.random.default_rng(0))
+        left, right, informative = (numpy.array([f[key] for f in found]) for key in ("left", "right", "informative"))  # (marks, norms, E_T, ranks)
+        ratio = right.mean(axis=2) / left.mean(axis=2)
+        accuracy = float(evaluate(graph, params, x, y, run.loss)[1])
+        setting = f"{run.network}, {LABELS[run.dataset]}, m = {run.m}, B = {run.B}, η = {run.eta}, λ = {written('lam', float(f'{run.lam:.2g}'))}, {run.epochs} epochs (train accuracy {100 * accuracy:.0f} %)"
+        for norm, number in (("spectral", 0), ("Frobenius", 1)):
+            tight = "; ".join(f"B* = {r}: {ratio[:, number, k].min():.2g} to {ratio[:, number, k].max():.2g}" for k, r in enumerate(size.ranks))
+            checks.append(Check(f"W is as near to rank B* as Eq. 10 says, {norm} norm", "Theorem 1, Eq. 10", f"right over left side, means over W: {tight}; the right side is below ‖W‖ itself in "
+                                f"{100 * informative[:, number].mean():.0f} % of the cases", setting, all(f["bound_holds"] for f in found)))
+        checks.append(Check("Eq. 10 is ‖W − U_S‖ = ‖gradient‖ / 2λ for a U_S of rank at most B*", "Theorem 1, Eq. 18", f"relative error {max(f['error'] for f in found):.1e}; at the end of training σ₍B*+1₎/σ₁ of U_S "
+                            f"is at most {low['beyond']:.1e}, B* = {size.ranks[0]}", setting, low["rank_holds"] and all(f["equality_holds"] for f in found)))
+        lines = []
+        for k, r in enumerate(size.ranks):
+            sides = {f"distance of W to rank {r}": left, f"bound from batches of {r}": right}
+            for side, (words, values) in enumerate(sides.items()):
+                fields = {"spectral": values[:, 0, :, k].mean(axis=1), "frobenius": values[:, 1, :, k].mean(axis=1)}
+                fields["ratio"] = numpy.full(len(marks), numpy.nan) if side else ratio[:, 0, k]
+                lines.append(line(words, 2 * k + side, epoch=marks, **fields))
+        columns.append(plots.Column(f"{run.network}, B = {run.B}, η = {run.eta}", lines))
+    reduced = " (reduced)" if size.preset == "quick" else ""
+    return checks, Picture(
+        "theorem1", f"Theorem 1 along training: the distance of W to rank B* and its bound by the gradient{reduced}",
+        f"Means over the trainable W. The settings are those of {size.preset} Figures 2 and 4, with their λ ({run.lam:.2g}; the paper's is 5e-4); the least gradient of 6 random batches of size B*, which keeps the bound valid. "
+        "Training in float32, both sides in float64.",
+        columns, [plots.Row("spectral", "(a) spectral norm", log=True, floor=1e-5), plots.Row("frobenius", "(b) Frobenius norm", log=True, floor=1e-5), plots.Row("ratio", "(c) right / left, spectral", log=True)])
+
+
+def report_window(size, folder):
+    """SGD unrolled: the identity, and how far back W_T remembers."""
+    x, y = data(size.mnist, folder, size.samples)
+    checks, columns = [], []
+    for name in (f"MLP-BN-5-{size.width}", f"MLP-5-{size.width}"):
+        graph = parse(name, x.shape[1], 10)
+        params = init_params(graph, numpy.random.default_rng(0), dtype="float64", init="he")
+        found = window(graph, params, x, y, "cross_entropy", 8, 0.01, 0.02, 0.9, size.epochs, (4, 3), 0)
+        accuracy = float(evaluate(graph, params, x, y, "cross_entropy")[1])
+        setting = f"{name}, third matrix, {LABELS[size.mnist]}, m = {len(x)}, B = 8, η = 0.01, λ = 0.02, momentum 0.9, {found['age'][-1]} steps (train accuracy {100 * accuracy:.0f} %)"
+        checks += [
+            Check("W_T is decayed W₀ plus decayed terms of rank at most B", "Section 3.2, unrolled", f"relative error {found['error']:.1e}", setting, found["equality_holds"]),
+            Check("what is older than s steps has shrunk by exp(−E), E = 2ηλs / (1 − momentum)", "decay budget", f"‖older part‖ / ‖W_T‖ over exp(−E): {found['shrunk'].min():.2f} to {found['shrunk'].max():.2f}; "
+                  f"under 1e-4 from E = {found['budget'][found['age'] >= found['memory']][0]:.1f} on", setting, found["decay_holds"]),
+            Check("counting bounds the rank of W_T: B times the steps in memory is below the width", "moving window, our addition",
+                  f"rank {found['final']:.0f}; {found['memory']} steps until less than 1e-4 is left, and the last {found['enough']} alone have this rank", setting, found["count_holds"]),
+        ]
+        ages = {"age": found["age"]}
+        columns.append(plots.Column(name, [
+            line("written in the last s steps; all that is older", 0, **ages, rank=found["rank"], rest=found["rest"]),
+            line("W after the last step", 1, **ages, rank=numpy.full(len(found["age"]), found["final"]), rest=numpy.full(len(found["age"]), numpy.nan)),
+            line("bound: s B; decay: exp(−E)", 2, **ages, rank=found["bound"], rest=numpy.exp(-found["budget"])),
+        ], "age"))
+    return checks, Picture(
+        "window", "The moving window: of W after T steps, how much was written in the last s of them",
+        f"{LABELS[size.mnist]}, m = {len(x)}, B = 8, η = 0.01, λ = 0.02, momentum 0.9, the matrix between hidden layers 2 and 3. SGD unrolled: W = decayed start + decayed gradients, each of rank at most B. "
+        "The rank counts σ above 1e-4 of the norm.",
+        columns, [plots.Row("rank", "rank", floor=0), plots.Row("rest", "‖older part‖ / ‖W‖", log=True, floor=1e-6)])

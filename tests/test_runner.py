@@ -1,6 +1,7 @@
 """Training what is missing: complete results, exact resumption, real interruptions, divergence, processes."""
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
@@ -495,6 +496,10 @@ def test_a_worker_killed_from_outside_is_one_sentence_and_its_checkpoint_stays(t
     assert multiprocessing.active_children() == []
     for run in runs:
         assert store.read(store.partial_path(tmp_path, run))[0]["epoch"] > 0
+
+
+def test_results_come_in_the_order_of_the_items():
+    assert runner.in_parallel(functools.partial(pow, 2), [5, 1, 3], 2, bar=None) == [32, 2, 8]
 
 
 def test_an_error_in_a_worker_arrives_as_its_sentence(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 import minigrad as mg
 from experiments import __main__ as command
-from experiments import appendices, lemmas, propositions, theorem, theory
+from experiments import appendices, chapter, lemmas, propositions, theorem, theory
 
 
 @pytest.fixture
@@ -332,18 +332,18 @@ EXACT = {"Lemma 1", "Eq. 13", "Lemma 2", "sharper than Lemma 2", "Eq. 23 and 24"
          "Prop. 2, Eq. 14", "Theorem 1, Eq. 10", "Section 3.2, unrolled", "Appendix D, Eq. 25", "Appendix E, rank constraint"}
 
 
-@pytest.mark.parametrize("chapter", theory.CHAPTERS, ids=lambda chapter: chapter.__name__)
-def test_what_holds_for_every_W_holds_in_every_chapter(chapter):
+@pytest.mark.parametrize("report", theory.CHAPTERS, ids=lambda report: report.__name__)
+def test_what_holds_for_every_W_holds_in_every_chapter(report):
     """Also at the sizes of --preset smoke, where what is only expected of training may fail."""
-    checks, picture = chapter(theory.SIZES["smoke"], None)
+    checks, picture = report(chapter.SIZES["smoke"], None)
     assert checks and all(type(check.holds) is bool and "|" not in "".join(check[:4]) for check in checks)
     assert all(check.holds for check in checks if check.place in EXACT) and any(check.place in EXACT for check in checks)
     assert picture is None or all(line.histories for column in picture.columns for line in column.lines)
 
 
 def test_the_binary_problem_is_balanced_centred_and_scaled():
-    for classes in theory.CLASSES.values():
-        x, y = theory.binary("synthetic-mnist", None, classes)
+    for classes in chapter.CLASSES.values():
+        x, y = chapter.binary("synthetic-mnist", None, classes)
         assert x.shape == (40, 784) and (y == 1).sum() == (y == -1).sum() == 20
         np.testing.assert_allclose(x.mean(axis=0), 0, atol=1e-12)
         assert (x**2).sum(axis=1).mean() == pytest.approx(1)
@@ -351,7 +351,7 @@ def test_the_binary_problem_is_balanced_centred_and_scaled():
 
 def test_the_table_and_the_pictures_are_written(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    found = [([theory.Check("W is low", "Theorem 9", "1 < 2", "MLP", True), theory.Check("W is high", "Theorem 10", "2 < 1", "MLP", False)], None)]
+    found = [([chapter.Check("W is low", "Theorem 9", "1 < 2", "MLP", True), chapter.Check("W is high", "Theorem 10", "2 < 1", "MLP", False)], None)]
     monkeypatch.setattr(theory, "measure", lambda size, folder, jobs: found)
     assert command.main(["theory", "--preset", "smoke", "--figures", "out"]) == 0
     assert capsys.readouterr().out.splitlines() == ["out/theory.md", "out/theory.csv"]
@@ -359,8 +359,8 @@ def test_the_table_and_the_pictures_are_written(tmp_path, monkeypatch, capsys):
     assert text.startswith("Preset smoke, which tests the program") and "| W is high | Theorem 10 | 2 < 1 | MLP | **does not hold** |" in text
     with open("out/theory.csv") as file:
         assert [row["holds"] for row in csv.DictReader(file)] == ["holds", "does not hold"]
-    checks, picture = theory.appendix_e(theory.SIZES["smoke"], None)
-    paths = theory.save(theory.SIZES["smoke"], [(checks, picture)], tmp_path)
+    checks, picture = appendices.report_appendix_e(chapter.SIZES["smoke"], None)
+    paths = theory.save(chapter.SIZES["smoke"], [(checks, picture)], tmp_path)
     assert [path.name for path in paths] == ["theory.md", "theory.csv", "theory-appendixE.png", "theory-appendixE.svg", "theory-appendixE.csv"]
     assert "no result)" in (tmp_path / "theory-appendixE.svg").read_text()
 

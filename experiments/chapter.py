@@ -1,0 +1,86 @@
+"""What a chapter of `make theory` is made of: its size and data, and the checks and the picture that it ends in."""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy
+
+from . import plots, runner
+
+SAMPLES = 40  # of the binary problems: few enough for GD to converge within ten thousand steps
+CLASSES = {"digits 0 and 1": ((0,), (1,)), "even and odd digits": ((0, 2, 4, 6, 8), (1, 3, 5, 7, 9))}
+
+
+class Check(NamedTuple):
+    """A row of the table: the statement, its place in the memo, what was measured and on what, and whether it holds."""
+
+    statement: str
+    place: str
+    measured: str
+    setting: str
+    holds: bool
+
+
+class Picture(NamedTuple):
+    """What plots.histories draws, and its file's name after "theory-"."""
+
+    name: str
+    title: str
+    note: str
+    columns: list
+    rows: list
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large everything is. The defaults are --preset quick; smoke tries the program, and its verdicts mean nothing."""
+
+    preset: str = "quick"
+    mnist: str = "mnist"
+    cifar10: str = "cifar10"
+    wide: int = 500  # of Lemma 1's networks: the paper's
+    width: int = 100
+    batches: tuple = (2, 4, 8, 16)  # of Lemma 2
+    steps: int = 10_000  # of Section 3.1's runs
+    widths: tuple = (4, 8, 16, 32, 64, 128)
+    seeds: int = 3
+    ranks: tuple = (4, 16, 64)  # B* of Theorem 1
+    epochs: int = 50  # of the moving window
+    samples: int = 640  # in it
+
+    @property
+    def datasets(self):
+        """The data sets to find."""
+        return self.mnist, self.cifar10
+
+    def on(self, stand_ins):
+        """The same with synthetic data in place of those in `stand_ins`."""
+        return replace(self, **{name: f"synthetic-{name}" for name in stand_ins})
+
+
+SIZES = {
+    "quick": Size(),
+    "smoke": Size("smoke", "synthetic-mnist", "synthetic-cifar10", wide=8, width=8, batches=(2, 3), steps=50, widths=(2, 4), seeds=1,
+                  ranks=(1, 2), epochs=2, samples=40),
+}
+
+
+def data(name, folder, m):
+    """The first m training samples of a data set, balanced, in float64: x (m, n), y (m, 10)."""
+    x, y, _, _ = runner.load(name, folder, m, 10)
+    return x.astype("float64"), y.astype("float64")
+
+
+def binary(name, folder, classes):
+    """SAMPLES digits, the two groups of `classes` as -1 and +1: x (m, n), centred, of mean square length 1; y (m, 1)."""
+    each = SAMPLES // sum(map(len, classes))
+    x, y = data(name, folder, 10 * each)
+    label = y.argmax(axis=1)
+    rows = numpy.isin(label, classes[0] + classes[1])
+    x = x[rows] - x[rows].mean(axis=0)
+    return x / (x**2).sum(axis=1).mean() ** 0.5, numpy.where(numpy.isin(label[rows], classes[1]), 1.0, -1.0)[:, None]
+
+
+def line(label, style, **history):
+    """A line of a picture with one history."""
+    return plots.Line(label, style, [{"diverged": False} | history])
