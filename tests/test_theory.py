@@ -31,6 +31,18 @@ def clusters(rng, m=8, n=6):
 # Lemmas 1 and 2.
 
 
+def one_more_term(forward):
+    """`forward` of a network in which f depends on W in one more way, u^T W v: one more rank than the lemmas allow."""
+
+    def leaking(graph, params, x, A=None):
+        cache = forward(graph, params, x, A=A)
+        u, v = (np.cos(np.arange(1, size + 1)) for size in params[2, 1].shape[-2:])
+        cache.v[graph.L] = cache.v[graph.L] + ((u @ params[2, 1]) @ v)[..., None, None]
+        return cache
+
+    return leaking
+
+
 @pytest.mark.parametrize("name", ["MLP-3-7", "RES-2-7"])
 def test_lemma_1_holds_without_batch_norm_and_eq_13_with_backward_s_factors(name, rng, monkeypatch):
     graph, params = network(name, rng)
@@ -41,6 +53,9 @@ def test_lemma_1_holds_without_batch_norm_and_eq_13_with_backward_s_factors(name
     monkeypatch.setattr(lemmas, "backward", lambda *a: ({p: U * (1 + 1e-9 * (p == 3)) for p, U in backward(*a)[0].items()}, {}))
     broken = lemmas.lemma_1(graph, params, x, rng)
     assert broken["rank_holds"] and not broken["equality_holds"]
+    monkeypatch.setattr(lemmas, "forward", one_more_term(lemmas.forward))
+    broken = lemmas.lemma_1(graph, params, x, rng)
+    assert not broken["rank_holds"] and broken["largest"] > 1e-3
 
 
 def test_lemma_1_does_not_hold_with_batch_norm(rng):
@@ -96,14 +111,9 @@ def test_lemma_2_its_sharper_form_and_eq_24(name, rng, monkeypatch):
     fixed_mean = lemmas.lemma_2(graph, params, x, rng)  # b detached too: nothing makes the sum of U vanish
     assert fixed_mean["rank_holds"] and not fixed_mean["sharper_holds"] and not fixed_mean["equality_holds"]
 
-    def leaking(g, p, x, A=None):
-        """f depends on W otherwise than through W v."""
-        cache = forward(g, p, x, A=A)
-        cache.v[g.L] = cache.v[g.L] + sum(np.log(1 + p[e] ** 2).sum(axis=(-1, -2), keepdims=True) for e in g.E_T)
-        return cache
-
-    monkeypatch.setattr(lemmas, "forward", leaking)
-    assert not lemmas.lemma_2(graph, params, x, rng)["rank_holds"]
+    monkeypatch.setattr(lemmas, "forward", one_more_term(forward))
+    broken = lemmas.lemma_2(graph, params, x, rng)  # the residual network's input layer isn't normalized: rank B there, and now B + 1
+    assert not broken["sharper_holds"] and broken["rank_holds"] is not name.startswith("RES")
 
 
 def test_a_gradient_that_is_zero_has_rank_0(rng):
@@ -138,6 +148,32 @@ def test_residuals_are_the_gradients_of_each_sample_s_own_regularized_loss(loss,
             np.testing.assert_allclose((g[e][i] * D).sum(), (rule(out, y[i, 0]) + 0.3 * (W * W).sum()).imag / 1e-20, rtol=1e-10)
 
 
+def test_a_history_s_last_entry_is_what_its_last_weights_say(rng):
+    """Every field against the dense gradients of the regularized loss on each batch and each sample."""
+    x, y, lam = *clusters(rng), 0.05
+    graph = mg.mlp(6, 1, 4, 1)
+    history, params = propositions.descend(graph, x, y, 2, 0.1, lam, "logistic", 40, seed=3)
+
+    def gradient(rows):
+        cache = mg.forward(graph, params, x[rows])
+        _, df = mg.logistic(cache.v[graph.L], y[rows])
+        grads = mg.gradients(graph, cache, *mg.backward(graph, params, cache, df))
+        return {e: grads[e] + 2 * lam * params[e] for e in graph.E_T}
+
+    def size(grads):
+        return sum((g**2).sum() for g in grads.values()) ** 0.5
+
+    f = mg.forward(graph, params, x).v[graph.L]
+    expected = {
+        "step": 40, "gradient": np.mean([size(gradient(rows)) for rows in mg.batches(8, 2, 3, 10)]), "slope": (1 / (1 + np.exp(y * f))).max(),
+        "residual": max(np.linalg.norm(gradient([i])[2, 1]) for i in range(8)) / (2 * lam * np.linalg.norm(params[2, 1])),
+        "output": abs(f).max(), "norm": size(params),
+    }
+    assert history.keys() == {*expected, "diverged"}
+    for name, value in expected.items():
+        np.testing.assert_allclose(history[name][-1], value, rtol=1e-10)
+
+
 def test_gd_converges_and_sgd_stays_away_from_a_bound_that_collinear_samples_do_not_have(rng):
     """Prop. 1, its exception, and faults: the wrong targets, no angle between the samples, a residual below the bound."""
     x, y = clusters(rng)
@@ -146,6 +182,7 @@ def test_gd_converges_and_sgd_stays_away_from_a_bound_that_collinear_samples_do_
     sgd, _ = propositions.descend(graph, x, y, 2, 0.5, 0.05, "mean_squared_error", 4000)
     assert propositions.converged(gd)["holds"] and not propositions.converged(gd)["never"]
     assert propositions.converged(sgd)["never"] and not propositions.converged(sgd)["holds"]
+    assert not propositions.converged(gd | {"output": 0 * gd["output"]})["holds"]  # the zero function doesn't count
     for history in (gd, sgd):
         assert propositions.prop_1(history, x)["holds"]
     assert not propositions.prop_1(sgd | {"residual": 1e-3 * sgd["residual"]}, x)["holds"]
