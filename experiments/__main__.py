@@ -1,9 +1,12 @@
 """The one command line: python -m experiments NAME [--preset ...]; a user's mistake ends in one sentence and status 2."""
 
 import argparse
+import contextlib
 import functools
 import sys
+import tempfile
 from dataclasses import fields
+from pathlib import Path
 
 
 class Parser(argparse.ArgumentParser):
@@ -14,6 +17,15 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv=None):
+    """Do what the command line says; the exit status."""
+    try:
+        return work(argv)
+    except KeyboardInterrupt:
+        print("\ninterrupted: run the same command again, which trains no stored run anew", file=sys.stderr)
+        return 130
+
+
+def work(argv):
     """Train what is missing and draw; the exit status."""
     from minigrad import BackendError, DataError
     from minigrad.backend import BACKENDS, load_backend
@@ -59,6 +71,8 @@ def main(argv=None):
         if args.name == "claims":
             outcome, draw = claims.judge(every, where), functools.partial(claims.write, every["fig1"])
         elif args.name == "theory":
+            with writing(args.figures, parser), tempfile.TemporaryFile(dir=args.figures):
+                pass  # before the work: what it finds is not stored, and would be lost
             size = SIZES[args.preset]
             size = size.on(stand_ins(size.datasets, where, args.preset))
             outcome, draw = theory.measure(size, where.data, args.jobs), functools.partial(theory.save, size)
@@ -68,18 +82,22 @@ def main(argv=None):
             if args.plot_only and absent:
                 parser.error(f"{len(absent)} of {len(plan.runs())} runs are not in {where.results}: call it without --plot-only first")
             outcome, draw = complete(plan.runs(), where, args.jobs), plan.draw
-        try:
+        with writing(args.figures, parser):
             for path in draw(outcome, args.figures):
                 print(path)
-        except OSError as error:
-            again = "run the same command again" if args.name == "theory" else "draw with --plot-only"
-            parser.error(f"{error.filename or args.figures} can't be written ({error.strerror}): mend that, then {again}")
     except (DataError, BackendError, StoreError) as error:
         parser.error(str(error))
-    except KeyboardInterrupt:
-        print(f"\ninterrupted: the same command continues from what {where.results} holds", file=sys.stderr)
-        return 130
     return 0
+
+
+@contextlib.contextmanager
+def writing(folder, parser):
+    """Make the folder; what can't be written in the block is one sentence."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        parser.error(f"{folder} can't be written ({error.strerror}): mend that, then run the same command again")
 
 
 def overview(plans, where, jobs):

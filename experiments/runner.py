@@ -84,7 +84,7 @@ def in_parallel(work, items, jobs, bar):
         return [future.result() for future in futures]
     except concurrent.futures.process.BrokenProcessPool:
         raise store.StoreError(
-            "a process of this command was killed from outside (out of memory?): run the same command again to continue, "
+            "a process of this command was killed from outside (out of memory?): run the same command again, "
             "perhaps with a smaller --jobs"
         ) from None
     finally:

@@ -33,7 +33,7 @@ def write_csv(path, records):
 def save(stem, head, header, rows, records):
     """Write stem.md (`head`, then `rows` under `header`) and stem.csv (the dicts `records`); their paths."""
     with together(stem, "md", "csv") as (paths, partial):
-        lines = ("| " + " | ".join(row) + " |" for row in (header, ("---",) * len(header), *rows))
+        lines = ("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (header, ("---",) * len(header), *rows))
         partial[0].write_text(f"{head}\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
         write_csv(partial[1], records)
     return paths

@@ -1,5 +1,7 @@
 """The public gradient check: directional central differences, one random direction per parameter."""
 
+import math
+
 from .backend import namespace
 
 STEPS = (1e-3, 1e-4, 1e-5)  # the error of a right gradient has its minimum at one; that of a wrong one at none
@@ -8,8 +10,9 @@ STEPS = (1e-3, 1e-4, 1e-5)  # the error of a right gradient has its minimum at o
 def check_gradient(f, params, grads, rng, tol=1e-6):
     """Compare grads with the slopes of f(params) -> scalar, in float64, along one random unit direction per parameter.
 
-    The error is relative to |gradient| |direction|. AssertionError says which parameter, how far, and whether f has a
-    kink there; ValueError for parameters that are not float64 or keys and shapes that don't match.
+    The error is relative to |gradient| |direction|: one wrong entry of n shows as about 1 / sqrt(n) of itself. AssertionError
+    says which parameter, how far, and whether f has a kink there; ValueError for parameters that are not float64 or keys and
+    shapes that don't match.
     """
     if params.keys() != grads.keys():
         raise ValueError(f"params and grads must have the same keys, got {sorted(map(str, params.keys() ^ grads.keys()))} in one only")
@@ -33,7 +36,8 @@ def check_gradient(f, params, grads, rng, tol=1e-6):
         if not best[0] <= tol * size < float("inf"):  # also when a value is NaN
             # One-sided slopes of a smooth f differ by O(h); across a kink they keep their difference however small h is.
             kink = "a kink was hit: move the point" if jump > 1e-3 * max(size, abs(slope)) else "no kink was hit"
+            cause = kink if math.isfinite(best[1] + size) else "f or grads is not finite there"
             raise AssertionError(
                 f"gradient of {name}: slope {best[2]:.9g} by differences, {expected:.9g} by grads, "
-                f"relative error {best[1] / max(size, 1e-300):.2g} > {tol:g}; {kink}"
+                f"relative error {best[1] / size if size else math.inf:.2g} > {tol:g}; {cause}"
             )

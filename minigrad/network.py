@@ -41,7 +41,7 @@ class GradFactors(NamedTuple):
 
     def norms(self):
         """||U_j V_j^T||_F = ||U_j|| ||V_j||, (..., B), in B (d_p + d_q) multiplications and without forming a matrix."""
-        return ((self.U * self.U).sum(axis=-1) * (self.V * self.V).sum(axis=-1)) ** 0.5
+        return (self.U * self.U).sum(axis=-1) ** 0.5 * (self.V * self.V).sum(axis=-1) ** 0.5
 
     def gram(self):
         """<U_i V_i^T, U_j V_j^T> = (U_i . U_j)(V_i . V_j), (..., B, B), in B^2 (d_p + d_q) multiplications, likewise."""

@@ -556,7 +556,7 @@ def test_ctrl_c_ends_every_process_with_one_sentence(tmp_path, moment):
     os.killpg(process.pid, signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130 and stdout == ""
-    assert sentences(stderr) == ["interrupted: the same command continues from what results holds"]
+    assert sentences(stderr) == ["interrupted: run the same command again, which trains no stored run anew"]
     results = tmp_path / "results"
     assert not results.exists() or {p.suffix for p in results.iterdir()} <= {".lock"}
 
@@ -585,7 +585,7 @@ def test_sigint_to_the_parent_alone_ends_its_workers_too(tmp_path):
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert sentences(stderr) == ["interrupted: the same command continues from what results holds"]
+    assert sentences(stderr) == ["interrupted: run the same command again, which trains no stored run anew"]
 
 
 @posix
