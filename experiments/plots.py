@@ -30,7 +30,7 @@ MARKS = {
 
 # What lines are drawn against: the axis's label, and its base if it is logarithmic.
 AXES = {
-    "epoch": ("epoch", None), "layer": ("layer", None), "B": ("batch size B", 2), "E": ("decay budget E", 10),
+    "epoch": ("epoch", None), "begun": ("epoch that begins; at 1, nothing has been trained", 10), "layer": ("layer", None), "B": ("batch size B", 2), "E": ("decay budget E", 10),
     "matrix": ("trainable W, counted from the input", None), "step": ("training step", 10), "age": ("age s, in steps before the last", 10), "width": ("width H", 2),
 }
 
@@ -163,7 +163,7 @@ def _draw(axis, line, row, x):
     at, values = _stack(line, row.field, x)
     if values.count():
         look = _look(line.style)
-        every = (0.05 * (line.style % 6), 0.3) if x in ("epoch", "step", "age") else None
+        every = (0.05 * (line.style % 6), 0.3) if x in ("epoch", "begun", "step", "age") else None
         axis.plot(at, values.mean(axis=0), label=line.label, markevery=every, **look)
         axis.fill_between(at, values.min(axis=0), values.max(axis=0), color=look["color"], alpha=0.25, linewidth=0)
 

@@ -11,6 +11,7 @@ from minigrad.train import batches, evaluate, train_epoch
 
 from . import plots, runner
 from .chapter import Check, Picture, data, line
+from .claims import LEARNED
 from .figures import LABELS, Plan, written
 from .lemmas import STEP, TOLERANCE, lemma_2
 
@@ -22,7 +23,8 @@ def theorem_1(graph, params, x, y, loss, lam, ranks, samples, rng):
     """Both sides of Eq. 10 at W, in both norms: left and right (norms, E_T, ranks), and the error of Eq. 18, the equality.
 
     The right side is the least over `samples` random batches: not less than the least over all of them, so it stays a
-    bound. Eq. 18: ||W - U_S||_F, from the factors, is the slope of L_S^lambda along W - U_S (a complex step) over 2 lambda.
+    bound. Eq. 18: 2 lambda (W - U_S), from the factors, is the gradient of L_S^lambda, so that its products with directions
+    are slopes (complex steps); tried along itself, where the slope is its length, and along a random one.
     informative (norms, ranks): the share of E_T where the right side is below ||W||, which bounds the left side anyway.
     """
     weights = {e: params[e] for e in graph.E_T}
@@ -41,10 +43,12 @@ def theorem_1(graph, params, x, y, loss, lam, ranks, samples, rng):
                 if sample == 0:
                     gap = W + grads[e] / (2 * lam)  # W - U_S
                     length = numpy.linalg.norm(gap)
-                    shifted = params | {e: W + STEP * 1j * gap / length}
-                    value, _ = LOSSES[loss](forward(graph, shifted, x[rows], A=cache.A).v[graph.L], y[rows])
-                    slope = (value + lam * (shifted[e] ** 2).sum()).imag / STEP
-                    errors.append(abs(slope / (2 * lam) - length) / length)
+                    for D in (gap, rng.normal(size=W.shape)):
+                        D = D / numpy.linalg.norm(D)
+                        shifted = params | {e: W + STEP * 1j * D}
+                        value, _ = LOSSES[loss](forward(graph, shifted, x[rows], A=cache.A).v[graph.L], y[rows])
+                        slope = (value + lam * (shifted[e] ** 2).sum()).imag / STEP
+                        errors.append(abs(slope / (2 * lam) - (gap * D).sum()) / length)
     size = numpy.array([[norm_of_spectrum(singular_values(W), norm) for W in weights.values()] for norm in NORMS])
     return {
         "left": left, "right": right, "informative": (right < size[..., None]).mean(axis=1), "error": max(errors),
@@ -52,50 +56,68 @@ def theorem_1(graph, params, x, y, loss, lam, ranks, samples, rng):
     }
 
 
+def rank_of_U_S(graph, params, x, y, loss, ranks, rng):
+    """sigma_{B*+1} / sigma_1 of U_S in Eq. 18, the largest over E_T and `ranks`, a random batch each; from no factors."""
+    beyond = []
+    for B in ranks:
+        rows = rng.choice(len(x), B, replace=False)
+        _, df = LOSSES[loss](forward(graph, params, x[rows]).v[graph.L], y[rows])
+        beyond.append(lemma_2(graph, params, x[rows], rng, beta=df)["beyond"])
+    return {"beyond": max(beyond), "holds": bool(max(beyond) < TOLERANCE)}
+
+
+def recurrence(eta, lam, momentum):
+    """What a step of Eq. 2 with momentum does to (W, velocity) at g = 0: both shrink, per step, by its largest eigenvalue."""
+    return numpy.array([[1 - 2 * eta * lam, -eta * momentum], [2 * lam, momentum]])
+
+
 def unrolled(eta, lam, momentum, steps):
     """W_T = decay W_0 - sum over s < T of share[s] g_{T-1-s} for the steps of Eq. 2 with momentum: decay, and share (T,).
 
     A step is linear in (W, velocity) and g; share[s] is what s further steps leave of a step's own eta.
     """
-    step = numpy.array([[1 - 2 * eta * lam, -eta * momentum], [2 * lam, momentum]])  # (W, velocity) at g = 0
     row, share = numpy.array([1.0, 0.0]), numpy.empty(steps)
     for s in range(steps):
         share[s] = row @ [eta, -1]
-        row = row @ step
+        row = row @ recurrence(eta, lam, momentum)
     return row[0], share
 
 
 def window(graph, params, x, y, loss, B, eta, lam, momentum, epochs, edge, seed):
     """SGD with momentum and decay, unrolled: W_T is decayed W_0 and the decayed terms of every step, each of rank <= B.
 
-    Trains `params` in place. Against the age s, in steps before T: `rank` of the part written in the last s, `rest`, the
-    norm of all that is older over ||W_T||, and the decay budget E = 2 eta lambda s / (1 - momentum) that it has seen:
-    `shrunk` is rest / exp(-E), `memory` the age from which on rest < 1e-4, `enough` that of the part that has W_T's rank.
+    Trains `params` in place. Against the age s, in steps before T: `rank` of the part written in the last s, by singular
+    values above FORGOTTEN ||W_T||; `rest`, the norm of all that is older over ||W_T||; and the decay budget
+    E = 2 eta lambda s / (1 - momentum), the first order of pure decay. All that is older is W_{T-s}, shrunk: `shrunk` is its
+    norm over that of W_{T-s} and pure decay, `budgeted` over that and exp(-E). rest < FORGOTTEN from the age `memory` on,
+    and pure decay from `alone` on; the part of age `enough` has W_T's rank, that of age `full` could have any.
     """
     start, velocity = params[edge].copy(), {name: numpy.zeros_like(W) for name, W in params.items()}
-    written = []
+    written, sizes = [], []
     for rows in numpy.concatenate([batches(len(x), B, seed, epoch) for epoch in range(epochs)]):
         cache = forward(graph, params, x[rows])
         _, df = LOSSES[loss](cache.v[graph.L], y[rows])
         U, dscale = backward(graph, params, cache, df)
         written.append(factors(graph, cache, U)[edge])
+        sizes.append(numpy.linalg.norm(params[edge]))
         sgd_step(params, velocity, factors(graph, cache, U), dscale, eta, lam, momentum)
     W, size, T = params[edge], numpy.linalg.norm(params[edge]), len(written)
     decay, share = unrolled(eta, lam, momentum, T)
-    ages = numpy.unique(numpy.geomspace(1, T, 60).round().astype(int))
-    ranks, rests, part = [], [], numpy.zeros_like(W)
-    for young, old in zip([0, *ages], ages):
-        for s in range(young, old):
-            part -= share[s] * written[T - 1 - s].matrix()
-        ranks.append(float(rank(part)))
-        rests.append(numpy.linalg.norm(W - part) / size)
-    budget, rest, ranks = 2 * eta * lam * ages / (1 - momentum), numpy.array(rests), numpy.array(ranks)
-    shrunk = (rest * numpy.exp(budget))[rest > FORGOTTEN / 100]
-    memory = int(ages[numpy.argmax(rest < FORGOTTEN)] if rest.min() < FORGOTTEN else T)
+    marks = numpy.unique(numpy.geomspace(1, T, 60).round().astype(int))
+    ranks, rest, part = [], [], numpy.zeros_like(W)
+    for s in range(T):
+        part -= share[s] * written[T - 1 - s].matrix()
+        rest.append(numpy.linalg.norm(W - part) / size)
+        if s + 1 in marks:
+            ranks.append(float((singular_values(part) > FORGOTTEN * size).sum()))
+    age, rest, ranks, bound = numpy.arange(1, T + 1), numpy.array(rest), numpy.array(ranks), numpy.minimum(marks * B, min(W.shape))
+    budget, pure = 2 * eta * lam * age / (1 - momentum), abs(numpy.linalg.eigvals(recurrence(eta, lam, momentum))).max()
+    shrunk, budgeted = (rest * size / sizes[::-1] / decayed for decayed in (pure**age, numpy.exp(-budget)))
+    memory = int(age[numpy.argmax(rest < FORGOTTEN)] if rest.min() < FORGOTTEN else T)
     error = numpy.linalg.norm(W - part - decay * start) / size
     return {
-        "age": ages, "budget": budget, "rank": ranks, "rest": rest, "bound": numpy.minimum(ages * B, min(W.shape)), "shrunk": shrunk,
-        "final": float(rank(W)), "memory": memory, "enough": int(ages[numpy.argmax(ranks >= rank(W))]), "error": error,
+        "age": marks, "budget": budget[marks - 1], "rank": ranks, "rest": rest[marks - 1], "bound": bound, "shrunk": shrunk, "budgeted": budgeted,
+        "final": float(rank(W)), "memory": memory, "alone": round(numpy.log(FORGOTTEN) / numpy.log(pure)), "enough": int(marks[numpy.argmax(ranks >= rank(W))]), "full": int(marks[numpy.argmax(bound == bound[-1])]), "error": error,
         "equality_holds": bool(error < TOLERANCE), "decay_holds": bool(shrunk.min() > 0.5 and shrunk.max() < 2), "count_holds": memory * B < min(W.shape),
     }
 
@@ -118,31 +140,31 @@ def report_theorem_1(size, folder):
             for epoch in range(mark, end):
                 eta = step_decay(run.eta, epoch, run.milestones, run.factor)
                 train_epoch(graph, params, velocity, x, y, batches(run.m, run.B, 0, epoch), run.loss, eta, run.lam, run.momentum)
-        low = lemma_2(graph, exact, x[: size.ranks[0]].astype("float64"), numpy.random.default_rng(0))
+        low = rank_of_U_S(graph, exact, x.astype("float64"), y.astype("float64"), run.loss, size.ranks[:2], numpy.random.default_rng(0))
         left, right, informative = (numpy.array([f[key] for f in found]) for key in ("left", "right", "informative"))  # (marks, norms, E_T, ranks)
         ratio = right.mean(axis=2) / left.mean(axis=2)
         accuracy = float(evaluate(graph, params, x, y, run.loss)[1])
-        setting = f"{run.network}, {LABELS[run.dataset]}, m = {run.m}, B = {run.B}, η = {run.eta}, λ = {written('lam', float(f'{run.lam:.2g}'))}, {run.epochs} epochs (train accuracy {100 * accuracy:.0f} %)"
+        setting = f"{run.network}, {LABELS[run.dataset]}, m = {run.m}, B = {run.B}, η = {run.eta}, λ = {written('lam', float(f'{run.lam:.2g}'))}, {run.epochs} epochs (train accuracy {100 * accuracy:.1f} %{', nothing learned' * (100 * accuracy <= LEARNED)})"
         for norm, number in (("spectral", 0), ("Frobenius", 1)):
             tight = "; ".join(f"B* = {r}: {ratio[:, number, k].min():.2g} to {ratio[:, number, k].max():.2g}" for k, r in enumerate(size.ranks))
             checks.append(Check(f"W is as near to rank B* as Eq. 10 says, {norm} norm", "Theorem 1, Eq. 10", f"right over left side, means over W: {tight}; the right side is below ‖W‖ itself in "
                                 f"{100 * informative[:, number].mean():.0f} % of the cases", setting, all(f["bound_holds"] for f in found)))
         checks.append(Check("Eq. 10 is ‖W − U_S‖ = ‖gradient‖ / 2λ for a U_S of rank at most B*", "Theorem 1, Eq. 18", f"relative error {max(f['error'] for f in found):.1e}; at the end of training σ₍B*+1₎/σ₁ of U_S "
-                            f"is at most {low['beyond']:.1e}, B* = {size.ranks[0]}", setting, low["rank_holds"] and all(f["equality_holds"] for f in found)))
+                            f"is at most {low['beyond']:.1e}, B* = {' and '.join(map(str, size.ranks[:2]))}", setting, low["holds"] and all(f["equality_holds"] for f in found)))
         lines = []
         for k, r in enumerate(size.ranks):
-            sides = {f"distance of W to rank {r}": left, f"bound from batches of {r}": right}
+            sides = {f"distance to rank {r}; ratio in (c)": left, f"bound by batches of {r}": right}
             for side, (words, values) in enumerate(sides.items()):
                 fields = {"spectral": values[:, 0, :, k].mean(axis=1), "frobenius": values[:, 1, :, k].mean(axis=1)}
                 fields["ratio"] = numpy.full(len(marks), numpy.nan) if side else ratio[:, 0, k]
-                lines.append(line(words, 2 * k + side, epoch=marks, **fields))
-        columns.append(plots.Column(f"{run.network}, B = {run.B}, η = {run.eta}", lines))
+                lines.append(line(words, 2 * k + side, begun=marks + 1, **fields))
+        columns.append(plots.Column(f"{run.network}, B = {run.B}, η = {run.eta}, train accuracy {100 * accuracy:.0f} %", lines, "begun"))
     reduced = " (reduced)" if size.preset == "quick" else ""
     return checks, Picture(
         "theorem1", f"Theorem 1 along training: the distance of W to rank B* and its bound by the gradient{reduced}",
-        f"Means over the trainable W. The settings are those of {size.preset} Figures 2 and 4, with their λ ({run.lam:.2g}; the paper's is 5e-4); the least gradient of 6 random batches of size B*, which keeps the bound valid. "
+        f"Means over the trainable W; (c) is their ratio. The settings are those of {size.preset} Figures 2 and 4, with their λ ({run.lam:.2g}; the paper's is 5e-4); the least gradient of 6 random batches of size B*, which keeps the bound valid. "
         "Training in float32, both sides in float64.",
-        columns, [plots.Row("spectral", "(a) spectral norm", log=True, floor=1e-5), plots.Row("frobenius", "(b) Frobenius norm", log=True, floor=1e-5), plots.Row("ratio", "(c) right / left, spectral", log=True)])
+        columns, [plots.Row("spectral", "(a) spectral norm", log=True), plots.Row("frobenius", "(b) Frobenius norm", log=True), plots.Row("ratio", "(c) bound / distance", log=True)])
 
 
 def report_window(size, folder):
@@ -157,19 +179,19 @@ def report_window(size, folder):
         setting = f"{name}, third matrix, {LABELS[size.mnist]}, m = {len(x)}, B = 8, η = 0.01, λ = 0.02, momentum 0.9, {found['age'][-1]} steps (train accuracy {100 * accuracy:.0f} %)"
         checks += [
             Check("W_T is decayed W₀ plus decayed terms of rank at most B", "Section 3.2, unrolled", f"relative error {found['error']:.1e}", setting, found["equality_holds"]),
-            Check("what is older than s steps has shrunk by exp(−E), E = 2ηλs / (1 − momentum)", "decay budget", f"‖older part‖ / ‖W_T‖ over exp(−E): {found['shrunk'].min():.2f} to {found['shrunk'].max():.2f}; "
-                  f"under 1e-4 from E = {found['budget'][found['age'] >= found['memory']][0]:.1f} on", setting, found["decay_holds"]),
+            Check("what is older than s steps is W_T₋ₛ, shrunk by pure decay: to first order by exp(−E), E = 2ηλs / (1 − momentum)", "decay budget", f"‖older part‖ / ‖W_T₋ₛ‖ over pure decay: {found['shrunk'].min():.2f} to {found['shrunk'].max():.2f}, "
+                  f"over exp(−E): {found['budgeted'].min():.2f} to {found['budgeted'].max():.2f}, with E up to {found['budget'][-1]:.0f}", setting, found["decay_holds"]),
             Check("counting bounds the rank of W_T: B times the steps in memory is below the width", "moving window, our addition",
-                  f"rank {found['final']:.0f}; {found['memory']} steps until less than 1e-4 is left, and the last {found['enough']} alone have this rank", setting, found["count_holds"]),
+                  f"{found['memory']} steps until less than 1e-4 is left (η, λ and momentum alone say {found['alone']}); the rank is {found['final']:.0f}, that of the last {found['full']} steps {found['rank'][found['age'] == found['full']][0]:.0f}, where counting allows all, and of the last {found['enough']} as much as W's", setting, found["count_holds"]),
         ]
         ages = {"age": found["age"]}
         columns.append(plots.Column(name, [
-            line("written in the last s steps; all that is older", 0, **ages, rank=found["rank"], rest=found["rest"]),
-            line("W after the last step", 1, **ages, rank=numpy.full(len(found["age"]), found["final"]), rest=numpy.full(len(found["age"]), numpy.nan)),
-            line("bound: s B; decay: exp(−E)", 2, **ages, rank=found["bound"], rest=numpy.exp(-found["budget"])),
+            line("(a) written in the last s steps, (b) all that is older", 0, **ages, rank=found["rank"], rest=found["rest"]),
+            line("(a) W after the last step", 1, **ages, rank=numpy.full(len(found["age"]), found["final"]), rest=numpy.full(len(found["age"]), numpy.nan)),
+            line(f"(a) bound: sB, at most {min(params[4, 3].shape)}, (b) exp(−E)", 2, **ages, rank=found["bound"], rest=numpy.exp(-found["budget"])),
         ], "age"))
     return checks, Picture(
         "window", "The moving window: of W after T steps, how much was written in the last s of them",
         f"{LABELS[size.mnist]}, m = {len(x)}, B = 8, η = 0.01, λ = 0.02, momentum 0.9, the matrix between hidden layers 2 and 3. SGD unrolled: W = decayed start + decayed gradients, each of rank at most B. "
-        "The rank counts σ above 1e-4 of the norm.",
-        columns, [plots.Row("rank", "rank", floor=0), plots.Row("rest", "‖older part‖ / ‖W‖", log=True, floor=1e-6)])
+        "The rank counts σ above 1e-4 ‖W‖.",
+        columns, [plots.Row("rank", "(a) rank", floor=0), plots.Row("rest", "(b) ‖older part‖ / ‖W‖", log=True, floor=1e-6)])

@@ -28,7 +28,7 @@ def _chapter(number, size, folder):
 def measure(size, folder, jobs=None):
     """What every chapter finds, (checks, picture) each, `jobs` chapters at a time."""
     order = sorted(range(len(CHAPTERS)), key=lambda n: CHAPTERS[n] is not theorem.report_theorem_1)  # the longest first, so that no core waits
-    with tqdm(total=len(CHAPTERS), desc="theory", bar_format="{desc}: {n} of {total} chapters|{bar}| {elapsed} gone", delay=0.5) as bar:
+    with tqdm(total=len(CHAPTERS), desc="theory", bar_format="{desc}: {n} of {total} chapters|{bar}| {elapsed} gone") as bar:
         found = runner.in_parallel(functools.partial(_chapter, size=size, folder=folder), order, jobs or runner.cores(), bar)
     return [found[order.index(n)] for n in range(len(CHAPTERS))]
 
@@ -44,5 +44,5 @@ def save(size, found, figures):
     header = ("statement", "in the memo", "measured", "on", "verdict")
     rows = [(c.statement, c.place, c.measured, c.setting, f"**{verdict[c.holds]}**") for c in checks]
     records = [{"preset": size.preset} | c._asdict() | {"holds": verdict[c.holds]} for c in checks]
-    head = f"Preset {size.preset}{', which tests the program: no verdict means anything' * (size.preset == 'smoke')}. Ranks are decided in float64, at 1e-10 of the largest singular value: rounding leaves 1e-15."
+    head = f"Preset {size.preset}{', which tests the program: no verdict means anything' * (size.preset == 'smoke')}. Ranks of gradients are decided in float64 at 1e-10 of the largest singular value, where rounding leaves 1e-15; those of W and V at 1e-4 of the norm, as in the figures."
     return tables.save(Path(figures) / "theory", head, header, rows, records) + paths
