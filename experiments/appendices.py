@@ -140,13 +140,13 @@ def report_appendix_e(size, folder):
             lines.append(line(label, place, **history))
             end, found = stationary(history), appendix_e(graph, V, rho, x, y, 1, 20, numpy.random.default_rng(0))
             checks += [
-                Check("training reaches Eq. 26 on all of its batches", "Appendix E, Eq. 26", f"the left side is up to {end['residual']:.2g} of its terms; average rank of V from {history['rank'][0]:.1f} to {history['rank'][-1]:.1f}, least margin {history['margin'][-1]:.2g}",
+                Check("training reaches Eq. 26 on all of its batches", "Appendix E, Eq. 26", f"‖left side‖ up to {end['residual']:.2g} of that of its first term; ranks of V {', '.join(format(rank(W), '.0f') for W in V.values())}; least yₙ f(xₙ) {history['margin'][-1]:.2g}",
                       f"{setting}, {label}", end["holds"]),
-                Check("V is as near to rank B* as the residual of Eq. 26 on B* samples", "Appendix E, rank constraint", f"B* = 1: right sides {', '.join(f'{r:.2g}' for r in found['right'])}, left {', '.join(f'{v:.2g}' for v in found['left'])}; "
+                Check("V is as near to rank B* as the residual of Eq. 26 on B* samples", "Appendix E, rank constraint", f"B* = 1, for the V in turn: right side {', '.join(f'{r:.2g}' for r in found['right'])}, left {', '.join(f'{v:.2g}' for v in found['left'])}; "
                       f"Eq. 26 is the gradient of the normalized loss, to {found['error']:.1e}, and its first term has σ₂/σ₁ ≤ {found['beyond']:.1e}", f"{setting}, {label}", found["holds"] and found["gradient_holds"]),
             ]
         columns.append(plots.Column(f"ρ = {rho}", lines, "step"))
     return checks, Picture(
-        "appendixE", "Appendix E: exponential loss, normalized matrices, no weight decay",
-        f"MLP-2-16, {LABELS[size.mnist]}, {title} as −1 and +1, m = {SAMPLES}. ρ is the product of the norms, held. The residual is the left side of Eq. 26 on a batch, relative to its terms, the largest over the matrices and the batches of an epoch.",
-        columns, [plots.Row("residual", "residual of Eq. 26", log=True), plots.Row("rank", "average rank of V", floor=0)])
+        "appendixE", "Appendix E: does training reach Eq. 26 (exponential loss, normalized V), and lose rank?",
+        f"MLP-2-16, {LABELS[size.mnist]}, {title} as −1 and +1, m = {SAMPLES}. ρ is the product of the norms, held. The residual is the left side of Eq. 26 on a batch, relative to its first term, the largest over the matrices and the batches of an epoch.",
+        columns, [plots.Row("residual", "(a) residual of Eq. 26", log=True), plots.Row("rank", "(b) average rank of V", floor=0)])

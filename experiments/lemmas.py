@@ -116,7 +116,7 @@ def report_lemma_1(size, folder):
             line(labels[key], place, matrix=numpy.arange(1, len(f["ratio"]) + 1), ratio=numpy.nanmax(f["ratio"], axis=1)) for place, (key, f) in enumerate(found.items())
         ], "matrix"))
     return checks, Picture(
-        "lemma1", "Lemma 1: without batch norm, the gradient of every output for every sample has rank 1",
+        "lemma1", "Lemma 1: without batch norm, the gradient of every output for every sample has rank at most 1",
         f"σ₂/σ₁ of ∂f(x)/∂W, the largest of {4 * 10} gradients (4 samples of {LABELS[size.cifar10]}, 10 outputs), at initialization, for every trainable W "
         "from the input to the output. The gradients are slopes of f along random directions: they know nothing of factors.",
         columns, [plots.Row("ratio", "largest σ₂ / σ₁", log=True)])

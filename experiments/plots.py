@@ -36,7 +36,10 @@ AXES = {
 
 
 class Line(NamedTuple):
-    """One line: its label, its place in the cycle of styles, and one dict of arrays per seed, the abscissa among them."""
+    """One line: its label, its place in the cycle of styles, and one dict of arrays per seed, the abscissa among them.
+
+    It is drawn in the rows whose field it has.
+    """
 
     label: str
     style: int
@@ -195,7 +198,8 @@ def _stack(line, field, x):
     at = max((h[x] for h in line.histories), key=len)
     values = numpy.full((len(line.histories), len(at)), numpy.nan)
     for row, history in zip(values, line.histories):
-        row[: len(history[field])] = history[field]
+        found = history.get(field, ())
+        row[: len(found)] = found
     return at, numpy.ma.masked_invalid(values)
 
 
@@ -208,7 +212,7 @@ def tidy(columns, rows):
         for line in column.lines
         for seed, history in enumerate(line.histories)
         for row in rows
-        for at, value in zip(history[column.x], history[row.field])
+        for at, value in zip(history[column.x], history.get(row.field, ()))
         if numpy.isfinite(value)
     ]
 

@@ -172,9 +172,9 @@ def report_prop_1(size, folder):
         if fell[gd]["never"]:
             size_there, crossed = at_kinks(graph, ends[gd][1], x, y, ETA / 50, LAMBDA, "mean_squared_error", size.steps // 2)
             left = f"; {size.steps // 2} more steps at η = {ETA / 50} leave it at {size_there:.2g}, from {histories[gd]['gradient'][-1]:.2g}, and the last 20 cross {crossed} kinks of ReLU"
-            kinks += f" With {title}, gradient descent at λ > 0 stays on kinks of ReLU, where no gradient exists." * (crossed > 0)
+            kinks += f" With {title}, gradient descent at λ > 0 keeps crossing kinks of ReLU, where no gradient exists." * (crossed > 0)
         checks += [
-            Check("away from W = 0 the residuals of Eq. 9 can't all be small: max ‖gᵢ‖ ≥ c · 2λ‖W‖", "Eq. 6 to 9, Prop. 1",
+            Check("away from W = 0 the residuals of Eq. 9 can't all be small: max ‖gᵢ‖ ≥ c · 2λ‖W‖, W the input matrix", "Eq. 6 to 9, Prop. 1",
                   f"max ‖gᵢ‖ ≥ {bound['least']:.2f} · 2λ‖W‖ along SGD; c = {bound['c']:.3f} from the directions of the samples", setting + f", λ = {LAMBDA}", bound["holds"]),
             Check("at λ > 0, SGD with B < m converges to f ≡ 0 or not at all", "Prop. 1", f"the gradient on a batch falls to {fell[sgd]['fall']:.2g} of its first value, and max |f(xᵢ)| is {fell[sgd]['output']:.2g}",
                   setting + f", B = {SMALL}, λ = {LAMBDA}", fell[sgd]["never"] or fell[sgd]["zero"]),
@@ -183,7 +183,7 @@ def report_prop_1(size, folder):
         ]
         lines = [line(label, place, **h) for place, (label, h) in enumerate(histories.items())]
         step = histories[gd]["step"]
-        constant = line("Prop. 1 in numbers: no W ≠ 0 is below", 4, step=step, residual=numpy.full(len(step), bound["c"]), gradient=numpy.full(len(step), numpy.nan))
+        constant = line("least value at any W ≠ 0, whatever the loss", 4, step=step, residual=numpy.full(len(step), bound["c"]))
         columns.append(plots.Column(title, [*lines, constant], "step"))
     x, y = binary(size.mnist, folder, CLASSES["even and odd digits"])
     history, _ = descend(graph, x, y, SMALL, ETA, LAMBDA, "logistic", size.steps)
@@ -200,8 +200,8 @@ def report_prop_1(size, folder):
               f"max |f(xᵢ)| is {exception['output']:.2g} and min |ℓ′ᵢ f(xᵢ)| {exception['least']:.2g}", f"{common}, {SAMPLES} multiples of one digit, targets built to fit, squared loss, η = 0.1, {size.steps} steps, B = 1, λ = {LAMBDA}", exception["holds"] and exception["least"] > TOLERANCE and not bound["holds"]),
     ]
     return checks, Picture(
-        "prop1", "Proposition 1: with weight decay, SGD does not converge; gradient descent can",
-        f"MLP-2-16, {SAMPLES} digits of {LABELS[size.mnist]} as −1 and +1, squared loss, η = {ETA}, no momentum. gᵢ is the gradient of sample i's own regularized loss (Eq. 9); SGD has converged only where all are zero; (b) is its ratio to weight decay, so for λ > 0."
+        "prop1", "Proposition 1: with weight decay, SGD converges to f ≡ 0 or not at all; gradient descent can",
+        f"MLP-2-16, {SAMPLES} digits of {LABELS[size.mnist]} as −1 and +1, squared loss, η = {ETA}, no momentum. gᵢ is the gradient of sample i's own regularized loss (Eq. 9): SGD has converged only where all are zero, gradient descent where their mean is. (b) has the input matrix, at λ > 0."
         + kinks,
         columns, [plots.Row("gradient", "(a) ‖gradient‖ of a batch", log=True, floor=1e-17),
                   plots.Row("residual", "(b) max ‖gᵢ‖ / 2λ‖W‖", log=True)])
@@ -226,16 +226,18 @@ def report_prop_2(size, folder):
         else:
             checks.append(Check("the squared loss reaches zero gradient on every batch by fitting", "Prop. 2, end", numbers, f"{setting}, {name}", fell["holds"]))
         checks.append(Check("‖gᵢ‖ ‖W‖ ≥ |ℓ′ᵢ f(xᵢ)|, by ⟨gᵢ, W⟩ = ℓ′ᵢ f(xᵢ): a convergence point fits sample i or has f(xᵢ) = 0", "Prop. 2, Eq. 14",
-                            f"equality to {equation['error']:.1e}; left side at least {equation['least']:.2f} times the right", f"{setting.rsplit(',', 1)[0]}, after one epoch, {name}", equation["holds"]))
+                            f"⟨gᵢ, W⟩ is ℓ′ᵢ f(xᵢ) to {equation['error']:.1e}; ‖gᵢ‖ ‖W‖ is at least {equation['least']:.2f} times |ℓ′ᵢ f(xᵢ)|", f"{setting.rsplit(',', 1)[0]}, after one epoch, {name}", equation["holds"]))
     networks = [mlp(x.shape[1], 2, width, 1) for width in size.widths]
     wide = almost_convergence(x, y, networks, size.seeds, B=SMALL, eta=ETA, lam=0.0, loss="logistic", steps=size.steps // 4)
     means = ", ".join(f"{s.mean():.2g}" + " (not trained)" * (not trained) for s, trained in zip(wide["slopes"], wide["trained"]))
     checks.append(Check("almost convergence improves with the width: max |ℓ′ᵢ| falls, if the network is trained", "Section 3.1, after Prop. 2",
                         f"{means} at width {', '.join(map(str, size.widths))}: of {wide['pairs']} neighbours that are trained {wide['falls']} fall and {wide['rises']} rise, beyond the range over {size.seeds} seeds",
                         f"{setting.replace('MLP-2-16', 'MLP-2-H').replace(f'{size.steps} steps', f'{size.steps // 4} steps')}, logistic loss", wide["holds"]))
-    final = [{"diverged": False, "width": numpy.array(size.widths), "slope": wide["slopes"][:, seed], "gradient": numpy.full(len(size.widths), numpy.nan)} for seed in range(size.seeds)]
+    shown = numpy.where(wide["trained"][:, None], wide["slopes"], numpy.nan)
+    final = [{"diverged": False, "width": numpy.array(size.widths), "slope": shown[:, seed]} for seed in range(size.seeds)]
+    absent = "; without H = " + ", ".join(str(width) for width, trained in zip(size.widths, wide["trained"]) if not trained) + ", which are not trained: not every f(xᵢ) has the sign of yᵢ"
     columns = [plots.Column("MLP-2-16", lines, "step"), plots.Column(f"MLP-2-H after {size.steps // 4} steps", [plots.Line("logistic loss", 1, final)], "width")]
     return checks, Picture(
         "prop2", "Proposition 2: without weight decay, SGD converges with the squared loss, and almost with the logistic loss",
-        f"{LABELS[size.mnist]}, {title} as −1 and +1, m = {SAMPLES}, B = {SMALL}, η = {ETA}, no momentum; ℓ′ᵢ is the derivative of sample i's loss by f(xᵢ). Right: mean and range over {size.seeds} seeds; |ℓ′ᵢ| = 0.5 says that f(xᵢ) = 0, so that the network is not trained.",
-        columns, [plots.Row("slope", "max |ℓ′ᵢ|", log=True, floor=1e-17)])
+        f"{LABELS[size.mnist]}, {title} as −1 and +1, m = {SAMPLES}, B = {SMALL}, η = {ETA}, no momentum; ℓ′ᵢ is the derivative of sample i's loss by f(xᵢ). Right: mean and range over {size.seeds} seeds{absent * (not wide['trained'].all())}.",
+        columns, [plots.Row("slope", "max |ℓ′ᵢ|", log=True, floor=GONE)])

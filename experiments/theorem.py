@@ -4,7 +4,7 @@ import numpy
 
 from minigrad.graph import parse
 from minigrad.losses import LOSSES
-from minigrad.measures import distance_to_rank, norm_of_spectrum, rank, singular_values
+from minigrad.measures import distance_to_rank, norm_of_spectrum, rank, singular_values, theorem1_bound
 from minigrad.network import backward, factors, forward, gradients, init_params
 from minigrad.optim import sgd_step, step_decay
 from minigrad.train import batches, evaluate, train_epoch
@@ -25,7 +25,7 @@ def theorem_1(graph, params, x, y, loss, lam, ranks, samples, rng):
     The right side is the least over `samples` random batches: not less than the least over all of them, so it stays a
     bound. Eq. 18: 2 lambda (W - U_S), from the factors, is the gradient of L_S^lambda, so that its products with directions
     are slopes (complex steps); tried along itself, where the slope is its length, and along a random one.
-    informative (norms, ranks): the share of E_T where the right side is below ||W||, which bounds the left side anyway.
+    informative (norms, ranks): the share of E_T where the right side is below ||W||, `size`, which bounds the left side anyway.
     """
     weights = {e: params[e] for e in graph.E_T}
     left = numpy.array([[[distance_to_rank(W, r, norm) for r in ranks] for W in weights.values()] for norm in NORMS])
@@ -37,9 +37,8 @@ def theorem_1(graph, params, x, y, loss, lam, ranks, samples, rng):
             _, df = LOSSES[loss](cache.v[graph.L], y[rows])
             grads = gradients(graph, cache, *backward(graph, params, cache, df))
             for number, (e, W) in enumerate(weights.items()):
-                spectrum = singular_values(grads[e] + 2 * lam * W)
                 for norm, bounds in zip(NORMS, right):
-                    bounds[number, place] = min(bounds[number, place], norm_of_spectrum(spectrum, norm) / (2 * lam))
+                    bounds[number, place] = min(bounds[number, place], theorem1_bound(grads[e] + 2 * lam * W, lam, norm))
                 if sample == 0:
                     gap = W + grads[e] / (2 * lam)  # W - U_S
                     length = numpy.linalg.norm(gap)
@@ -51,7 +50,7 @@ def theorem_1(graph, params, x, y, loss, lam, ranks, samples, rng):
                         errors.append(abs(slope / (2 * lam) - (gap * D).sum()) / length)
     size = numpy.array([[norm_of_spectrum(singular_values(W), norm) for W in weights.values()] for norm in NORMS])
     return {
-        "left": left, "right": right, "informative": (right < size[..., None]).mean(axis=1), "error": max(errors),
+        "left": left, "right": right, "size": size, "informative": (right < size[..., None]).mean(axis=1), "error": max(errors),
         "bound_holds": bool((left <= right * (1 + TOLERANCE)).all()), "equality_holds": bool(max(errors) < TOLERANCE),
     }
 
@@ -141,7 +140,7 @@ def report_theorem_1(size, folder):
                 eta = step_decay(run.eta, epoch, run.milestones, run.factor)
                 train_epoch(graph, params, velocity, x, y, batches(run.m, run.B, 0, epoch), run.loss, eta, run.lam, run.momentum)
         low = rank_of_U_S(graph, exact, x.astype("float64"), y.astype("float64"), run.loss, size.ranks[:2], numpy.random.default_rng(0))
-        left, right, informative = (numpy.array([f[key] for f in found]) for key in ("left", "right", "informative"))  # (marks, norms, E_T, ranks)
+        left, right, sizes, informative = (numpy.array([f[key] for f in found]) for key in ("left", "right", "size", "informative"))  # (marks, norms, E_T, ranks)
         ratio = right.mean(axis=2) / left.mean(axis=2)
         accuracy = float(evaluate(graph, params, x, y, run.loss)[1])
         setting = f"{run.network}, {LABELS[run.dataset]}, m = {run.m}, B = {run.B}, η = {run.eta}, λ = {written('lam', float(f'{run.lam:.2g}'))}, {run.epochs} epochs (train accuracy {100 * accuracy:.1f} %{', nothing learned' * (100 * accuracy <= LEARNED)})"
@@ -153,11 +152,11 @@ def report_theorem_1(size, folder):
                             f"is at most {low['beyond']:.1e}, B* = {' and '.join(map(str, size.ranks[:2]))}", setting, low["holds"] and all(f["equality_holds"] for f in found)))
         lines = []
         for k, r in enumerate(size.ranks):
-            sides = {f"distance to rank {r}; ratio in (c)": left, f"bound by batches of {r}": right}
+            sides = {f"distance to rank {r}; in (c) the ratio": left, f"bound by batches of {r}": right}
             for side, (words, values) in enumerate(sides.items()):
-                fields = {"spectral": values[:, 0, :, k].mean(axis=1), "frobenius": values[:, 1, :, k].mean(axis=1)}
-                fields["ratio"] = numpy.full(len(marks), numpy.nan) if side else ratio[:, 0, k]
-                lines.append(line(words, 2 * k + side, begun=marks + 1, **fields))
+                fields = {norm: values[:, number, :, k].mean(axis=1) for number, norm in enumerate(NORMS)} | ({} if side else {"ratio": ratio[:, 0, k]})
+                lines.append(line(words, k + 1 + len(plots.COLOURS) * side, begun=marks + 1, **fields))  # both in one colour
+        lines.append(line("‖W‖", 0, begun=marks + 1, **{norm: sizes[:, number].mean(axis=1) for number, norm in enumerate(NORMS)}))
         columns.append(plots.Column(f"{run.network}, B = {run.B}, η = {run.eta}, train accuracy {100 * accuracy:.0f} %", lines, "begun"))
     reduced = " (reduced)" if size.preset == "quick" else ""
     return checks, Picture(
@@ -184,14 +183,15 @@ def report_window(size, folder):
             Check("counting bounds the rank of W_T: B times the steps in memory is below the width", "moving window, our addition",
                   f"{found['memory']} steps until less than 1e-4 is left (η, λ and momentum alone say {found['alone']}); the rank is {found['final']:.0f}, that of the last {found['full']} steps {found['rank'][found['age'] == found['full']][0]:.0f}, where counting allows all, and of the last {found['enough']} as much as W's", setting, found["count_holds"]),
         ]
-        ages = {"age": found["age"]}
+        age = found["age"]
         columns.append(plots.Column(name, [
-            line("(a) written in the last s steps, (b) all that is older", 0, **ages, rank=found["rank"], rest=found["rest"]),
-            line("(a) W after the last step", 1, **ages, rank=numpy.full(len(found["age"]), found["final"]), rest=numpy.full(len(found["age"]), numpy.nan)),
-            line(f"(a) bound: sB, at most {min(params[4, 3].shape)}, (b) exp(−E)", 2, **ages, rank=found["bound"], rest=numpy.exp(-found["budget"])),
+            line("what the last s steps wrote", 0, age=age, rank=found["rank"]),
+            line("W after the last step", 1, age=age, rank=numpy.full(len(age), found["final"])),
+            line(f"bound: sB, at most {min(params[4, 3].shape)}", 2, age=age, rank=found["bound"]),
+            line("what is older", 3, age=age, rest=found["rest"]), line("exp(−E)", 4, age=age, rest=numpy.exp(-found["budget"])),
         ], "age"))
     return checks, Picture(
         "window", "The moving window: of W after T steps, how much was written in the last s of them",
         f"{LABELS[size.mnist]}, m = {len(x)}, B = 8, η = 0.01, λ = 0.02, momentum 0.9, the matrix between hidden layers 2 and 3. SGD unrolled: W = decayed start + decayed gradients, each of rank at most B. "
-        "The rank counts σ above 1e-4 ‖W‖.",
-        columns, [plots.Row("rank", "(a) rank", floor=0), plots.Row("rest", "(b) ‖older part‖ / ‖W‖", log=True, floor=1e-6)])
+        "The rank counts σ above 1e-4 ‖W‖. E = 2ηλs / (1 − momentum) is pure decay to first order.",
+        columns, [plots.Row("rank", "(a) rank", floor=0), plots.Row("rest", "(b) norm / ‖W‖", log=True)])

@@ -36,7 +36,7 @@ class GradFactors(NamedTuple):
         return swap(self.U) @ self.V
 
     def terms(self):
-        """Every U_j V_j^T, (..., B, d_p, d_q). Without batch norm term j is sample j's own gradient (Lemma 1)."""
+        """Every U_j V_j^T, (..., B, d_p, d_q). Without batch norm term j is sample j's share of the gradient (Lemma 1)."""
         return self.U[..., :, None] * self.V[..., None, :]
 
     def norms(self):

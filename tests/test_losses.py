@@ -104,6 +104,13 @@ def test_a_kink_is_named():
         mg.check_gradient(lambda p: abs(p["W"]).sum(), params, {"W": np.ones((3, 4))}, np.random.default_rng(6))
 
 
+@pytest.mark.parametrize("f, grad", [(lambda u: 1e8 + np.sin(u), np.sin), (lambda u: np.sin(1e4 * u), np.cos)])
+def test_rounding_and_curvature_are_no_kinks(f, grad):
+    params = {"W": np.array([0.3])}
+    with pytest.raises(AssertionError, match="no kink was hit"):
+        mg.check_gradient(lambda p: f(p["W"]).sum(), params, {"W": grad(params["W"])}, np.random.default_rng(6))
+
+
 def test_not_a_number_is_refused():
     params, grads, rng = setting()
     for value in (np.nan, np.inf):

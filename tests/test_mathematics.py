@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.layers import SLOPE
+from minigrad.layers import SLOPE, batch_statistics
 
 
 @pytest.fixture
@@ -375,3 +375,10 @@ def test_distance_stable_rank_and_effective_rank_of_known_matrices():
     assert mg.stable_rank(np.zeros((2, 2))) == 0 and mg.effective_rank(np.zeros((2, 2))) == 0
     assert np.isnan(mg.effective_rank(np.full((2, 2), np.nan)))
     assert mg.theorem1_bound(np.eye(2), 0.0) == np.inf
+
+
+def test_a_unit_that_does_not_vary_is_divided_by_the_root_of_epsilon_alone():
+    """The README's 1e-5, added to the variance."""
+    A, b = batch_statistics(np.array([[3.0, 1.0], [3.0, -1.0]]))
+    np.testing.assert_allclose(A, [[1e-5**-0.5, (1 + 1e-5) ** -0.5]], rtol=1e-12)
+    np.testing.assert_array_equal(b, [[3.0, 0.0]])

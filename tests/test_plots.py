@@ -56,6 +56,15 @@ def drawn(axis, label):
     return [artist for artist in axis.lines if artist.get_label() == label]
 
 
+def test_a_line_is_drawn_in_the_rows_whose_field_it_has(rng):
+    whole, part = history(rng), history(rng)
+    del part["rank"]
+    columns = [Column("MNIST", [Line("whole", 0, [whole]), Line("part", 1, [part])])]
+    figure = draw(columns)
+    assert [len(drawn(axis, "part")) for axis in figure.axes] == [1, 1, 1, 0] and drawn(figure.axes[3], "whole")
+    assert {record["field"] for record in plots.tidy(columns, ROWS) if record["line"] == "part"} == {row.field for row in ROWS[:3]}
+
+
 def legends(figure):
     return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
 
