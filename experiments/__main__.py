@@ -33,7 +33,7 @@ def work(argv):
     from . import claims, theory
     from .chapter import SIZES
     from .figures import FIGURES, PRESETS, Plan
-    from .runner import Where, complete, finished
+    from .runner import Where, complete, finished, load
     from .steps import Steps
     from .store import StoreError
 
@@ -55,9 +55,9 @@ def work(argv):
     try:
         if args.jobs is not None and args.jobs < 1:
             raise ValueError(f"--jobs must be at least 1, got {args.jobs}")
-        load_backend(args.backend)
         if args.name == "theory":
             refuse_for_theory(args, parser)
+        load_backend(args.backend)
         where = Where(args.results, args.data, args.backend, args.keep_weights)
         chosen = {"preset": args.preset, "seeds": args.seeds, "settings": parse_settings(args.set)}
         names = [args.name] if args.name in PLANS else PLANS
@@ -75,6 +75,8 @@ def work(argv):
                 pass  # before the work: what it finds is not stored, and would be lost
             size = SIZES[args.preset]
             size = size.on(stand_ins(size.datasets, where, args.preset))
+            for name in size.datasets:
+                load(name, where.data, 10, 10)  # damaged data too is told before the work
             outcome, draw = theory.measure(size, where.data, args.jobs), functools.partial(theory.save, size)
         else:
             plan = with_data(every[args.name], chosen, where, args.plot_only)

@@ -89,7 +89,7 @@ def appendix_e(graph, V, rho, x, y, B, samples, rng):
     """Eq. 26 and the rank constraint that it implies: min ||V_k - Z|| over rank(Z) <= B is at most ||R|| / |c| on any B samples.
 
     Frobenius norm; left and right (E_T,), right the least over `samples` random batches. R is the slope of the loss of rho f
-    as V_k turns (a complex step): `error` is relative to ||G||. `beyond`: sigma_{B+1} / sigma_1 of G, from no factors.
+    as V_k turns (a complex step): `error` is relative to ||G||. `beyond`: sigma_{B+1} / sigma_1 of G and its terms.
     """
     rows = rng.choice(len(x), B, replace=False)
     pull = numpy.exp(-rho * y[rows] * forward(graph, V, x[rows]).v[graph.L]) * y[rows]
@@ -149,4 +149,4 @@ def report_appendix_e(size, folder):
     return checks, Picture(
         "appendixE", "Appendix E: does training reach Eq. 26 (exponential loss, normalized V), and lose rank?",
         f"MLP-2-16, {LABELS[size.mnist]}, {title} as −1 and +1, m = {SAMPLES}. ρ is the product of the norms, held. The residual is the left side of Eq. 26 on a batch, relative to its first term, the largest over the matrices and the batches of an epoch.",
-        columns, [plots.Row("residual", "(a) residual of Eq. 26", log=True), plots.Row("rank", "(b) average rank of V", floor=0)])
+        columns, [plots.Row("residual", "(a) residual of Eq. 26", log=True), plots.Row("rank", "(b) average rank of V", floor=0)], size.mnist)

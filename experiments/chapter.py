@@ -22,13 +22,14 @@ class Check(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """What plots.histories draws, and its file's name after "theory-"."""
+    """What plots.histories draws, its file's name after "theory-", and the data set it is about."""
 
     name: str
     title: str
     note: str
     columns: list
     rows: list
+    data: str
 
 
 @dataclass(frozen=True)

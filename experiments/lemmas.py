@@ -119,7 +119,7 @@ def report_lemma_1(size, folder):
         "lemma1", "Lemma 1: without batch norm, the gradient of every output for every sample has rank at most 1",
         f"σ₂/σ₁ of ∂f(x)/∂W, the largest of {4 * 10} gradients (4 samples of {LABELS[size.cifar10]}, 10 outputs), at initialization, for every trainable W "
         "from the input to the output. The gradients are slopes of f along random directions: they know nothing of factors.",
-        columns, [plots.Row("ratio", "largest σ₂ / σ₁", log=True)])
+        columns, [plots.Row("ratio", "largest σ₂ / σ₁", log=True)], size.cifar10)
 
 
 def report_lemma_2(size, folder):
@@ -158,4 +158,4 @@ def report_lemma_2(size, folder):
         "lemma2", "Lemma 2: with batch norm, the gradient of a batch has rank at most B, and B − 1 into a normalized layer",
         f"The largest rank over the trainable W of Σ βⱼ ∂f(xⱼ)/∂W, one random β over samples and 10 outputs (so the output matrix has rank 10 at most), {LABELS[size.cifar10]}, at initialization; "
         "σ > 1e-10 σ₁ counts, in float64, and the gradients are slopes of f along random directions. A line that is not seen coincides with another.",
-        columns, [plots.Row("rank", "largest rank", floor=0)])
+        columns, [plots.Row("rank", "largest rank", floor=0)], size.cifar10)

@@ -88,8 +88,9 @@ def in_parallel(work, items, jobs, bar):
             "perhaps with a smaller --jobs"
         ) from None
     finally:
-        leash.close()  # what still trains ends at once: its checkpoint is whole at any moment
-        pool.shutdown(cancel_futures=True)
+        with _interrupts_later():  # a second Ctrl-C must not break this off
+            leash.close()  # what still trains ends at once: its checkpoint is whole at any moment
+            pool.shutdown(cancel_futures=True)
 
 
 @contextlib.contextmanager

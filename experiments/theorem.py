@@ -56,7 +56,7 @@ def theorem_1(graph, params, x, y, loss, lam, ranks, samples, rng):
 
 
 def rank_of_U_S(graph, params, x, y, loss, ranks, rng):
-    """sigma_{B*+1} / sigma_1 of U_S in Eq. 18, the largest over E_T and `ranks`, a random batch each; from no factors."""
+    """sigma_{B*+1} / sigma_1 of U_S in Eq. 18 and its terms, the most over E_T and `ranks`, a random batch each; no factors."""
     beyond = []
     for B in ranks:
         rows = rng.choice(len(x), B, replace=False)
@@ -82,6 +82,11 @@ def unrolled(eta, lam, momentum, steps):
     return row[0], share
 
 
+def first(ages, true):
+    """The first age at which it is `true`, NaN if it never is."""
+    return float(ages[true].min()) if true.any() else numpy.nan
+
+
 def window(graph, params, x, y, loss, B, eta, lam, momentum, epochs, edge, seed):
     """SGD with momentum and decay, unrolled: W_T is decayed W_0 and the decayed terms of every step, each of rank <= B.
 
@@ -89,7 +94,7 @@ def window(graph, params, x, y, loss, B, eta, lam, momentum, epochs, edge, seed)
     values above FORGOTTEN ||W_T||; `rest`, the norm of all that is older over ||W_T||; and the decay budget
     E = 2 eta lambda s / (1 - momentum), the first order of pure decay. All that is older is W_{T-s}, shrunk: `shrunk` is its
     norm over that of W_{T-s} and pure decay, `budgeted` over that and exp(-E). rest < FORGOTTEN from the age `memory` on,
-    and pure decay from `alone` on; the part of age `enough` has W_T's rank, that of age `full` could have any.
+    and pure decay from `alone` on; the part of age `enough` has W_T's rank, that of age `full` could have any. NaN: never.
     """
     start, velocity = params[edge].copy(), {name: numpy.zeros_like(W) for name, W in params.items()}
     written, sizes = [], []
@@ -112,12 +117,13 @@ def window(graph, params, x, y, loss, B, eta, lam, momentum, epochs, edge, seed)
     age, rest, ranks, bound = numpy.arange(1, T + 1), numpy.array(rest), numpy.array(ranks), numpy.minimum(marks * B, min(W.shape))
     budget, pure = 2 * eta * lam * age / (1 - momentum), abs(numpy.linalg.eigvals(recurrence(eta, lam, momentum))).max()
     shrunk, budgeted = (rest * size / sizes[::-1] / decayed for decayed in (pure**age, numpy.exp(-budget)))
-    memory = int(age[numpy.argmax(rest < FORGOTTEN)] if rest.min() < FORGOTTEN else T)
-    error = numpy.linalg.norm(W - part - decay * start) / size
+    error, memory = numpy.linalg.norm(W - part - decay * start) / size, first(age, rest < FORGOTTEN)
     return {
         "age": marks, "budget": budget[marks - 1], "rank": ranks, "rest": rest[marks - 1], "bound": bound, "shrunk": shrunk, "budgeted": budgeted,
-        "final": float(rank(W)), "memory": memory, "alone": round(numpy.log(FORGOTTEN) / numpy.log(pure)), "enough": int(marks[numpy.argmax(ranks >= rank(W))]), "full": int(marks[numpy.argmax(bound == bound[-1])]), "error": error,
-        "equality_holds": bool(error < TOLERANCE), "decay_holds": bool(shrunk.min() > 0.5 and shrunk.max() < 2), "count_holds": memory * B < min(W.shape),
+        "final": float(rank(W)), "memory": memory, "alone": round(numpy.log(FORGOTTEN) / numpy.log(pure)),
+        "enough": first(marks, ranks >= rank(W)), "full": first(marks, bound == min(W.shape)), "error": error,
+        "equality_holds": bool(error < TOLERANCE), "decay_holds": bool(shrunk.min() > 0.5 and shrunk.max() < 2),
+        "count_holds": bool(memory * B < min(W.shape)),
     }
 
 
@@ -143,7 +149,7 @@ def report_theorem_1(size, folder):
         left, right, sizes, informative = (numpy.array([f[key] for f in found]) for key in ("left", "right", "size", "informative"))  # (marks, norms, E_T, ranks)
         ratio = right.mean(axis=2) / left.mean(axis=2)
         accuracy = float(evaluate(graph, params, x, y, run.loss)[1])
-        setting = f"{run.network}, {LABELS[run.dataset]}, m = {run.m}, B = {run.B}, η = {run.eta}, λ = {written('lam', float(f'{run.lam:.2g}'))}, {run.epochs} epochs (train accuracy {100 * accuracy:.1f} %{', nothing learned' * (100 * accuracy <= LEARNED)})"
+        setting = f"{run.network}, {LABELS[run.dataset]}, m = {run.m}, B = {run.B}, η = {run.eta}, λ = {written('lam', float(f'{run.lam:.2g}'))}, {run.epochs} epochs (train accuracy {100 * accuracy:.1f} %{', no more than twice chance' * (100 * accuracy <= LEARNED)})"
         for norm, number in (("spectral", 0), ("Frobenius", 1)):
             tight = "; ".join(f"B* = {r}: {ratio[:, number, k].min():.2g} to {ratio[:, number, k].max():.2g}" for k, r in enumerate(size.ranks))
             checks.append(Check(f"W is as near to rank B* as Eq. 10 says, {norm} norm", "Theorem 1, Eq. 10", f"right over left side, means over W: {tight}; the right side is below ‖W‖ itself in "
@@ -161,9 +167,9 @@ def report_theorem_1(size, folder):
     reduced = " (reduced)" if size.preset == "quick" else ""
     return checks, Picture(
         "theorem1", f"Theorem 1 along training: the distance of W to rank B* and its bound by the gradient{reduced}",
-        f"Means over the trainable W; (c) is their ratio. The settings are those of {size.preset} Figures 2 and 4, with their λ ({run.lam:.2g}; the paper's is 5e-4); the least gradient of 6 random batches of size B*, which keeps the bound valid. "
+        f"{LABELS[run.dataset]}. Means over the trainable W; (c) is their ratio. The settings are those of {size.preset} Figures 2 and 4, with their λ ({run.lam:.2g}; the paper's is 5e-4); the least gradient of 6 random batches of size B*, which keeps the bound valid. "
         "Training in float32, both sides in float64.",
-        columns, [plots.Row("spectral", "(a) spectral norm", log=True), plots.Row("frobenius", "(b) Frobenius norm", log=True), plots.Row("ratio", "(c) bound / distance", log=True)])
+        columns, [plots.Row("spectral", "(a) spectral norm", log=True), plots.Row("frobenius", "(b) Frobenius norm", log=True), plots.Row("ratio", "(c) bound / distance", log=True)], size.cifar10)
 
 
 def report_window(size, folder):
@@ -174,14 +180,15 @@ def report_window(size, folder):
         graph = parse(name, x.shape[1], 10)
         params = init_params(graph, numpy.random.default_rng(0), dtype="float64", init="he")
         found = window(graph, params, x, y, "cross_entropy", 8, 0.01, 0.02, 0.9, size.epochs, (4, 3), 0)
-        accuracy = float(evaluate(graph, params, x, y, "cross_entropy")[1])
+        accuracy, full = float(evaluate(graph, params, x, y, "cross_entropy")[1]), found["rank"][found["age"] == found["full"]]
         setting = f"{name}, third matrix, {LABELS[size.mnist]}, m = {len(x)}, B = 8, η = 0.01, λ = 0.02, momentum 0.9, {found['age'][-1]} steps (train accuracy {100 * accuracy:.0f} %)"
         checks += [
             Check("W_T is decayed W₀ plus decayed terms of rank at most B", "Section 3.2, unrolled", f"relative error {found['error']:.1e}", setting, found["equality_holds"]),
             Check("what is older than s steps is W_T₋ₛ, shrunk by pure decay: to first order by exp(−E), E = 2ηλs / (1 − momentum)", "decay budget", f"‖older part‖ / ‖W_T₋ₛ‖ over pure decay: {found['shrunk'].min():.2f} to {found['shrunk'].max():.2f}, "
                   f"over exp(−E): {found['budgeted'].min():.2f} to {found['budgeted'].max():.2f}, with E up to {found['budget'][-1]:.0f}", setting, found["decay_holds"]),
             Check("counting bounds the rank of W_T: B times the steps in memory is below the width", "moving window, our addition",
-                  f"{found['memory']} steps until less than 1e-4 is left (η, λ and momentum alone say {found['alone']}); the rank is {found['final']:.0f}, that of the last {found['full']} steps {found['rank'][found['age'] == found['full']][0]:.0f}, where counting allows all, and of the last {found['enough']} as much as W's", setting, found["count_holds"]),
+                  f"steps until less than 1e-4 is left: {found['memory']:.0f} (η, λ and momentum alone say {found['alone']}); rank {found['final']:.0f}, that of the last {found['full']:.0f} steps, where counting allows all, {full.sum():.0f}, "
+                  f"and W's own from the last {found['enough']:.0f} on (nan: never)", setting, found["count_holds"]),
         ]
         age = found["age"]
         columns.append(plots.Column(name, [
@@ -194,4 +201,4 @@ def report_window(size, folder):
         "window", "The moving window: of W after T steps, how much was written in the last s of them",
         f"{LABELS[size.mnist]}, m = {len(x)}, B = 8, η = 0.01, λ = 0.02, momentum 0.9, the matrix between hidden layers 2 and 3. SGD unrolled: W = decayed start + decayed gradients, each of rank at most B. "
         "The rank counts σ above 1e-4 ‖W‖. E = 2ηλs / (1 − momentum) is pure decay to first order.",
-        columns, [plots.Row("rank", "(a) rank", floor=0), plots.Row("rest", "(b) norm / ‖W‖", log=True)])
+        columns, [plots.Row("rank", "(a) rank", floor=0), plots.Row("rest", "(b) norm / ‖W‖", log=True)], size.mnist)

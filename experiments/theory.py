@@ -37,8 +37,8 @@ def save(size, found, figures):
     """figures/theory.md and .csv, and a picture of every chapter that has one as .png, .svg and .csv; their paths."""
     checks, paths = [check for some, _ in found for check in some], []
     for picture in (picture for _, picture in found if picture):
-        title = picture.title + " (smoke test of the program, no result)" * (size.preset == "smoke")
-        drawn = plots.histories(picture.columns, picture.rows, title, picture.note, "")
+        reduced = " (smoke test of the program, no result)" if size.preset == "smoke" else " (synthetic stand-in)" * picture.data.startswith("synthetic")
+        drawn = plots.histories(picture.columns, picture.rows, picture.title + reduced, picture.note, "")
         paths += plots.save(drawn, plots.tidy(picture.columns, picture.rows), Path(figures) / f"theory-{picture.name}")
     verdict = {True: "holds", False: "does not hold"}
     header = ("statement", "in the memo", "measured", "on", "verdict")
