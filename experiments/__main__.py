@@ -71,8 +71,9 @@ def work(argv):
         if args.name == "claims":
             outcome, draw = claims.judge(every, where), functools.partial(claims.write, every["fig1"])
         elif args.name == "theory":
-            with writing(args.figures, parser), tempfile.TemporaryFile(dir=args.figures):
-                pass  # before the work: what it finds is not stored, and would be lost
+            with writing(args.figures, parser):  # before the work: what it finds is not stored, and would be lost
+                Path(args.figures).mkdir(parents=True, exist_ok=True)
+                tempfile.TemporaryFile(dir=args.figures).close()
             size = SIZES[args.preset]
             size = size.on(stand_ins(size.datasets, where, args.preset))
             for name in size.datasets:
@@ -94,12 +95,11 @@ def work(argv):
 
 @contextlib.contextmanager
 def writing(folder, parser):
-    """Make the folder; what can't be written in the block is one sentence."""
+    """What can't be written in the block, to `folder` at least, is one sentence."""
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        parser.error(f"{folder} can't be written ({error.strerror}): mend that, then run the same command again")
+        parser.error(f"{error.filename or folder} can't be written ({error.strerror}): mend that, then run the same command again")
 
 
 def overview(plans, where, jobs):

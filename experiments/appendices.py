@@ -11,7 +11,7 @@ from minigrad.network import backward, factors, forward, init_params
 from minigrad.train import batches
 
 from . import plots
-from .chapter import CLASSES, SAMPLES, Check, Picture, binary, line
+from .chapter import CLASSES, SAMPLES, Check, Picture, binary, line, log_spaced
 from .figures import LABELS
 from .lemmas import TOLERANCE, lemma_2, nonzero
 from .propositions import SMALL
@@ -67,7 +67,7 @@ def normalized_descent(graph, x, y, B, eta, rho, steps, seed=0):
     """
     V = {e: unit(W) for e, W in init_params(graph, numpy.random.default_rng(seed), dtype="float64", init="he").items()}
     history = {name: [] for name in ("step", "residual", "rank", "margin")}
-    marks = numpy.unique(numpy.geomspace(1, steps * B // len(x), 40).round().astype(int))
+    marks = log_spaced(steps * B // len(x), 40)
     for start, end in zip([0, *marks], marks):
         for rows in numpy.concatenate([batches(len(x), B, seed, epoch) for epoch in range(start, end)]):
             found, _ = eq_26(graph, V, rho, x[rows], y[rows])
@@ -92,8 +92,8 @@ def appendix_e(graph, V, rho, x, y, B, samples, rng):
     as V_k turns (a complex step): `error` is relative to ||G||. `beyond`: sigma_{B+1} / sigma_1 of G and its terms.
     """
     rows = rng.choice(len(x), B, replace=False)
-    pull = numpy.exp(-rho * y[rows] * forward(graph, V, x[rows]).v[graph.L]) * y[rows]
-    beyond = lemma_2(graph, V, x[rows], rng, beta=pull)["beyond"]
+    _, df = exponential(rho * forward(graph, V, x[rows]).v[graph.L], y[rows])
+    beyond = lemma_2(graph, V, x[rows], rng, beta=df)["beyond"]
     errors, left, right = [], [], []
     for e, W in V.items():
         left.append(distance_to_rank(W, B, "frobenius"))

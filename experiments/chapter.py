@@ -82,6 +82,11 @@ def binary(name, folder, classes):
     return x / (x**2).sum(axis=1).mean() ** 0.5, numpy.where(numpy.isin(label[rows], classes[1]), 1.0, -1.0)[:, None]
 
 
+def log_spaced(last, most):
+    """At most `most` whole numbers from 1 to `last`, evenly spaced on a log axis."""
+    return numpy.unique(numpy.geomspace(1, last, most).round().astype(int))
+
+
 def line(label, style, **history):
     """A line of a picture with one history."""
     return plots.Line(label, style, [{"diverged": False} | history])

@@ -78,7 +78,7 @@ def histories(columns, rows, title, note, legend_title):
         axes = figure.subplots(len(rows), len(columns), sharex="col", sharey="row", squeeze=False)
         marks = set()
         for row, panels in zip(rows, axes):
-            lines = [(axis, line, column.x) for column, axis in zip(columns, panels) for line in column.lines]
+            lines = [(axis, line, column.x) for column, axis in zip(columns, panels) for line in column.lines if row.field in line.histories[0]]
             if row.log and any((_stack(line, row.field, x)[1] > 0).any() for _, line, x in lines):
                 # clip, not mask: a line that falls to 0 is seen to leave through the lower edge, and its band with it
                 panels[0].set_yscale("log", nonpositive="clip")
@@ -198,8 +198,7 @@ def _stack(line, field, x):
     at = max((h[x] for h in line.histories), key=len)
     values = numpy.full((len(line.histories), len(at)), numpy.nan)
     for row, history in zip(values, line.histories):
-        found = history.get(field, ())
-        row[: len(found)] = found
+        row[: len(history[field])] = history[field]
     return at, numpy.ma.masked_invalid(values)
 
 
@@ -212,7 +211,8 @@ def tidy(columns, rows):
         for line in column.lines
         for seed, history in enumerate(line.histories)
         for row in rows
-        for at, value in zip(history[column.x], history.get(row.field, ()))
+        if row.field in history
+        for at, value in zip(history[column.x], history[row.field])
         if numpy.isfinite(value)
     ]
 

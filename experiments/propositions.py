@@ -9,10 +9,10 @@ import numpy
 from minigrad.graph import mlp
 from minigrad.losses import LOSSES
 from minigrad.network import backward, factors, forward, init_params
-from minigrad.train import batches, train_epoch
+from minigrad.train import batches, evaluate, train_epoch
 
 from . import plots
-from .chapter import CLASSES, SAMPLES, Check, Picture, binary, line
+from .chapter import CLASSES, SAMPLES, Check, Picture, binary, line, log_spaced
 from .figures import LABELS
 from .lemmas import TOLERANCE
 from .runs import INPUTS
@@ -40,7 +40,7 @@ def descend(graph, x, y, B, eta, lam, loss, steps, seed=0):
     params = init_params(graph, numpy.random.default_rng(seed), dtype="float64", init="he")
     velocity = {name: numpy.zeros_like(W) for name, W in params.items()}
     history = {name: [] for name in ("step", "gradient", "residual", "slope", "least", "output")}
-    marks = numpy.unique(numpy.geomspace(1, steps * B // len(x), 40).round().astype(int))
+    marks = log_spaced(steps * B // len(x), 40)
     for start, end in zip([0, *marks], marks):
         rows = numpy.concatenate([batches(len(x), B, seed, epoch) for epoch in range(start, end)])
         train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, 0.0)
@@ -145,7 +145,7 @@ def almost_convergence(x, y, networks, seeds, **training):
     """
     ends = [[descend(graph, x, y, seed=seed, **training) for seed in range(seeds)] for graph in networks]
     slopes = numpy.array([[history["slope"][-1] for history, _ in row] for row in ends])
-    trained = numpy.array([all((y * forward(graph, params, x).v[graph.L] > 0).all() for _, params in row) for graph, row in zip(networks, ends)])
+    trained = numpy.array([all(evaluate(graph, params, x, y, "logistic")[1] == 1 for _, params in row) for graph, row in zip(networks, ends)])
     known = slopes[trained]
     return {"slopes": slopes, "trained": trained, "holds": bool(trained.any() and known[-1].max() < known[0].min())}
 

@@ -4,13 +4,13 @@ import numpy
 
 from minigrad.graph import parse
 from minigrad.losses import LOSSES
-from minigrad.measures import distance_to_rank, norm_of_spectrum, rank, singular_values, theorem1_bound
+from minigrad.measures import distance_to_rank, rank, theorem1_bound
 from minigrad.network import backward, factors, forward, gradients, init_params
 from minigrad.optim import sgd_step, step_decay
 from minigrad.train import batches, evaluate, train_epoch
 
 from . import plots, runner
-from .chapter import Check, Picture, data, line
+from .chapter import Check, Picture, data, line, log_spaced
 from .claims import LEARNED
 from .figures import LABELS, Plan, written
 from .lemmas import STEP, TOLERANCE, lemma_2
@@ -48,7 +48,7 @@ def theorem_1(graph, params, x, y, loss, lam, ranks, samples, rng):
                         value, _ = LOSSES[loss](forward(graph, shifted, x[rows], A=cache.A).v[graph.L], y[rows])
                         slope = (value + lam * (shifted[e] ** 2).sum()).imag / STEP
                         errors.append(abs(slope / (2 * lam) - (gap * D).sum()) / length)
-    size = numpy.array([[norm_of_spectrum(singular_values(W), norm) for W in weights.values()] for norm in NORMS])
+    size = numpy.array([[distance_to_rank(W, 0, norm) for W in weights.values()] for norm in NORMS])
     return {
         "left": left, "right": right, "size": size, "informative": (right < size[..., None]).mean(axis=1), "error": max(errors),
         "bound_holds": bool((left <= right * (1 + TOLERANCE)).all()), "equality_holds": bool(max(errors) < TOLERANCE),
@@ -75,10 +75,10 @@ def unrolled(eta, lam, momentum, steps):
 
     A step is linear in (W, velocity) and g; share[s] is what s further steps leave of a step's own eta.
     """
-    row, share = numpy.array([1.0, 0.0]), numpy.empty(steps)
+    row, share, step = numpy.array([1.0, 0.0]), numpy.empty(steps), recurrence(eta, lam, momentum)
     for s in range(steps):
         share[s] = row @ [eta, -1]
-        row = row @ recurrence(eta, lam, momentum)
+        row = row @ step
     return row[0], share
 
 
@@ -97,23 +97,24 @@ def window(graph, params, x, y, loss, B, eta, lam, momentum, epochs, edge, seed)
     and pure decay from `alone` on; the part of age `enough` has W_T's rank, that of age `full` could have any. NaN: never.
     """
     start, velocity = params[edge].copy(), {name: numpy.zeros_like(W) for name, W in params.items()}
-    written, sizes = [], []
+    terms, sizes = [], []
     for rows in numpy.concatenate([batches(len(x), B, seed, epoch) for epoch in range(epochs)]):
         cache = forward(graph, params, x[rows])
         _, df = LOSSES[loss](cache.v[graph.L], y[rows])
         U, dscale = backward(graph, params, cache, df)
-        written.append(factors(graph, cache, U)[edge])
+        of_step = factors(graph, cache, U)
+        terms.append(of_step[edge])
         sizes.append(numpy.linalg.norm(params[edge]))
-        sgd_step(params, velocity, factors(graph, cache, U), dscale, eta, lam, momentum)
-    W, size, T = params[edge], numpy.linalg.norm(params[edge]), len(written)
+        sgd_step(params, velocity, of_step, dscale, eta, lam, momentum)
+    W, size, T = params[edge], numpy.linalg.norm(params[edge]), len(terms)
     decay, share = unrolled(eta, lam, momentum, T)
-    marks = numpy.unique(numpy.geomspace(1, T, 60).round().astype(int))
+    marks = log_spaced(T, 60)
     ranks, rest, part = [], [], numpy.zeros_like(W)
     for s in range(T):
-        part -= share[s] * written[T - 1 - s].matrix()
+        part -= share[s] * terms[T - 1 - s].matrix()
         rest.append(numpy.linalg.norm(W - part) / size)
         if s + 1 in marks:
-            ranks.append(float((singular_values(part) > FORGOTTEN * size).sum()))
+            ranks.append(float(rank(part, FORGOTTEN * size, None)))
     age, rest, ranks, bound = numpy.arange(1, T + 1), numpy.array(rest), numpy.array(ranks), numpy.minimum(marks * B, min(W.shape))
     budget, pure = 2 * eta * lam * age / (1 - momentum), abs(numpy.linalg.eigvals(recurrence(eta, lam, momentum))).max()
     shrunk, budgeted = (rest * size / sizes[::-1] / decayed for decayed in (pure**age, numpy.exp(-budget)))
@@ -137,15 +138,15 @@ def report_theorem_1(size, folder):
         graph = run.graph()
         params = init_params(graph, numpy.random.default_rng(0))
         velocity = {name: numpy.zeros_like(W) for name, W in params.items()}
-        marks = numpy.unique(numpy.geomspace(1, run.epochs + 1, 8).round().astype(int) - 1)
-        found = []
+        marks, found = log_spaced(run.epochs + 1, 8) - 1, []
+        x64, y64 = x.astype("float64"), y.astype("float64")
         for mark, end in zip(marks, [*marks[1:], 0]):
             exact = {name: W.astype("float64") for name, W in params.items()}
-            found.append(theorem_1(graph, exact, x.astype("float64"), y.astype("float64"), run.loss, run.lam, size.ranks, 6, numpy.random.default_rng(mark)))
+            found.append(theorem_1(graph, exact, x64, y64, run.loss, run.lam, size.ranks, 6, numpy.random.default_rng(mark)))
             for epoch in range(mark, end):
                 eta = step_decay(run.eta, epoch, run.milestones, run.factor)
                 train_epoch(graph, params, velocity, x, y, batches(run.m, run.B, 0, epoch), run.loss, eta, run.lam, run.momentum)
-        low = rank_of_U_S(graph, exact, x.astype("float64"), y.astype("float64"), run.loss, size.ranks[:2], numpy.random.default_rng(0))
+        low = rank_of_U_S(graph, exact, x64, y64, run.loss, size.ranks[:2], numpy.random.default_rng(0))
         left, right, sizes, informative = (numpy.array([f[key] for f in found]) for key in ("left", "right", "size", "informative"))  # (marks, norms, E_T, ranks)
         ratio = right.mean(axis=2) / left.mean(axis=2)
         accuracy = float(evaluate(graph, params, x, y, run.loss)[1])
