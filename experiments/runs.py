@@ -27,9 +27,12 @@ class Run:
     eta: float = 0.1
     lam: float = 5e-4
     momentum: float = 0.9
+    detached: bool = True  # of the batch norm: whether A counts as a constant in the backward pass (Section 2.1)
+    scalar: bool = True  # of the batch norm: one gamma and beta a layer (Eq. 5), not one a unit
     milestones: tuple = (60, 100, 200)
     factor: float = 0.1
     epochs: int = 500
+    steps: int = 0  # of an epoch; 0 is one pass through the training samples
     measure_every: int = 1  # epochs between two measurements, after the first ten
     seed: int = 0
 
@@ -54,7 +57,10 @@ class Run:
             "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
             "milestones": (all(type(e) is int and e >= 0 for e in self.milestones), "epochs, integers >= 0"),
             "factor": (0 < self.factor <= 1, "in (0, 1]"),
+            "detached": (self.detached or self.normalized(), f"true without batch norm ({self.network} has none)"),
+            "scalar": (self.scalar or self.normalized(), f"true without batch norm ({self.network} has none)"),
             "epochs": (self.epochs >= 1, "at least 1"),
+            "steps": (self.steps >= 0, "0 for one pass through the training samples, or a positive number"),
             "measure_every": (self.measure_every >= 1, "at least 1"),
             "seed": (self.seed >= 0, "an integer >= 0"),
         }
@@ -65,7 +71,11 @@ class Run:
 
     def graph(self):
         """The network's Graph, on the data set's inputs and 10 classes."""
-        return parse(self.network, n=INPUTS[self.dataset], k=10)
+        return parse(self.network, n=INPUTS[self.dataset], k=10, detached=self.detached, scalar=self.scalar)
+
+    def normalized(self):
+        """Whether the network has batch norm."""
+        return "-BN-" in self.network
 
     def measured(self, epoch):
         """Whether numbers are recorded after this epoch (0 is before training): the first ten, every n-th, the last."""

@@ -9,7 +9,7 @@ THE LEGEND. The paper's symbols, and no other single letters:
     E_T         the trainable edges; pred[p] every q with an edge (p, q)
     v[q]        output of layer q, one row per sample                   (..., B, d_q)
     W           params[p, q], the weight of a trainable edge            (..., d_p, d_q)
-    gamma, beta params["gamma", p], params["beta", p] of Eq. 5          (..., 1, 1)
+    gamma, beta params["gamma", p], params["beta", p] of Eq. 5          (..., 1, 1), or (..., 1, d_p) per unit
     z           sum over pred(p) of W^{pq} v_q, before normalization    (..., B, d_p)
     A, b        the diagonal of A_l (detached) and b_l of Eq. 5         (..., 1, d_p)
     a           n_p(z), before the activation sigma                     (..., B, d_p)

@@ -8,11 +8,17 @@ ACTIVATIONS = ("relu", "leaky_relu", "sigmoid", "identity")
 
 @dataclass(frozen=True)
 class Layer:
-    """One v_p of Eq. 3: its width d_p, its sigma and whether n_p is batch normalization (Eq. 5) or the identity."""
+    """One v_p of Eq. 3: its width d_p, its sigma and whether n_p is batch normalization (Eq. 5) or the identity.
+
+    `detached` and `scalar` say how the memo's text departs from standard batch norm (Ioffe and Szegedy), which is False
+    in both; without batch norm they have no meaning.
+    """
 
     width: int
     activation: str = "relu"
     batchnorm: bool = False
+    detached: bool = True  # A_p counts as a constant in the backward pass; False: the true gradient
+    scalar: bool = True  # one gamma and one beta for the layer; False: one for each of its units
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,9 @@ class Graph:
                 raise ValueError(f"layer {p}: width must be a positive integer, got {layer.width!r}")
             if layer.activation not in ACTIVATIONS:
                 raise ValueError(f"layer {p}: activation must be one of {', '.join(ACTIVATIONS)}, got {layer.activation!r}")
+            for name in ("batchnorm", "detached", "scalar"):
+                if not isinstance(getattr(layer, name), bool):
+                    raise ValueError(f"layer {p}: {name} must be True or False, got {getattr(layer, name)!r}")
         if self.layers[0].batchnorm:
             raise ValueError("layer 1 is the data and can't have batchnorm=True")
         if self.layers[-1].activation != "identity" or self.layers[-1].batchnorm:
@@ -82,14 +91,14 @@ class Graph:
                 raise ValueError(f"layer {p} must have an edge into it, got none")
 
 
-def mlp(n, depth, width, k, batchnorm=False):
+def mlp(n, depth, width, k, batchnorm=False, detached=True, scalar=True):
     """MLP-[BN-]L-H: `depth` hidden layers relu(n_p(W v)) of `width` units, then a linear output; depth + 1 matrices."""
-    hidden = (Layer(width, "relu", batchnorm),) * depth
+    hidden = (Layer(width, "relu", batchnorm, detached, scalar),) * depth
     layers = (Layer(n, "identity"), *hidden, Layer(k, "identity"))
     return Graph(layers, tuple(Edge(p, p - 1) for p in range(2, depth + 3)))
 
 
-def resnet(n, blocks, width, k, batchnorm=False):
+def resnet(n, blocks, width, k, batchnorm=False, detached=True, scalar=True):
     """RES-[BN-]L-H of Section 4.1: a linear layer, `blocks` blocks z + relu(n2(W2 relu(n1(W1 z)))), a linear output.
 
     The sum of a block is a layer of its own, with two constant edges into it; 2 blocks + 2 matrices.
@@ -97,17 +106,18 @@ def resnet(n, blocks, width, k, batchnorm=False):
     layers, edges = [Layer(n, "identity"), Layer(width, "identity")], [Edge(2, 1)]
     for _ in range(blocks):
         z = len(layers)
-        layers += [Layer(width, "relu", batchnorm), Layer(width, "relu", batchnorm), Layer(width, "identity")]
+        layers += [Layer(width, "relu", batchnorm, detached, scalar)] * 2 + [Layer(width, "identity")]
         edges += [Edge(z + 1, z), Edge(z + 2, z + 1), Edge(z + 3, z + 2, trainable=False), Edge(z + 3, z, trainable=False)]
     layers.append(Layer(k, "identity"))
     edges.append(Edge(len(layers), len(layers) - 1))
     return Graph(tuple(layers), tuple(edges))
 
 
-def parse(name, n, k):
+def parse(name, n, k, detached=True, scalar=True):
     """The graph that the paper calls `name` (MLP-L-H, MLP-BN-L-H, RES-L-H or RES-BN-L-H) on n inputs and k outputs."""
     match = re.fullmatch(r"(MLP|RES)(-BN)?-([1-9]\d*)-([1-9]\d*)", name)
     if not match:
         raise ValueError(f"a network's name must look like MLP-5-2000, MLP-BN-10-100 or RES-BN-5-500, got {name!r}")
     family, batchnorm, depth, width = match.groups()
-    return {"MLP": mlp, "RES": resnet}[family](n, int(depth), int(width), k, batchnorm=batchnorm is not None)
+    build = {"MLP": mlp, "RES": resnet}[family]
+    return build(n, int(depth), int(width), k, batchnorm is not None, detached, scalar)

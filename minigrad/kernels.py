@@ -32,7 +32,7 @@ def applies(params, x, y, velocity=None, rows=None):
     return (
         all(type(a) is numpy.ndarray and a.dtype == x.dtype and a.dtype.kind == "f" and a.ndim > 1
             for a in (x, y, *params.values(), *velocity.values()))
-        and all(_by_rows(W) is not None and W.strides == velocity[key].strides for key, W in params.items())
+        and all(_by_rows(W) is not None and _layout(W) == _layout(velocity[key]) for key, W in params.items())
         and x.ndim == 2
         and (rows is None or rows.size > 0 and 0 <= rows.min() and rows.max() < len(x))
     )
@@ -107,7 +107,7 @@ class Program:
         for p, width in enumerate(widths[1:], start=2):
             self.v[p], self.U[p] = (numpy.empty((B, width), dtype) for _ in range(2))
             if graph.layers[p - 1].batchnorm:
-                self.normalized[p], self.sums[p] = numpy.empty((B, width), dtype), numpy.empty((2, width), dtype)
+                self.normalized[p], self.sums[p] = numpy.empty((B, width), dtype), numpy.empty((3, width), dtype)
                 self.A[p] = numpy.empty(width, dtype)
         self.room = [numpy.empty(max(BLOCK, B * max(widths), *widths), dtype) for _ in range(2)]
         self.blocks = {edge: list(self._blocks(*edge)) for edge in graph.E_T}
@@ -171,7 +171,7 @@ class Program:
             U[:] = ACTIVATION[layer.activation][1](U, self.v[p])
         if layer.batchnorm:
             scales = (d[name, p] for name in ("gamma", "beta") for d in (self.params, self.velocity))
-            unnormalize(U, *scales, self.normalized[p], self.A[p], self.sums[p], eta, momentum)
+            unnormalize(U, *scales, self.normalized[p], self.A[p], self.sums[p], layer.detached, eta, momentum)
 
     def _pull(self, p, q, add):
         """Put, or add, the cotangent that layer q gets from layer p into U[q]."""
@@ -194,6 +194,11 @@ def _by_rows(W):
         if view[(0,) * (view.ndim - 2)].flags.c_contiguous:
             return view
     return None
+
+
+def _layout(W):
+    """The strides of the axes longer than 1; NumPy gives the others any."""
+    return [(size, stride) for size, stride in zip(W.shape, W.strides) if size > 1]
 
 
 def descend_by_blas(W, V, left, right, gradient, room, eta, decay, momentum):
@@ -236,7 +241,9 @@ if COMPILED:
     @compiled
     def normalize(z, gamma, beta, normalized, A, sums, room):
         B, d = z.shape
-        g, shift, b = gamma[0, 0], beta[0, 0], sums[0]
+        b, g, shift = sums[0], sums[1], sums[2]  # unpacked, they would lose their layout, and sums their order
+        g[:] = gamma[0]  # one scalar for all units, or one each
+        shift[:] = beta[0]
         b[:] = 0
         A[:] = 0
         for i in range(B):
@@ -253,27 +260,44 @@ if COMPILED:
         for i in range(B):
             for j in range(d):
                 normalized[i, j] *= A[j]
-                z[i, j] = g * normalized[i, j] + shift
+                z[i, j] = g[j] * normalized[i, j] + shift[j]
 
     @compiled
-    def unnormalize(U, gamma, gamma_velocity, beta, beta_velocity, normalized, A, sums, eta, momentum):
+    def unnormalize(U, gamma, gamma_velocity, beta, beta_velocity, normalized, A, sums, detached, eta, momentum):
         B, d = U.shape
-        g, total, product = gamma[0, 0], sums[0], sums[1]
-        sums[:] = 0
+        total, product, scale = sums[0], sums[1], sums[2]
+        scale[:] = gamma[0]
+        total[:] = 0
+        product[:] = 0
         for i in range(B):
             for j in range(d):
                 total[j] += U[i, j]
                 product[j] += U[i, j] * normalized[i, j]
-        gamma_velocity[0, 0] = momentum * gamma_velocity[0, 0] + product.sum()
-        beta_velocity[0, 0] = momentum * beta_velocity[0, 0] + total.sum()
-        gamma[0, 0] -= eta * gamma_velocity[0, 0]
-        beta[0, 0] -= eta * beta_velocity[0, 0]
+        descend_scale(gamma, gamma_velocity, product, eta, momentum)
+        descend_scale(beta, beta_velocity, total, eta, momentum)
         for j in range(d):
             total[j] /= B
-            product[j] = g * A[j]
-        for i in range(B):
-            for j in range(d):
-                U[i, j] = product[j] * (U[i, j] - total[j])
+            product[j] /= B
+            scale[j] *= A[j]
+        if detached:
+            for i in range(B):
+                for j in range(d):
+                    U[i, j] = scale[j] * (U[i, j] - total[j])
+        else:
+            for i in range(B):
+                for j in range(d):
+                    U[i, j] = scale[j] * (U[i, j] - total[j] - normalized[i, j] * product[j])
+
+    @compiled
+    def descend_scale(gamma, velocity, by_unit, eta, momentum):
+        """The step of one scalar for all units, whose gradient is the sum of theirs, or of one each."""
+        if gamma.shape[1] == 1:
+            velocity[0, 0] = momentum * velocity[0, 0] + by_unit.sum()
+        else:
+            for j in range(by_unit.size):
+                velocity[0, j] = momentum * velocity[0, j] + by_unit[j]
+        for j in range(gamma.shape[1]):
+            gamma[0, j] -= eta * velocity[0, j]
 
 else:
 
@@ -300,12 +324,23 @@ else:
         numpy.multiply(normalized, gamma, out=z)
         z += beta
 
-    def unnormalize(U, gamma, gamma_velocity, beta, beta_velocity, normalized, A, sums, eta, momentum):
-        dgamma, mean = numpy.vdot(U, normalized), numpy.add.reduce(U, axis=0, out=sums[0])
-        gamma_velocity[0, 0] = momentum * gamma_velocity[0, 0] + dgamma
-        beta_velocity[0, 0] = momentum * beta_velocity[0, 0] + mean.sum()
-        mean /= len(U)
-        U -= mean
-        U *= numpy.multiply(A, gamma[0], out=sums[1])
-        gamma[0, 0] -= eta * gamma_velocity[0, 0]
-        beta[0, 0] -= eta * beta_velocity[0, 0]
+    def unnormalize(U, gamma, gamma_velocity, beta, beta_velocity, normalized, A, sums, detached, eta, momentum):
+        total, product, scale = sums[0], sums[1], sums[2]
+        scalar = gamma.shape[1] == 1
+        numpy.add.reduce(U, axis=0, out=total)
+        if not (scalar and detached):
+            numpy.einsum("ij,ij->j", U, normalized, out=product)
+        dgamma = numpy.vdot(U, normalized) if scalar else product  # one pass at the speed of BLAS, where it is enough
+        dbeta = total.sum() if scalar else total
+        numpy.multiply(A, gamma[0], out=scale)
+        for value, velocity, gradient in ((gamma, gamma_velocity, dgamma), (beta, beta_velocity, dbeta)):
+            velocity *= momentum
+            velocity += gradient
+            value -= eta * velocity
+        total /= len(U)
+        U -= total
+        if not detached:
+            product /= len(U)
+            normalized *= product  # nothing reads it after this
+            U -= normalized
+        U *= scale

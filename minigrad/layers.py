@@ -1,6 +1,7 @@
 """The rules of Eq. 3 to 5, each with its derivative directly below it.
 
-Shapes: v, z, a and their cotangents are (..., B, d); W is (..., d_p, d_q); A, b are (..., 1, d); gamma, beta (..., 1, 1).
+Shapes: v, z, a and their cotangents are (..., B, d); W is (..., d_p, d_q); A, b are (..., 1, d); gamma and beta are
+(..., 1, 1), one scalar per layer as in Eq. 5, or (..., 1, d), one per unit as in standard batch norm.
 """
 
 from .backend import namespace, swap
@@ -81,15 +82,26 @@ def batchnorm(z, gamma, beta, A, b):
     return gamma * normalized + beta, normalized
 
 
-def batchnorm_backward(da, gamma, A, normalized, mean_is_constant=False):
-    """dz_j = gamma A (da_j - mean_i da_i): A is detached, the batch mean b is not (unless b was given as a constant).
+def batchnorm_backward(da, gamma, A, normalized, A_is_constant=True, b_is_constant=False):
+    """dz_j = gamma A (da_j - mean_i da_i) with A detached (Section 2.1), where n = A (z - b) is `normalized`.
 
-    Returns dz (..., B, d) and the gradients of the scalars gamma and beta, each (..., 1, 1).
+    The true gradient subtracts gamma A n_j mean_i(da_i n_i) too, what A = (variance + EPS)^(-1/2) itself passes on.
+    Returns dz (..., B, d), and the gradients of gamma and beta in their shape.
     """
-    if mean_is_constant:
-        dz = gamma * A * da
+    through_b = 0 if b_is_constant else da.mean(axis=-2, keepdims=True)
+    if A_is_constant:
+        through_A = 0
     else:
-        dz = gamma * A * (da - da.mean(axis=-2, keepdims=True))
+        # The variance is about the batch's mean, which `normalized` is not centred at where b was given.
+        n = normalized - normalized.mean(axis=-2, keepdims=True) if b_is_constant else normalized
+        through_A = n * (da * normalized).mean(axis=-2, keepdims=True)
+    dz = gamma * A * (da - through_b - through_A)
+    return dz, _sum_like(gamma, da * normalized), _sum_like(gamma, da)
+
+
+def _sum_like(gamma, terms):
+    """The sum of terms (..., B, d) over samples, and over units too where they share one gamma: shaped as gamma."""
     # One axis at a time: the order of the sum, and so its last bit, is then the same with and without leading axes.
-    dgamma = (da * normalized).sum(axis=-1, keepdims=True).sum(axis=-2, keepdims=True)
-    return dz, dgamma, da.sum(axis=-1, keepdims=True).sum(axis=-2, keepdims=True)
+    if gamma.shape[-1] == 1:
+        terms = terms.sum(axis=-1, keepdims=True)
+    return terms.sum(axis=-2, keepdims=True)

@@ -15,7 +15,8 @@ class Cache(NamedTuple):
     A: dict  # the diagonal of A_p, (..., 1, d_p), on layers with batch norm
     b: dict  # b_p, (..., 1, d_p), likewise
     normalized: dict  # A_p (z_p - b_p), (..., B, d_p), likewise
-    mean_is_constant: bool  # b was given, so it does not depend on W
+    A_is_constant: bool  # A was given, so it does not depend on W
+    b_is_constant: bool  # likewise b
 
 
 class Stats(NamedTuple):
@@ -49,8 +50,9 @@ class GradFactors(NamedTuple):
 
 
 def init_params(graph, rng, xp=numpy, dtype="float32", init="uniform"):
-    """Fresh parameters: params[p, q] (d_p, d_q) for E_T, params["gamma", p] = 1 and params["beta", p] = 0, (1, 1).
+    """Fresh parameters: params[p, q] (d_p, d_q) for E_T, params["gamma", p] = 1 and params["beta", p] = 0.
 
+    gamma and beta are (1, 1), or (1, d_p) where the layer's batch norm has scalar=False.
     init="uniform" draws U(-1/sqrt(d_q), 1/sqrt(d_q)), "he" draws N(0, 2/d_q); `rng` is NumPy's on every backend.
     """
     if init not in ("uniform", "he"):
@@ -65,8 +67,9 @@ def init_params(graph, rng, xp=numpy, dtype="float32", init="uniform"):
         params[p, q] = xp.asarray(W.astype(dtype))
     for p, layer in enumerate(graph.layers, start=1):
         if layer.batchnorm:
-            params["gamma", p] = xp.ones((1, 1), dtype=dtype)
-            params["beta", p] = xp.zeros((1, 1), dtype=dtype)
+            shape = (1, 1 if layer.scalar else layer.width)
+            params["gamma", p] = xp.ones(shape, dtype=dtype)
+            params["beta", p] = xp.zeros(shape, dtype=dtype)
     return params
 
 
@@ -75,7 +78,7 @@ def forward(graph, params, x, A=None, b=None):
 
     Giving A (from an earlier cache) makes the detached pseudo-gradient of `backward` a true gradient.
     """
-    cache = Cache({1: x}, {}, {}, {}, mean_is_constant=b is not None)
+    cache = Cache({1: x}, {}, {}, {}, A_is_constant=A is not None, b_is_constant=b is not None)
     for p in range(2, graph.L + 1):
         _layer(graph, params, cache, p, A, b)
     return cache
@@ -87,7 +90,7 @@ def predict(graph, params, x, stats=None):
     Pass the full training set first and its Stats with any other input. A layer is dropped when nothing reads it any more.
     """
     A, b = stats or (None, None)
-    cache = Cache({1: x}, {}, {}, {}, mean_is_constant=b is not None)
+    cache = Cache({1: x}, {}, {}, {}, A_is_constant=A is not None, b_is_constant=b is not None)
     last_reader = {q: p for p in range(2, graph.L + 1) for q in graph.pred[p]}
     for p in range(2, graph.L + 1):
         _layer(graph, params, cache, p, A, b)
@@ -114,19 +117,22 @@ def _layer(graph, params, cache, p, A, b):
 
 
 def backward(graph, params, cache, df):
-    """The pseudo-gradient with A detached, from df (..., B, k) down: U[p] (..., B, d_p), the cotangent at z_p, p >= 2.
+    """The pseudo-gradient of Section 2.1, from df (..., B, k) down: U[p] (..., B, d_p), the cotangent at z_p, p >= 2.
 
-    Also dscale, the gradients of gamma and beta, keyed as in params, (..., 1, 1). Axes in front of cache.v's are seeds.
+    It is the true gradient where no layer is detached. Also dscale, the gradients of gamma and beta, keyed and shaped as
+    in params. Axes in front of cache.v's are seeds.
     """
     dv, U, dscale = {graph.L: df}, {}, {}
     for p in range(graph.L, 1, -1):
         if p not in dv:  # no path from p to L
             dv[p] = namespace(df).zeros((*df.shape[:-1], graph.width(p)), dtype=df.dtype)
-        _, sigma_backward = ACTIVATION[graph.layers[p - 1].activation]
+        layer = graph.layers[p - 1]
+        _, sigma_backward = ACTIVATION[layer.activation]
         da = sigma_backward(dv.pop(p), cache.v[p])
-        if graph.layers[p - 1].batchnorm:
+        if layer.batchnorm:
+            A_is_constant = layer.detached or cache.A_is_constant
             U[p], dscale["gamma", p], dscale["beta", p] = batchnorm_backward(
-                da, params["gamma", p], cache.A[p], cache.normalized[p], cache.mean_is_constant
+                da, params["gamma", p], cache.A[p], cache.normalized[p], A_is_constant, cache.b_is_constant
             )
         else:
             U[p] = da

@@ -13,13 +13,15 @@ from minigrad.losses import LOSSES
 
 SKIP = mg.Graph(
     (
-        mg.Layer(9, "identity"), mg.Layer(7, "leaky_relu"), mg.Layer(7, "sigmoid", batchnorm=True),
-        mg.Layer(3, "identity", batchnorm=True), mg.Layer(7), mg.Layer(4, "identity"),
+        mg.Layer(9, "identity"), mg.Layer(7, "leaky_relu"), mg.Layer(7, "sigmoid", batchnorm=True, detached=False),
+        mg.Layer(3, "identity", batchnorm=True, scalar=False), mg.Layer(7), mg.Layer(4, "identity"),
     ),
     (mg.Edge(2, 1), mg.Edge(3, 2), mg.Edge(4, 2), mg.Edge(5, 3), mg.Edge(5, 2, trainable=False), mg.Edge(6, 5), mg.Edge(6, 2)),
 )
 GRAPHS = {  # layer 4 of "skip" leads nowhere; "wide" has matrices of several blocks, and a transposed product
-    "mlp": mg.mlp(9, 3, 7, 4), "mlp-bn": mg.mlp(9, 3, 7, 4, True), "res": mg.resnet(9, 2, 7, 4), "res-bn": mg.resnet(9, 2, 7, 4, True),
+    "mlp": mg.mlp(9, 3, 7, 4), "mlp-bn": mg.mlp(9, 3, 7, 4, True), "res": mg.resnet(9, 2, 7, 4),
+    "res-bn": mg.resnet(9, 2, 7, 4, True), "mlp-true": mg.mlp(9, 3, 7, 4, True, detached=False),
+    "mlp-per-unit": mg.mlp(9, 3, 7, 4, True, scalar=False), "res-standard": mg.resnet(9, 2, 7, 4, True, False, False),
     "skip": SKIP, "wide": mg.mlp(1100, 2, 300, 4), "two": mg.Graph([mg.Layer(9, "identity"), mg.Layer(4, "identity")], [mg.Edge(2, 1)]),
 }
 nets = pytest.mark.parametrize("net", GRAPHS)
@@ -53,7 +55,7 @@ def setting(graph, rng, dtype="float64", order="F", m=41):
     params = mg.init_params(graph, rng, dtype=dtype, init="he")
     for key in params:
         if key[0] in ("gamma", "beta"):
-            params[key] += 0.3 * rng.normal(size=(1, 1)).astype(dtype)
+            params[key] += 0.3 * rng.normal(size=params[key].shape).astype(dtype)
     params = {key: np.array(W, order=order) for key, W in params.items()}
     velocity = {key: np.asarray(0.01 * rng.normal(size=W.shape), dtype, order=order) for key, W in params.items()}
     x = rng.normal(size=(m, graph.width(1))).astype(dtype)
@@ -161,7 +163,7 @@ def test_evaluation_holds_one_layer_at_a_time_or_two_where_an_edge_skips_one(net
     assert peak < layers * 64 * len(x) * x.itemsize
 
 
-@pytest.mark.parametrize("net", ["mlp", "res-bn", "skip"])
+@pytest.mark.parametrize("net", ["mlp", "res-bn", "res-standard", "skip"])
 def test_stacked_runs_are_evaluated_as_they_are_alone_bit_for_bit(net, rng):
     graph = GRAPHS[net]
     alone = [setting(graph, rng, "float32") for _ in range(3)]
@@ -176,7 +178,7 @@ def test_stacked_runs_are_evaluated_as_they_are_alone_bit_for_bit(net, rng):
         assert [a[r] for a in other[:2]] == list(mg.evaluate(graph, params, x[:7], y[:7], "mean_squared_error", one[2])[:2])
 
 
-@pytest.mark.parametrize("net", ["mlp", "res-bn", "skip"])
+@pytest.mark.parametrize("net", ["mlp", "res-bn", "res-standard", "skip"])
 def test_stacked_runs_equal_the_same_runs_alone_bit_for_bit(net, rng):
     """Each with its own batches and its own eta, lambda and momentum; one of them diverges."""
     graph, R = GRAPHS[net], 3

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.layers import SLOPE, batch_statistics
+from minigrad.layers import EPS, SLOPE, batch_statistics
 
 
 @pytest.fixture
@@ -14,18 +14,38 @@ def rng(request):
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
 
 
-def skip_graph(batchnorm=False):
-    """A trainable and a constant edge into layers 3 and 4: `+=` into a shared cotangent corrupts it (DESIGN 4.2)."""
-    layers = (mg.Layer(5, "identity"), mg.Layer(6, "relu", batchnorm), mg.Layer(6, "relu", batchnorm), mg.Layer(6, "identity"), mg.Layer(3, "identity"))
+KINDS = {  # detached, scalar: of the batch norm
+    "memo": (True, True), "true": (False, True), "per-unit": (True, False), "standard": (False, False),
+}
+
+
+def skip_graph(batchnorm=False, detached=True, scalar=True):
+    """A trainable and a constant edge into layer 4, whose cotangent layers 2 and 3 share: `+=` into it corrupts both."""
+    hidden = mg.Layer(6, "relu", batchnorm, detached, scalar)
+    layers = (mg.Layer(5, "identity"), hidden, hidden, mg.Layer(6, "identity"), mg.Layer(3, "identity"))
     edges = (mg.Edge(2, 1), mg.Edge(3, 2), mg.Edge(4, 3, False), mg.Edge(4, 2, False), mg.Edge(4, 1), mg.Edge(5, 4), mg.Edge(5, 2))
     return mg.Graph(layers, edges)
 
 
-def random_dag(rng, batchnorm=True):
+def batchnormed(kind):
+    """MLP, RES and a graph with skips, all with batch norm of one kind."""
+    detached, scalar = KINDS[kind]
+    return {
+        "mlp-bn": mg.mlp(5, 3, 6, 3, True, detached, scalar),
+        "res-bn": mg.resnet(5, 2, 6, 3, True, detached, scalar),
+        "skip-bn": skip_graph(True, detached, scalar),
+    }
+
+
+def random_dag(rng, batchnorm=True, detached=None):
+    """Layers of every kind; of their batch norms each is detached or not, unless `detached` says so."""
     L, width = int(rng.integers(3, 8)), 4
     kinds = ("relu", "leaky_relu", "sigmoid", "identity")
     layers = [mg.Layer(width, "identity")]
-    layers += [mg.Layer(width, str(rng.choice(kinds)), bool(batchnorm and rng.random() < 0.5)) for _ in range(L - 2)]
+    for _ in range(L - 2):
+        activation, bn, own_detached, scalar = str(rng.choice(kinds)), *(bool(rng.random() < 0.5) for _ in range(3))
+        kind = own_detached if detached is None else detached
+        layers.append(mg.Layer(width, activation, batchnorm and bn, kind, scalar))
     layers.append(mg.Layer(3, "identity"))
     edges = []
     for p in range(2, L + 1):
@@ -37,6 +57,7 @@ def random_dag(rng, batchnorm=True):
 NETWORKS = {
     "mlp": mg.mlp(5, 3, 6, 3), "mlp-bn": mg.mlp(5, 3, 6, 3, True), "res": mg.resnet(5, 2, 6, 3),
     "res-bn": mg.resnet(5, 2, 6, 3, True), "skip": skip_graph(), "skip-bn": skip_graph(True),
+    "mlp-standard": mg.mlp(5, 3, 6, 3, True, False, False), "res-true": mg.resnet(5, 2, 6, 3, True, False),
 }
 
 
@@ -44,7 +65,7 @@ def setting(graph, rng, B=7):
     params = mg.init_params(graph, rng, dtype="float64", init="he")
     for name in params:
         if name[0] in ("gamma", "beta"):
-            params[name] += 0.3 * rng.normal(size=(1, 1))
+            params[name] += 0.3 * rng.normal(size=params[name].shape)
     return params, rng.normal(size=(B, graph.width(1)))
 
 
@@ -68,9 +89,12 @@ def losses(rng, B, k):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_gradients_agree_with_differences_when_A_is_held(name, rng):
+    """Of a layer that is not detached, only where A was given to the forward pass that the gradient starts from."""
     graph = NETWORKS[name]
     params, x = setting(graph, rng)
     cache = mg.forward(graph, params, x)
+    if not all(layer.detached for layer in graph.layers):
+        cache = mg.forward(graph, params, x, A=cache.A)
     for loss, y in losses(rng, 7, 3):
         _, df = loss(cache.v[graph.L], y)
         grads = mg.gradients(graph, cache, *mg.backward(graph, params, cache, df))
@@ -81,9 +105,12 @@ def test_gradients_agree_with_differences_when_A_is_held(name, rng):
 
 @pytest.mark.parametrize("number", range(60))
 def test_gradients_of_random_graphs_agree_with_differences(number, rng):
-    graph = random_dag(rng)
+    detached = number % 2 == 0
+    graph = random_dag(rng, detached=True if detached else None)
     params, x = setting(graph, rng)
     cache = mg.forward(graph, params, x)
+    if not detached:
+        cache = mg.forward(graph, params, x, A=cache.A)
     y = rng.normal(size=(7, 3))
     _, df = mg.mean_squared_error(cache.v[graph.L], y)
     grads = mg.gradients(graph, cache, *mg.backward(graph, params, cache, df))
@@ -91,15 +118,113 @@ def test_gradients_of_random_graphs_agree_with_differences(number, rng):
     assert directional_error(f, params, grads, rng) < 1e-6
 
 
+def plain_error(graph, params, x, y, rng, b=None):
+    """The error of backward's gradient against differences of the loss that let A vary with W; b varies if not given.
+
+    The largest along four directions: a single one can be orthogonal to what is missing.
+    """
+
+    def loss(cache):
+        return mg.mean_squared_error(cache.v[graph.L], y)
+
+    cache = mg.forward(graph, params, x, b=b)
+    grads = mg.gradients(graph, cache, *mg.backward(graph, params, cache, loss(cache)[1]))
+    f = lambda other: loss(mg.forward(graph, other, x, b=b))[0]  # noqa: E731
+    return max(directional_error(f, params, grads, rng) for _ in range(4))
+
+
 @pytest.mark.parametrize("name", ["mlp-bn", "res-bn", "skip-bn"])
-def test_differences_that_let_A_vary_disagree(name, rng):
-    graph = NETWORKS[name]
+@pytest.mark.parametrize("kind", KINDS)
+def test_plain_differences_agree_with_the_true_gradient_and_not_with_the_detached_one(kind, name, rng):
+    graph = batchnormed(kind)[name]
     params, x = setting(graph, rng)
-    cache, y = mg.forward(graph, params, x), rng.normal(size=(7, 3))
-    _, df = mg.mean_squared_error(cache.v[graph.L], y)
+    error = plain_error(graph, params, x, rng.normal(size=(7, 3)), rng)
+    detached, _ = KINDS[kind]
+    assert error > 1e-3 if detached else error < 1e-6
+
+
+@pytest.mark.parametrize("number", range(40))
+def test_plain_differences_agree_with_the_true_gradient_of_random_graphs(number, rng):
+    """Every activation, also where b was given and so is not the batch's mean, about which the variance is taken."""
+    graph = random_dag(rng, detached=False)
+    params, x = setting(graph, rng)
+    y = rng.normal(size=(7, 3))
+    assert plain_error(graph, params, x, y, rng) < 1e-6
+    b = {p: mean + 0.1 * rng.normal(size=mean.shape) for p, mean in mg.forward(graph, params, x).b.items()}
+    assert plain_error(graph, params, x, y, rng, b) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["mlp-bn", "res-bn", "skip-bn"])
+def test_into_a_normalized_layer_the_true_gradient_is_orthogonal_to_W_up_to_epsilon(name, rng):
+    """By unit i, <dW_i, W_i> = EPS A_i^2 gamma_i dgamma_i: W scaled changes f through EPS alone. Detached, it is not."""
+    for kind in ("standard", "per-unit"):
+        graph = batchnormed(kind)[name]
+        params, x = setting(graph, rng)
+        cache = mg.forward(graph, params, x)
+        U, dscale = mg.backward(graph, params, cache, rng.normal(size=(7, 3)))
+        grads = mg.gradients(graph, cache, U, dscale)
+        into = [(p, q) for p, q in graph.E_T if graph.layers[p - 1].batchnorm]
+        assert len(into) >= 2
+        for p, q in into:
+            along = (grads[p, q] * params[p, q]).sum(axis=1)
+            size = np.linalg.norm(grads[p, q]) * np.linalg.norm(params[p, q])
+            through_eps = (EPS * cache.A[p] ** 2 * params["gamma", p] * dscale["gamma", p])[0]
+            if kind == "standard":
+                np.testing.assert_allclose(along, through_eps, rtol=0, atol=1e-13 * size)
+            else:
+                assert abs(along).max() > 1e-3 * size
+
+
+def standard_by_loops(params, x, df, depth):
+    """Gradients of an MLP with standard batch norm as Ioffe and Szegedy write them, sample by sample and unit by unit."""
+    B, v, kept = len(x), x, {}
+    for p in range(2, depth + 2):
+        z = np.array([params[p, p - 1] @ row for row in v])
+        out, mean, variance = np.empty_like(z), np.empty(z.shape[1]), np.empty(z.shape[1])
+        for i in range(z.shape[1]):
+            mean[i] = sum(z[j, i] for j in range(B)) / B
+            variance[i] = sum((z[j, i] - mean[i]) ** 2 for j in range(B)) / B
+            for j in range(B):
+                hat = (z[j, i] - mean[i]) / (variance[i] + 1e-5) ** 0.5
+                out[j, i] = max(params["gamma", p][0, i] * hat + params["beta", p][0, i], 0)
+        kept[p] = v, z, mean, variance, out
+        v = out
+    top = depth + 2
+    grads = {(top, top - 1): sum(np.outer(df[j], v[j]) for j in range(B))}
+    dv = np.array([params[top, top - 1].T @ df[j] for j in range(B)])
+    for p in range(depth + 1, 1, -1):
+        below, z, mean, variance, out = kept[p]
+        dz, dgamma, dbeta = np.zeros_like(z), np.zeros(z.shape[1]), np.zeros(z.shape[1])
+        for i in range(z.shape[1]):
+            root, gamma = (variance[i] + 1e-5) ** 0.5, params["gamma", p][0, i]
+            da = [dv[j, i] * (out[j, i] > 0) for j in range(B)]
+            dgamma[i] = sum(da[j] * (z[j, i] - mean[i]) / root for j in range(B))
+            dbeta[i] = sum(da)
+            dhat = [gamma * d for d in da]
+            dvariance = sum(dhat[j] * (z[j, i] - mean[i]) for j in range(B)) * -0.5 * root**-3
+            dmean = -sum(dhat) / root
+            for j in range(B):
+                dz[j, i] = dhat[j] / root + dvariance * 2 * (z[j, i] - mean[i]) / B + dmean / B
+        grads |= {("gamma", p): dgamma[None], ("beta", p): dbeta[None]}
+        grads[p, p - 1] = sum(np.outer(dz[j], below[j]) for j in range(B))
+        dv = np.array([params[p, p - 1].T @ dz[j] for j in range(B)])
+    return grads
+
+
+@pytest.mark.parametrize("kind", ["standard", "true"])
+def test_standard_batch_norm_is_that_of_a_loop_over_samples(kind, rng):
+    """One scalar per layer collects the gradients of all its units."""
+    graph = batchnormed(kind)["mlp-bn"]
+    params, x = setting(graph, rng)
+    df = rng.normal(size=(7, 3))
+    cache = mg.forward(graph, params, x)
     grads = mg.gradients(graph, cache, *mg.backward(graph, params, cache, df))
-    f = lambda other: mg.mean_squared_error(mg.forward(graph, other, x).v[graph.L], y)[0]  # noqa: E731
-    assert directional_error(f, params, grads, rng) > 1e-3
+    by_unit = {k: np.broadcast_to(W, (1, 6)) if k not in graph.E_T else W for k, W in params.items()}
+    expected = standard_by_loops(by_unit, x, df, depth=3)
+    assert grads.keys() == expected.keys()
+    for k, g in grads.items():
+        oracle = expected[k].sum(keepdims=True) if k not in graph.E_T and kind == "true" else expected[k]
+        np.testing.assert_allclose(g, oracle, rtol=0, atol=1e-12 * abs(oracle).max(), err_msg=str(k))
 
 
 DERIVATIVE = {
@@ -150,7 +275,7 @@ def test_the_sum_over_paths_equals_backward(number, rng):
 def complex_step(graph, params, x, p, q, A=None):
     """d f_c(x_b) / d W^{pq}, (B, k, d_p, d_q), entry by entry: f(W + i h E).imag / h has no cancellation, so it is exact.
 
-    It knows nothing of factors. With A given (detached), b stays the mean of the batch, as in Eq. 5.
+    It knows nothing of factors. b is the mean of the batch, as in Eq. 5, and so is A its deviation, unless given.
     """
     gradient = np.empty((len(x), graph.width(graph.L), graph.width(p), graph.width(q)))
     for entry in np.ndindex(graph.width(p), graph.width(q)):
@@ -161,7 +286,9 @@ def complex_step(graph, params, x, p, q, A=None):
             weights = {e: W if e == (p, q) else params.get(e, np.eye(graph.width(r))) for e in ((r, s) for s in graph.pred[r])}
             a = sum(v[s] @ weights[r, s].T for s in graph.pred[r])
             if graph.layers[r - 1].batchnorm:
-                a = params["gamma", r] * A[r] * (a - a.mean(axis=0)) + params["beta", r]
+                centred = a - a.mean(axis=0)
+                own = A[r] if A else ((centred**2).mean(axis=0) + EPS) ** -0.5
+                a = params["gamma", r] * own * centred + params["beta", r]
             kind = graph.layers[r - 1].activation
             v[r] = {"relu": lambda a: a * (a.real > 0), "leaky_relu": lambda a: np.where(a.real > 0, a, SLOPE * a),
                     "sigmoid": lambda a: 1 / (1 + np.exp(-a)), "identity": lambda a: a}[kind](a)
@@ -187,9 +314,10 @@ def test_lemma_1_every_per_sample_gradient_has_rank_one(number, rng):
 
 
 @pytest.mark.parametrize("name", ["mlp-bn", "res-bn", "skip-bn"])
-def test_lemma_2_batch_norm_bounds_the_rank_by_the_batch(name, rng):
+@pytest.mark.parametrize("kind", KINDS)
+def test_lemma_2_batch_norm_bounds_the_rank_by_the_batch(kind, name, rng):
     """Per sample at most B; the batch gradient at most B - 1 into a normalized layer, where both are reached."""
-    graph, B = NETWORKS[name], 3
+    graph, B, (detached, _) = batchnormed(kind)[name], 3, KINDS[kind]
     params, x = setting(graph, rng, B)
     cache = mg.forward(graph, params, x)
     df = rng.normal(size=(B, 3))
@@ -198,7 +326,7 @@ def test_lemma_2_batch_norm_bounds_the_rank_by_the_batch(name, rng):
     seeded = mg.gradients(graph, cache, *mg.backward(graph, params, cache, mg.per_sample(df)))
     ranks = []
     for p, q in graph.E_T:
-        oracle = complex_step(graph, params, x, p, q, cache.A)  # (B, k, d_p, d_q)
+        oracle = complex_step(graph, params, x, p, q, cache.A if detached else None)  # (B, k, d_p, d_q)
         per_sample = np.einsum("bk,bkpq->bpq", df, oracle)
         batch = per_sample.sum(axis=0)
         scale = abs(oracle).max() + 1e-300

@@ -92,7 +92,7 @@ def test_the_sketch_keeps_the_rank_up_to_its_size(rng, monkeypatch):
         def f(W):
             return np.log(1 + W**2).sum(axis=(-1, -2)) if terms is None else sum((u[t] @ W) @ v[t] for t in range(terms))
 
-        monkeypatch.setattr(lemmas, "forward", lambda g, p, x, A=None: mg.Cache({3: f(p[2, 1])[:, None, None]}, {}, {}, {}, False))
+        monkeypatch.setattr(lemmas, "forward", lambda g, p, x, A=None: mg.Cache({3: f(p[2, 1])[:, None, None]}, {}, {}, {}, False, False))
         found, _, _ = lemmas.sketch(graph, params, None, (2, 1), 4, rng)
         s = np.linalg.svd(found[0, 0], compute_uv=False)
         assert (s > lemmas.TOLERANCE * s[0]).sum() == rank
