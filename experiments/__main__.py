@@ -34,14 +34,11 @@ def work(argv):
     from .chapter import SIZES
     from .figures import FIGURES, PRESETS, Plan
     from .runner import Where, complete, finished, load
-    from .steps import Steps
     from .store import StoreError
 
-    PLANS = dict.fromkeys(FIGURES, Plan) | {"steps": Steps}
-
     parser = Parser(prog="python -m experiments", description="Train what is missing and draw one of the paper's figures.")
-    parser.add_argument("name", metavar="NAME", choices=(*PLANS, "theory", "claims", "list"), help=", ".join(PLANS) + "; theory: its lemmas, propositions and theorem, checked; claims: the paper's statements judged from the store; list: what is done and what is left")
-    parser.add_argument("--preset", choices=PRESETS, default="quick", help="smoke: seconds, synthetic data; quick: minutes on two cores (the default); paper: the paper's setting")
+    parser.add_argument("name", metavar="NAME", choices=(*FIGURES, "theory", "claims", "list"), help=", ".join(FIGURES) + "; theory: its lemmas, propositions and theorem, checked; claims: the paper's statements judged from the store; list: what is done and what is left")
+    parser.add_argument("--preset", choices=PRESETS, default="quick", help="smoke: seconds, synthetic data; quick: minutes on two cores (the default); night: the paper's runs, stopped at epoch 100; paper: the paper's setting")
     parser.add_argument("--backend", choices=BACKENDS, default="numpy")
     parser.add_argument("--data", metavar="DIR", help="where the data sets lie or are downloaded to (default: $MINIGRAD_DATA, then ./data)")
     parser.add_argument("--results", metavar="DIR", default="results", help="the store of runs")
@@ -60,8 +57,8 @@ def work(argv):
         load_backend(args.backend)
         where = Where(args.results, args.data, args.backend, args.keep_weights)
         chosen = {"preset": args.preset, "seeds": args.seeds, "settings": parse_settings(args.set)}
-        names = [args.name] if args.name in PLANS else PLANS
-        every = {name: PLANS[name](name, **chosen) for name in names}
+        names = [args.name] if args.name in FIGURES else FIGURES
+        every = {name: Plan(name, **chosen) for name in names}
     except (ValueError, BackendError) as error:
         parser.error(str(error))
     try:
@@ -111,7 +108,7 @@ def overview(plans, where, jobs):
         runs = set(plan.runs())
         missing = [cost(run) for run in runs if not finished(run, where)]
         left = f"about {duration(max(sum(missing) / jobs, max(missing)))} left on {jobs} cores" if missing else "done"
-        yield f"{name}  {len(runs) - len(missing):3} of {len(runs):3} runs, {left}: {plan.title()}"
+        yield f"{name:14} {len(runs) - len(missing):3} of {len(runs):3} runs, {left}: {plan.title()}"
 
 
 def duration(seconds):
@@ -155,16 +152,17 @@ def refuse_for_theory(args, parser):
     given = [name for name in ("backend", "results", "seeds", "set", "plot_only", "keep_weights") if getattr(args, name) != parser.get_default(name)]
     if given:
         raise ValueError(f"theory takes --preset, --data, --figures and --jobs only, got --{given[0].replace('_', '-')}")
-    if args.preset == "paper":
+    if args.preset in ("night", "paper"):
         raise ValueError("the memo has no settings for its theory: use --preset quick or smoke")
 
 
 def parse_settings(texts):
     """["B=64", "lam=0,1e-4"] -> {"B": 64, "lam": (0.0, 1e-4)}: fields of Run and View, several values as a tuple."""
-    from .figures import View
+    from .figures import POINTS
+    from .results import View
     from .runs import Run
 
-    kinds = {f.name: type(f.default) for f in fields(Run) + fields(View)}
+    kinds = {f.name: type(f.default) for f in fields(Run) + fields(View)} | dict.fromkeys(POINTS, str)
     settings = {}
     for text in texts:
         name, _, values = text.partition("=")

@@ -12,7 +12,7 @@ from minigrad.train import batches
 
 from . import plots
 from .chapter import CLASSES, SAMPLES, Check, Picture, binary, line, log_spaced
-from .figures import LABELS
+from .captions import LABELS
 from .lemmas import TOLERANCE, lemma_2, nonzero
 from .propositions import SMALL
 

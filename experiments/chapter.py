@@ -46,6 +46,7 @@ class Size:
     widths: tuple = (4, 8, 16, 32, 64, 128)
     seeds: int = 3
     ranks: tuple = (4, 16, 64)  # B* of Theorem 1
+    theorem_epochs: int = 240  # of Theorem 1's runs
     epochs: int = 50  # of the moving window
     samples: int = 640  # in it
 
@@ -62,7 +63,7 @@ class Size:
 SIZES = {
     "quick": Size(),
     "smoke": Size("smoke", "synthetic-mnist", "synthetic-cifar10", wide=8, width=8, batches=(2, 3), steps=50, widths=(2, 4), seeds=1,
-                  ranks=(1, 2), epochs=2, samples=40),
+                  ranks=(1, 2), theorem_epochs=2, epochs=2, samples=40),
 }
 
 

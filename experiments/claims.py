@@ -2,8 +2,8 @@
 
 One rule for every trend: two settings that differ in one step of one field are told apart where the ranges of their final
 ranks over the seeds don't overlap and their means differ by more than one singular value. Only networks that have learned
-something count (train accuracy above twice chance): one that decays to the zero function keeps whatever relative
-spectrum it had, and is a claim of its own. A trend holds if some pair shows it and none the opposite, and fails if one
+count (train accuracy of at least 50 %): one that decays to the zero function keeps whatever relative spectrum it had, and is
+a claim of its own. A trend holds if some pair shows it and none the opposite, and fails if one
 does; else it isn't decided.
 """
 
@@ -14,13 +14,13 @@ from typing import NamedTuple
 import numpy
 
 from . import tables
-from .figures import history, written
+from .captions import variation, written
+from .figures import FIGURES
+from .results import LEARNED, history
 from .runner import finished
-from .steps import equal_steps
 from .store import read, result_path
 
 short = functools.partial(numpy.format_float_positional, precision=3, fractional=False, trim="-")
-LEARNED = 20  # percent of the training samples
 LAST = 0.9  # of the epochs: what lies after it is the end of a run
 
 
@@ -49,17 +49,17 @@ class Outcome(NamedTuple):
         return numpy.mean([h[field][h["epoch"] > LAST * h["epoch"][-1]].mean() for h in self.histories])
 
     def learned(self):
-        return (self.last("train_accuracy") > LEARNED).all()
+        return all(h["learned"] for h in self.histories)
 
 
-def outcomes(plan, where, change=lambda run: run):
+def outcomes(plan, where):
     """Every setting of a figure, or None where the store lacks one of its runs."""
     found = []
-    for paper, runs in (line for lines in plan.columns for line in lines):
-        runs = [change(run) for run in runs]
-        if not all(finished(run, where) for run in runs):
+    for line in (line for _, lines in plan.columns for line in lines):
+        if not all(finished(run, where) for run in line.runs):
             return None
-        found.append(Outcome(paper, [history(*read(result_path(where.results, run)), plan.view) for run in runs]))
+        stored = [read(result_path(where.results, run)) for run in line.runs]
+        found.append(Outcome(line.paper, [history(*result, plan.view) for result in stored]))
     return found
 
 
@@ -104,11 +104,12 @@ def no_rank_lost(found):
 
 
 def small_batches_need_small_steps(found):
-    """(measured, verdict): the eta with the highest final train accuracy, against B, where that is above LEARNED."""
+    """(measured, verdict): the eta with the highest final train accuracy, against B, where that is at least LEARNED."""
     best = {}
     for o in found:
         accuracy = numpy.nan_to_num(o.last("train_accuracy")).mean()
-        best[o.paper.B] = max(best.get(o.paper.B, (LEARNED, None)), (accuracy, o.paper.eta))
+        reached = (accuracy, o.paper.eta) if accuracy >= LEARNED else (0, None)
+        best[o.paper.B] = max(best.get(o.paper.B, (0, None)), reached, key=lambda pair: pair[0])
     etas = {B: eta for B, (_, eta) in sorted(best.items()) if eta is not None}
     measured = "best η: " + ", ".join(f"{eta:g} (B = {B})" for B, eta in etas.items())
     measured += "; nothing learned at B = " + ", ".join(str(B) for B in sorted(best) if B not in etas) if len(etas) < len(best) else ""
@@ -116,6 +117,18 @@ def small_batches_need_small_steps(found):
     if sorted(order) != order:
         return measured, "fails"
     return measured, "holds" if order and order[0] < order[-1] else "not decided"
+
+
+def equal_steps(found):
+    """(measured, verdict): cells a and b of the control, the same network and number of steps at B = 128 and B = 16."""
+    shown = []
+    for a in found:
+        for b in found:
+            if a.paper.steps_of_B == 0 and b.paper.steps_of_B == a.paper.B and a.paper.network == b.paper.network:
+                if a.learned() and b.learned():
+                    shown.append(compare(b.last("rank"), a.last("rank")))
+    measured = f"lower at B = 16 in {shown.count(-1)} of {len(shown)} networks that have learned, higher in {shown.count(1)}"
+    return measured, "fails" if 1 in shown else "holds" if -1 in shown else "not decided"
 
 
 def vanished(o):
@@ -199,16 +212,27 @@ def equal_in_blocks(found):
 
 
 TREND = "the rule for trends"
+
+
+def readings(n):
+    """Figure n under every reading of batch norm that it is drawn for: its place in the table, and its name."""
+    for suffix, words in (("", ""), ("-true", ", true gradient"), ("-standard", ", standard batch norm")):
+        if f"fig{n}{suffix}" in FIGURES:
+            yield f"Section 4.3, Fig. {n}{words}", f"fig{n}{suffix}"
+
+
 # Place, statement, rule, figure, and what judges the figure's outcomes.
 RULES = [
-    *((f"Section 4.3, Fig. {n}", "smaller B, lower rank, at a fixed number of epochs", TREND, f"fig{n}", lambda f: trend(f, "B", 1))
-      for n in (2, 4, 5)),
-    *((f"Section 4.3, Fig. {n}", "larger η, lower rank", TREND, f"fig{n}", lambda f: trend(f, "eta", -1)) for n in (2, 4, 5)),
-    ("Section 4.3, Fig. 3", "larger λ, lower rank", TREND, "fig3", lambda f: trend(f, "lam", -1)),
-    ("Section 4.3, Fig. 3", "no rank is lost at λ = 0, whatever B", "holds if the average rank ends at most one singular value below its start in every run",
-     "fig3", no_rank_lost),
-    *((f"Section 4.3, Fig. {n}", "smaller B needs smaller η to train", "the η of the highest final train accuracy: holds if it never "
-       "falls with B and rises once, fails if it falls", f"fig{n}", small_batches_need_small_steps) for n in (2, 4, 5)),
+    *((place, "smaller B, lower rank, at a fixed number of epochs", TREND, name, lambda f: trend(f, "B", 1))
+      for n in (2, 4, 5) for place, name in readings(n)),
+    *((place, "larger η, lower rank", TREND, name, lambda f: trend(f, "eta", -1))
+      for n in (2, 4, 5) for place, name in readings(n)),
+    *((place, "larger λ, lower rank", TREND, name, lambda f: trend(f, "lam", -1)) for place, name in readings(3)),
+    *((place, "no rank is lost at λ = 0, whatever B", "holds if the average rank ends at most one singular value below its "
+       "start in every run", name, no_rank_lost) for place, name in readings(3)),
+    *((place, "smaller B needs smaller η to train", "the η of the highest final train accuracy: holds if it never falls with "
+       "B and rises once, fails if it falls", name, small_batches_need_small_steps)
+      for n in (2, 4, 5) for place, name in readings(n)),
     ("Section 4.2, Fig. 1", "d(W_{t+1}, W_t) is smaller by orders of magnitude at λ = 0, but where W goes to zero",
      "means over the last tenth of the epochs: holds at 100 times (two orders, the least plural) or more everywhere, fails below 10 anywhere", "fig1", far_lower_at_zero),
     ("Section 4.2, Fig. 1", "with λ > 0 loss and accuracy converge and the parameters don't", "at 100 % accuracy, slope of log d against "
@@ -217,32 +241,32 @@ RULES = [
     *(("Section 4.2, Fig. 1", f"λ = {written('lam', lam)}, CIFAR-10, cross-entropy: W goes to zero, and the rank is zero",
        "holds if ‖W‖ ends below a thousandth of its start (no network that fits its samples shrinks as far) with rank 0", "fig1", lambda f, lam=lam: zero_function(f, lam))
       for lam in (1e-4, 1e-3)),
-    ("Section 4.3, Fig. 6", "MLPs have a bottleneck: lower ranks in the middle", "the middle third of the hidden matrices against the first "
-     "and the last, told apart as for trends", "fig6", bottleneck),
-    ("Section 4.3, Fig. 7", "the matrices of a residual block have equal ranks", "holds if they differ by at most 5 % of the full rank "
-     "(up to which a block counts as full) in 90 % of the blocks that have lost more", "fig7", equal_in_blocks),
+    *((place, "MLPs have a bottleneck: lower ranks in the middle", "the middle third of the hidden matrices against the first "
+       "and the last, told apart as for trends", name, bottleneck) for place, name in readings(6)),
+    *((place, "the matrices of a residual block have equal ranks", "holds if they differ by at most 5 % of the full rank "
+       "(up to which a block counts as full) in 90 % of the blocks that have lost more", name, equal_in_blocks)
+      for place, name in readings(7)),
+    ("our control", "smaller B, lower rank, at equal steps and an equal decay budget", "B = 16 against B = 128, told apart as "
+     "for trends", "control", equal_steps),
 ]
 
 
 def judge(plans, where):
     """[Claim] from what the store has of {name: plan}."""
-    found, claims = {name: outcomes(plan, where) for name, plan in plans.items() if name != "steps"}, []
+    found, claims = {name: outcomes(plan, where) for name, plan in plans.items()}, []
     for place, statement, rule, name, judgement in RULES:
         measured, verdict = judgement(found[name]) if found[name] else (f"not run: make {name}", "not decided")
         claims.append(Claim(place, statement, rule, measured, verdict))
-    for plan in plans["steps"].plans:
-        at_equal_steps = outcomes(plan, where, equal_steps)
-        measured, verdict = trend(at_equal_steps, "B", 1) if at_equal_steps else ("not run: make steps", "not decided")
-        place = f"our control of Fig. {plan.name[3:]}"
-        claims.append(Claim(place, "smaller B, lower rank, at a fixed number of steps", TREND, measured, verdict))
     return claims
 
 
 def write(plan, claims, folder):
-    """folder/claims.md and claims.csv, whole or not at all; their paths. `plan` has the preset and the seeds."""
+    """folder/claims.md and claims.csv, whole or not at all; their paths. `plan` has the preset, settings and seeds."""
     settings = {"preset": plan.preset, "seeds": plan.seeds}
+    seeds = plan.seeds if plan.seeds != plan.reduction.seeds else None
+    stem = variation("claims", plan.preset, plan.given, seeds, ())
     head = f"Preset {plan.preset}, {plan.seeds} seed{'s' * (plan.seeds > 1)} a setting{'' if plan.seeds > 1 else ': ranges over seeds mean nothing here'}."
     rules = " ".join(__doc__.split("\n\n")[1].split())
     header = ("statement", "where", "measured", "verdict", "rule")
     rows = [(c.statement, c.place, c.measured, f"**{c.verdict}**", c.rule) for c in claims]
-    return tables.save(Path(folder) / "claims", f"{head} {rules}", header, rows, [settings | c._asdict() for c in claims])
+    return tables.save(Path(folder) / stem, f"{head} {rules}", header, rows, [settings | c._asdict() for c in claims])

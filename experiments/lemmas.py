@@ -11,7 +11,7 @@ from minigrad.network import backward, forward, init_params
 
 from . import plots
 from .chapter import Check, Picture, data, line
-from .figures import LABELS
+from .captions import LABELS
 
 STEP = 1e-20  # of the complex step: nothing is subtracted, so any step will do whose square is lost in rounding
 TOLERANCE = 1e-10

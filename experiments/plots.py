@@ -21,6 +21,7 @@ WIDTH = 7.2  # inches, a page's text width: nothing is scaled down there
 COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9")
 DASHES = ("-", (0, (6, 1.5)), (0, (3, 1.2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)))
 MARKERS = "os^DP*<"
+GREY = "0.65"
 MARKS = {
     "diverged": {"marker": "x", "markersize": 6, "markeredgewidth": 1.4},
     "below the axis, or 0": {"marker": "v", "markersize": 4.5, "markerfacecolor": "white"},
@@ -44,6 +45,7 @@ class Line(NamedTuple):
     label: str
     style: int
     histories: list
+    grey: bool = False  # drawn without its colour
 
 
 class Column(NamedTuple):
@@ -64,11 +66,12 @@ class Row(NamedTuple):
     ceiling: float | None = None
 
 
-def histories(columns, rows, title, note, legend_title):
+def histories(columns, rows, title, note, legend_title, grey=None):
     """Every row's field against the column's x: the arithmetic mean over seeds (of those still finite), their range as a band.
 
     A diverged run ends in a cross at its last finite value, at the upper edge if it has none. A hollow triangle at an
-    edge says that the mean goes on beyond it, to 0 perhaps on a log axis. The legend explains the marks that occur.
+    edge says that the mean goes on beyond it, to 0 perhaps on a log axis. The legend explains the marks that occur, and
+    what it means that a line is grey, in the words of `grey`.
     """
     with style.context(STYLE, after_reset=True):  # a user's matplotlibrc must not change the picture
         figure = Figure(figsize=(WIDTH, 1))
@@ -96,9 +99,11 @@ def histories(columns, rows, title, note, legend_title):
             panels[0].set_ylabel(row.label)
             marks = marks.union(*(_mark(axis, line, row, x) for axis, line, x in lines))
         looks = {f"{legend_title} = {line.label}" if legend_title else line.label: _look(line.style) for column in columns for line in column.lines}
-        grey = {"color": "0.3", "linestyle": ""}
         heading += _legend(figure, [Line2D([], [], label=label, **look) for label, look in looks.items()], 3)
-        heading += _legend(figure, [Line2D([], [], label=m, **grey, **MARKS[m]) for m in MARKS if m in marks], 1)
+        notes = [Line2D([], [], label=m, color="0.3", linestyle="", **MARKS[m]) for m in MARKS if m in marks]
+        if any(line.grey for column in columns for line in column.lines):
+            notes.append(Line2D([], [], label=grey, color=GREY, marker=""))
+        heading += _legend(figure, notes, 1.5)
         for kind in {column.x for column in columns}:
             alike = [axis for column, axis in zip(columns, axes[0]) if column.x == kind]
             ends = numpy.array([axis.get_xlim() for axis in alike])
@@ -157,15 +162,15 @@ def _arrange(figure, axes, heading):
     figure.subplots_adjust(left=(labels + 0.05) / WIDTH)
 
 
-def _look(place):
-    cycles = {"color": COLOURS, "linestyle": DASHES, "marker": MARKERS}
+def _look(place, grey=False):
+    cycles = {"color": (GREY,) if grey else COLOURS, "linestyle": DASHES, "marker": MARKERS}
     return {name: cycle[place % len(cycle)] for name, cycle in cycles.items()}
 
 
 def _draw(axis, line, row, x):
     at, values = _stack(line, row.field, x)
     if values.count():
-        look = _look(line.style)
+        look = _look(line.style, line.grey)
         every = (0.05 * (line.style % 6), 0.3) if x in ("epoch", "begun", "step", "age") else None
         axis.plot(at, values.mean(axis=0), label=line.label, markevery=every, **look)
         axis.fill_between(at, values.min(axis=0), values.max(axis=0), color=look["color"], alpha=0.25, linewidth=0)
@@ -189,7 +194,7 @@ def _mark(axis, line, row, x):
             last, y = (finite[-1], history[row.field][finite[-1]]) if len(finite) else (-1, high)
             points.append(("diverged", history[x][last], numpy.clip(y, low, high)))
     for name, place, y in points:
-        axis.plot(place, y, "", label=f"_{name}", color=_look(line.style)["color"], clip_on=False, zorder=4, **MARKS[name])
+        axis.plot(place, y, "", label=f"_{name}", color=_look(line.style, line.grey)["color"], clip_on=False, zorder=4, **MARKS[name])
     return {name for name, _, _ in points}
 
 

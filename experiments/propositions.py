@@ -13,7 +13,7 @@ from minigrad.train import batches, evaluate, train_epoch
 
 from . import plots
 from .chapter import CLASSES, SAMPLES, Check, Picture, binary, line, log_spaced
-from .figures import LABELS
+from .captions import LABELS
 from .lemmas import TOLERANCE
 from .runs import INPUTS
 

@@ -17,12 +17,14 @@ from tqdm import tqdm
 
 import minigrad
 from minigrad.backend import load_backend, to_host
+from minigrad.kernels import COMPILED
 from minigrad.measures import distance, singular_values
 from minigrad.network import init_params
 from minigrad.optim import step_decay
 from minigrad.train import batches, evaluate, train_epoch
 
 from . import store
+from .runs import SAMPLES
 
 SCALARS = ("epoch", "distance", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
@@ -154,7 +156,7 @@ def train(run, where, progress=lambda seconds: None):
             epoch += 1
             before = {edge: params[edge].copy() for edge in graph.E_T} if run.measured(epoch) else None
             eta = step_decay(run.eta, epoch - 1, run.milestones, run.factor)
-            rows = xp.asarray(batches(len(x), run.B, run.seed, epoch))
+            rows = xp.asarray(rows_of(run, len(x), epoch))
             train_epoch(graph, params, velocity, x, y, rows, run.loss, eta, run.lam, run.momentum)
             if before is not None:
                 _measure(history, epoch, graph, params, before, x, y, x_test, y_test, run.loss)
@@ -172,6 +174,16 @@ def train(run, where, progress=lambda seconds: None):
         weights = {f"W {_name(key)}": to_host(params[key]) for key in params} if where.keep_weights else {}
         store.write(store.result_path(where.results, run), meta, history | weights)
         store.partial_path(where.results, run).unlink(missing_ok=True)
+
+
+def rows_of(run, m, epoch):
+    """The batches (S, B) of an epoch (from 1): the next S of one pass through the m samples after another."""
+    a_pass, S = m // run.B, m // (run.steps_of_B or run.B)
+    first = (epoch - 1) * S
+    passes = range(first // a_pass, (first + S - 1) // a_pass + 1)
+    rows = numpy.concatenate([batches(m, run.B, run.seed, 1 + number) for number in passes])
+    start = first - passes[0] * a_pass
+    return rows[start : start + S]
 
 
 def _resume(run, where, graph, xp):
@@ -253,10 +265,12 @@ def cost(run):
     """About how many seconds the run takes on one core: a step has a price by layer, by weight and by multiplication."""
     graph = run.graph()
     weights = sum(graph.width(p) * graph.width(q) for p, q in graph.E_T)
-    m, m_test = run.m or 50_000, run.m_test or 10_000
+    m, m_test = run.m or SAMPLES[run.dataset], run.m_test or 10_000
+    steps = run.epochs * run.steps()
     measured = sum(map(run.measured, range(run.epochs + 1)))
-    multiplications = (3 * run.epochs * m + measured * (m + m_test)) * weights
-    return run.epochs * (m // run.B) * (4e-5 * graph.L + 1e-9 * weights) + multiplications / 4e10
+    multiplications = (3 * steps * run.B + measured * (m + m_test)) * weights
+    by_layer, by_weight = (5e-6, 4e-10) if COMPILED else (4e-5, 1e-9)
+    return steps * (by_layer * graph.L + by_weight * weights) + multiplications / 5e10
 
 
 def cores():

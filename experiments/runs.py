@@ -7,10 +7,12 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 
 from minigrad.graph import parse
+from minigrad.optim import step_decay
 
 VERSION = 1  # raised when the code changes the numbers: old results are then trained anew
 LOSSES = ("cross_entropy", "mean_squared_error")  # the others of minigrad take targets of -1 and +1, not ten classes
 INPUTS = {"mnist": 784, "cifar10": 3072, "synthetic-mnist": 784, "synthetic-cifar10": 3072}
+SAMPLES = {"mnist": 60_000, "cifar10": 50_000, "synthetic-mnist": 10_000, "synthetic-cifar10": 10_000}  # to train on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,7 @@ class Run:
     milestones: tuple = (60, 100, 200)
     factor: float = 0.1
     epochs: int = 500
-    steps: int = 0  # of an epoch; 0 is one pass through the training samples
+    steps_of_B: int = 0  # an epoch has as many steps as a pass in batches of this size; 0: a pass in batches of B
     measure_every: int = 1  # epochs between two measurements, after the first ten
     seed: int = 0
 
@@ -60,7 +62,10 @@ class Run:
             "detached": (self.detached or self.normalized(), f"true without batch norm ({self.network} has none)"),
             "scalar": (self.scalar or self.normalized(), f"true without batch norm ({self.network} has none)"),
             "epochs": (self.epochs >= 1, "at least 1"),
-            "steps": (self.steps >= 0, "0 for one pass through the training samples, or a positive number"),
+            "steps_of_B": (
+                0 <= self.steps_of_B <= (self.m or SAMPLES.get(self.dataset, 0)),
+                "0 for that of B, or a batch size of at most the training samples",
+            ),
             "measure_every": (self.measure_every >= 1, "at least 1"),
             "seed": (self.seed >= 0, "an integer >= 0"),
         }
@@ -76,6 +81,18 @@ class Run:
     def normalized(self):
         """Whether the network has batch norm."""
         return "-BN-" in self.network
+
+    def steps(self):
+        """The number of steps of an epoch."""
+        return (self.m or SAMPLES[self.dataset]) // (self.steps_of_B or self.B)
+
+    def eta_steps(self):
+        """The sum over all steps of eta_t / eta."""
+        return self.steps() * sum(step_decay(1.0, epoch, self.milestones, self.factor) for epoch in range(self.epochs))
+
+    def budget(self):
+        """E = sum_t eta_t 2 lambda / (1 - momentum): a direction that nothing refreshes shrinks by exp(-E)."""
+        return self.eta_steps() * 2 * self.eta * self.lam / (1 - self.momentum)
 
     def measured(self, epoch):
         """Whether numbers are recorded after this epoch (0 is before training): the first ten, every n-th, the last."""

@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from . import appendices, lemmas, plots, propositions, runner, tables, theorem
+from .captions import variation
 
 CHAPTERS = (
     lemmas.report_lemma_1, lemmas.report_lemma_2, propositions.report_prop_1, propositions.report_prop_2, theorem.report_theorem_1,
@@ -36,13 +37,15 @@ def measure(size, folder, jobs=None):
 def save(size, found, figures):
     """figures/theory.md and .csv, and a picture of every chapter that has one as .png, .svg and .csv; their paths."""
     checks, paths = [check for some, _ in found for check in some], []
+    stand_ins = size.preset == "quick" and any("synthetic" in name for name in size.datasets)
+    stem = variation("theory", size.preset, {}, None, stand_ins)
     for picture in (picture for _, picture in found if picture):
         reduced = " (smoke test of the program, no result)" if size.preset == "smoke" else " (synthetic stand-in)" * picture.data.startswith("synthetic")
         drawn = plots.histories(picture.columns, picture.rows, picture.title + reduced, picture.note, "")
-        paths += plots.save(drawn, plots.tidy(picture.columns, picture.rows), Path(figures) / f"theory-{picture.name}")
+        paths += plots.save(drawn, plots.tidy(picture.columns, picture.rows), Path(figures) / f"{stem}-{picture.name}")
     verdict = {True: "holds", False: "does not hold"}
     header = ("statement", "in the memo", "measured", "on", "verdict")
     rows = [(c.statement, c.place, c.measured, c.setting, f"**{verdict[c.holds]}**") for c in checks]
     records = [{"preset": size.preset} | c._asdict() | {"holds": verdict[c.holds]} for c in checks]
     head = f"Preset {size.preset}{', which tests the program: no verdict means anything' * (size.preset == 'smoke')}. Ranks of gradients are decided in float64 at 1e-10 of the largest singular value, where rounding leaves 1e-15; those of W and V at 1e-4 of the norm, as in the figures."
-    return tables.save(Path(figures) / "theory", head, header, rows, records) + paths
+    return tables.save(Path(figures) / stem, head, header, rows, records) + paths

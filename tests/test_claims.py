@@ -23,6 +23,7 @@ def outcome(rank=90, accuracy=100, layers=None, distance=None, norm=(1, 1), seed
             "epoch": epochs, "rank": numpy.array([91.0] * 99 + [r]), "train_accuracy": numpy.array([10.0] * 99 + [a]),
             "distance": (distance or (lambda t: 1 / t))(epochs), "norm": numpy.linspace(*norm, 100),
             "diverged": not numpy.isfinite(a),
+            "learned": bool(a >= 50),
             "layer_rank": numpy.array(layers or [90] * 11, "float64"),
         }
         for r, a in zip(ranks, accuracies)
@@ -126,7 +127,7 @@ def test_equal_ranks_in_residual_blocks(blocks, verdict):
 def test_nothing_follows_from_settings_that_a_claim_is_not_about(rule):
     """Without warnings, which are errors here."""
     assert rule[4]([])[1] == "not decided"
-    odd = outcome(layers=[90, 10, 5], lam=3e-3, dataset="mnist", loss="mean_squared_error", accuracy=50)
+    odd = outcome(B=24, layers=[90, 10, 5], lam=3e-3, dataset="mnist", loss="mean_squared_error", accuracy=50)
     assert rule[4]([odd])[1] == "not decided"
 
 
@@ -135,12 +136,13 @@ def test_the_table_is_written_from_the_store(tmp_path, monkeypatch, capsys):
     small = ["--preset", "smoke", "--seeds", "1", "--jobs", "1"]
     assert command.main(["fig6", *small]) == 0
     assert command.main(["claims", *small]) == 0
-    assert capsys.readouterr().out.splitlines()[-2:] == [str(Path("figures") / f"claims.{kind}") for kind in ("md", "csv")]
-    with open("figures/claims.csv") as file:
+    stem = Path("figures") / "claims-smoke-seeds=1"
+    assert capsys.readouterr().out.splitlines()[-2:] == [f"{stem}.{kind}" for kind in ("md", "csv")]
+    with open(f"{stem}.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert {row["verdict"] for row in rows} <= {"holds", "fails", "not decided"} and {row["preset"] for row in rows} == {"smoke"}
     run = [row for row in rows if "not run: make" not in row["measured"]]
     assert ["Fig. 6" in row["place"] for row in run] == [True]
-    text = Path("figures/claims.md").read_text()
+    text = Path(f"{stem}.md").read_text(encoding="utf-8")
     assert text.startswith("Preset smoke, 1 seed a setting: ranges over seeds mean nothing here.") and text.count("**not decided**") >= len(rows) - 1
     assert all(line.count("|") == 6 for line in text.splitlines() if line.startswith("|"))

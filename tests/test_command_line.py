@@ -47,25 +47,33 @@ def refusal(capsys, *args):
     return err
 
 
+def drawn(kind, folder="figures"):
+    """The one file of that kind."""
+    (path,) = Path(folder).glob(f"*.{kind}")
+    return path
+
+
 # From a name to pictures.
 
 
 def test_the_smoke_figure_is_a_picture_twice_and_every_number_in_it(here, capsys):
     status, out, err = call(capsys, "fig1", "--preset", "smoke", "--set", "epochs=2")
     assert status == 0
-    assert out.splitlines() == [str(Path("figures") / f"fig1.{kind}") for kind in ("png", "svg", "csv")]
-    assert Path("figures/fig1.png").read_bytes()[:4] == b"\x89PNG" and "</svg>" in Path("figures/fig1.svg").read_text()
-    with open("figures/fig1.csv") as file:
+    stem = Path("figures") / "fig1-smoke-epochs=2"
+    assert out.splitlines() == [f"{stem}.{kind}" for kind in ("png", "svg", "csv")]
+    assert drawn("png").read_bytes()[:4] == b"\x89PNG" and "</svg>" in drawn("svg").read_text(encoding="utf-8")
+    with open(drawn("csv"), encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert {row["column"] for row in rows} == {
-        f"synthetic ({data}'s shape), {loss}" for data in ("MNIST", "CIFAR-10") for loss in ("cross-entropy", "squared loss")
+    assert {(row["dataset"], row["loss"]) for row in rows} == {
+        (f"synthetic-{data}", loss) for data in ("mnist", "cifar10") for loss in ("cross_entropy", "mean_squared_error")
     }
-    assert {row["line"] for row in rows} == {"0", "1e-6", "1e-5", "1e-4", "1e-3"} and {row["seed"] for row in rows} == {"0", "1"}
+    assert len({row["lam"] for row in rows if row["dataset"] == "synthetic-mnist"}) == 5
+    assert {row["seed"] for row in rows} == {"0", "1"} and {row["preset"] for row in rows} == {"smoke"}
     assert len(list(Path("results").iterdir())) == 40
-    before = Path("figures/fig1.png").read_bytes()
-    Path("figures/fig1.png").unlink()
+    before = drawn("png").read_bytes()
+    drawn("png").unlink()
     assert call(capsys, "fig1", "--preset", "smoke", "--set", "epochs=2", "--plot-only")[0] == 0
-    assert Path("figures/fig1.png").read_bytes() == before
+    assert drawn("png").read_bytes() == before
     assert call(capsys, "fig1", "--preset", "smoke", "--set", "epochs=2")[2] == ""  # nothing was trained
 
 
@@ -75,12 +83,12 @@ def test_it_works_from_any_folder_and_with_warnings_as_errors(here):
         cwd=here, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=100,
     )
     assert done.returncode == 0 and not done.stderr, done.stderr
-    assert (here / "figures" / "fig1.png").exists() and len(list((here / "results").iterdir())) == 1
+    assert drawn("png", here / "figures").exists() and len(list((here / "results").iterdir())) == 1
 
 
 def test_other_folders_can_be_given(here, capsys):
     assert call(capsys, "fig1", "--preset", "smoke", *ONE, *SMALL, "--results", "a/b", "--figures", "c/d")[0] == 0
-    assert sorted(p.name for p in here.iterdir()) == ["a", "c"] and (here / "c" / "d" / "fig1.csv").exists()
+    assert sorted(p.name for p in here.iterdir()) == ["a", "c"] and drawn("csv", "c/d").exists()
 
 
 def test_weights_are_stored_when_asked_for(here, capsys):
@@ -92,13 +100,13 @@ def test_weights_are_stored_when_asked_for(here, capsys):
 def test_another_view_of_the_spectra_trains_nothing_and_changes_the_rank(here, capsys, monkeypatch):
     wide = ["--set", "network=MLP-1-12", "--set", "epochs=2"]
     assert call(capsys, "fig1", "--preset", "smoke", *ONE, *wide)[0] == 0
-    texts = {Path("figures/fig1.csv").read_text()}
+    texts = {drawn("csv").read_text(encoding="utf-8")}
     monkeypatch.setattr(runner, "train_epoch", lambda *args: pytest.fail("trained again"))
     for setting in ("tol=0.3", "norm=spectral", "output_layer=false"):
         extra = ["--set", "tol=0.6"] if setting == "norm=spectral" else []
         assert call(capsys, "fig1", "--preset", "smoke", *ONE, *wide, "--set", setting, *extra)[0] == 0
-        texts.add(Path("figures/fig1.csv").read_text())
-    assert len(texts) == 4
+        texts.add(max(Path("figures").glob("*.csv"), key=lambda path: path.stat().st_mtime_ns).read_text(encoding="utf-8"))
+    assert len(texts) == len(list(Path("figures").glob("*.csv"))) == 4
 
 
 # A user's mistakes.
@@ -196,10 +204,11 @@ def test_the_quick_preset_goes_on_with_a_stand_in_and_says_so_everywhere(capsys,
     assert status == 0 and "can't be downloaded" in err and "--preset quick goes on with synthetic-mnist in its place" in err
     (result,) = Path("results").iterdir()
     assert '"dataset": "synthetic-mnist"' in str(numpy.load(result)["meta"])
-    assert "synthetic (MNIST's shape), cross-entropy" in Path("figures/fig1.csv").read_text()
-    assert "Synthetic stand-in" in Path("figures/fig1.svg").read_text()
-    Path("figures/fig1.csv").unlink()
-    assert call(capsys, *args, "--plot-only")[0] == 0 and "synthetic" in Path("figures/fig1.csv").read_text()
+    assert "synthetic-mnist" in drawn("csv").read_text(encoding="utf-8") and "synthetic" in drawn("csv").name
+    assert "Synthetic stand-in" in drawn("svg").read_text(encoding="utf-8")
+    drawn("csv").unlink()
+    assert call(capsys, *args, "--plot-only")[0] == 0
+    assert "synthetic-mnist" in drawn("csv").read_text(encoding="utf-8")
 
 
 def test_wrong_data_stops_the_quick_preset_too(capsys, here):
@@ -233,11 +242,10 @@ def budget(run):
 @pytest.mark.parametrize("settings", [{}, {"epochs": 300, "B": 10}])
 def test_the_quick_preset_keeps_the_decay_budget(settings):
     plan = Plan("fig1", "quick", settings=settings)
-    for lines in plan.columns:
-        for paper, runs in lines:
-            assert len(runs) == plan.seeds >= 2
-            for run in runs:
-                numpy.testing.assert_allclose(budget(run), budget(paper), rtol=1e-12)
+    for line in (line for _, lines in plan.columns for line in lines):
+        assert len(line.runs) == plan.seeds >= 2
+        for run in line.runs:
+            numpy.testing.assert_allclose(budget(run), budget(line.paper), rtol=1e-12)
     assert "decay budget" in plan.note() and "reduced" in plan.title()
 
 
@@ -296,5 +304,5 @@ def test_ten_times_killed_and_then_twice_at_once_ends_with_the_same_numbers(here
     for process in [start("killed"), start("killed")]:
         process.communicate(timeout=60)
         assert process.returncode == 0
-    assert (here / "killed" / "fig1.csv").read_bytes() == (here / "whole" / "fig1.csv").read_bytes()
+    assert drawn("csv", here / "killed").read_bytes() == drawn("csv", here / "whole").read_bytes()
     assert {path.name for path in here.glob("killed/*")} == {path.name for path in here.glob("whole/*")}

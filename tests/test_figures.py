@@ -1,19 +1,22 @@
-"""Every figure: the paper's settings, a reduction that keeps the decay budget and says so, and pictures that match the store."""
+"""Every figure: the paper's settings, prefixes of them, names that never collide, and pictures that match the store."""
 
 import csv
+import itertools
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy
 import pytest
 
-from experiments import figures, plots, store
 from experiments import __main__ as command
-from experiments.figures import BATCHES, FIGURES, Plan
+from experiments import figures, plots, results, runner, store
+from experiments.figures import BATCHES, CELLS, FIGURES, PRESETS, READINGS, Plan
+from experiments.results import View
 from experiments.runner import Where, cost, finished
 from experiments.runs import Run
-from experiments.steps import Steps
 from minigrad import rank
 from minigrad.optim import step_decay
+from minigrad.train import batches
 
 ETAS, WIDE_ETAS = {0.001, 0.01, 0.1}, {0.0125, 0.025, 0.05, 0.1}
 LAMS = {0.0, 1e-4, 2e-4, 4e-4, 8e-4, 6e-3}
@@ -25,6 +28,7 @@ PAPER = {  # Section 4.3 and the captions: network, eta, B, lambda
     "fig6": ("MLP-BN-10-100", WIDE_ETAS, {32, 64, 128}, {5e-4}),
     "fig7": ("RES-BN-5-500", WIDE_ETAS, {32, 64, 128}, {5e-4}),
 }
+TWINS = {f"fig{n}-{kind}": (f"fig{n}", READINGS[kind]) for n in (2, 3, 4, 6, 7) for kind in ("true", "standard")}
 
 
 @pytest.fixture(autouse=True)
@@ -33,39 +37,99 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+def same_for_all(runs, *names):
+    """The one value of every field, which all runs have."""
+    (values,) = {tuple(getattr(run, name) for name in names) for run in runs}
+    return values
+
+
 @pytest.mark.parametrize("name", PAPER)
 def test_the_paper_preset_is_the_paper_s_setting(name):
-    network, etas, batches, lams = PAPER[name]
+    network, etas, sizes, lams = PAPER[name]
     runs = Plan(name, "paper").runs()
-    assert {(r.eta, r.B, r.lam) for r in runs} == {(eta, B, lam) for eta in etas for B in batches for lam in lams}
-    assert len(set(runs)) == len(runs) == 3 * len(etas) * len(batches) * len(lams)
-    same = {(r.network, r.dataset, r.loss, r.m, r.m_test, r.momentum, r.milestones, r.factor, r.epochs) for r in runs}
-    assert same == {(network, "cifar10", "cross_entropy", 0, 0, 0.9, (60, 100, 200), 0.1, 500)}
-    assert {r.measure_every for r in runs} == {1}
+    assert {(r.eta, r.B, r.lam) for r in runs} == {(eta, B, lam) for eta in etas for B in sizes for lam in lams}
+    assert len(set(runs)) == len(runs) == 3 * len(etas) * len(sizes) * len(lams)
+    assert same_for_all(runs, "network", "dataset", "loss", "m", "m_test") == (network, "cifar10", "cross_entropy", 0, 0)
+    assert same_for_all(runs, "momentum", "milestones", "factor", "epochs") == (0.9, (60, 100, 200), 0.1, 500)
+    assert same_for_all(runs, "detached", "scalar", "steps_of_B") == (True, True, 0)  # the memo's text
+    assert [epoch for epoch in range(31) if runs[0].measured(epoch)] == [*range(11), 15, 20, 25, 30]
     assert Plan(name, "paper").title().endswith("(3 seeds)") and "Reduced" not in Plan(name, "paper").note()
 
 
-def budget(run):
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("twin", TWINS)
+def test_a_twin_differs_from_its_figure_in_batch_norm_alone(twin, preset):
+    name, reading = TWINS[twin]
+    assert Plan(twin, preset).runs() == [replace(run, **reading) for run in Plan(name, preset).runs()]
+    titles = {Plan(which, preset).title() for which in (name, twin)}
+    assert len(titles) == 2 and {title.partition(": ")[2] for title in titles} == {Plan(name, preset).title().partition(": ")[2]}
+
+
+def test_every_figure_with_batch_norm_has_its_twins_and_no_other():
+    assert {name for name in FIGURES if name.endswith(("-true", "-standard"))} == set(TWINS)
+    assert [name for name in FIGURES if name not in TWINS] == [*(f"fig{n}" for n in range(1, 8)), "norms", "control"]
+
+
+def test_norms_is_figure_2_s_column_under_four_readings():
+    runs = Plan("norms", "night").runs()
+    assert {(r.detached, r.scalar) for r in runs} == set(itertools.product((True, False), repeat=2))
+    for name in ("fig2", "fig2-true", "fig2-standard"):
+        assert {run for run in Plan(name, "night").runs() if run.eta == 0.01} <= set(runs)
+    assert len(runs) == 4 * 6 * 3 and {run.eta for run in runs} == {0.01}
+    titles = [title for title, _ in Plan("norms", "night").columns]
+    assert titles == ["the memo's text", "true gradient", "the text's, γ, β per unit", "standard batch norm"]
+
+
+PREFIXED = [*PAPER, *TWINS, "norms"]
+
+
+@pytest.mark.parametrize("preset", ["quick", "night"])
+@pytest.mark.parametrize("name", PREFIXED)
+def test_a_prefix_is_the_paper_s_run_stopped_early(name, preset):
+    """Nothing is rescaled; only quick narrows the networks of width 500."""
+    plan = Plan(name, preset)
+    epochs, seeds = {"quick": (figures.QUICK_EPOCHS, 1), "night": (100, 3)}[preset]
+    for line in (line for _, lines in plan.columns for line in lines):
+        assert len(line.runs) == seeds
+        for seed, run in enumerate(line.runs):
+            network = line.paper.network.replace("-500", "-100") if preset == "quick" else line.paper.network
+            assert run == replace(line.paper, epochs=epochs, seed=seed, network=network)
+    assert f"first {epochs} of 500 epochs" in plan.title()
+    narrowed = preset == "quick" and name.startswith(("fig4", "fig5", "fig7"))
+    assert ("-100 for " in plan.title()) == narrowed and "Reduced" not in plan.note()
+
+
+def test_figure_1_is_cut_off_by_night_and_scaled_by_quick_alone():
+    night = Plan("fig1", "night")
+    assert {run.epochs for run in night.runs()} == {100} and {run.seed for run in night.runs()} == {0}
+    assert {run.lam for run in night.runs()} == {0.0, 1e-6, 1e-5, 1e-4, 1e-3} and "first 100 of 2000" in night.title()
+    assert "reduced" in Plan("fig1", "quick").title() and "decay budget" in Plan("fig1", "quick").note()
+    scaled = {(name, preset) for name in FIGURES for preset, how in FIGURES[name].presets.items() if how.scaled}
+    assert scaled == {(name, "smoke") for name in FIGURES} | {("fig1", "quick")}
+
+
+def budget(run, m=50_000):
     """E = sum over the steps of eta_t 2 lambda / (1 - momentum)."""
     etas = [step_decay(run.eta, epoch, run.milestones, run.factor) for epoch in range(run.epochs)]
-    return sum(etas) * ((run.m or 50_000) // run.B) * 2 * run.lam / (1 - run.momentum)
+    return sum(etas) * ((run.m or m) // (run.steps_of_B or run.B)) * 2 * run.lam / (1 - run.momentum)
 
 
-@pytest.mark.parametrize("preset", ["quick", "smoke"])
-@pytest.mark.parametrize("name", PAPER)
-def test_a_reduction_keeps_the_decay_budget_and_the_shape_of_the_schedule(name, preset):
-    plan = Plan(name, preset)
-    for lines in plan.columns:
-        for paper, runs in lines:
-            assert len(runs) == plan.seeds >= 2
-            for run in runs:
-                numpy.testing.assert_allclose(budget(run), budget(paper), rtol=1e-12)
-                assert (run.B, run.eta, run.momentum, run.loss) == (paper.B, paper.eta, paper.momentum, paper.loss)
-                fractions = [epoch / run.epochs - full / paper.epochs for epoch, full in zip(run.milestones, paper.milestones)]
-                assert len(fractions) == 3 and max(map(abs, fractions)) <= 0.5 / run.epochs
-                assert run.m // run.B >= 5 and run.m % run.B == 0  # several steps an epoch, no sample left out
-    assert "decay budget" in plan.note() and f"{runs[0].m} (paper: all) training samples" in plan.note()
-    assert plan.title().endswith("(reduced, 2 seeds)" if preset == "quick" else "no result, 2 seeds)")
+@pytest.mark.parametrize("name", [*PREFIXED, "control"])
+def test_the_smoke_reduction_keeps_the_decay_budget_and_the_shape_of_the_schedule(name):
+    plan = Plan(name, "smoke")
+    for line in (line for _, lines in plan.columns for line in lines):
+        paper = line.paper
+        assert len(line.runs) == plan.seeds >= 2
+        for run in line.runs:
+            numpy.testing.assert_allclose(budget(run), budget(paper), rtol=1e-12)
+            numpy.testing.assert_allclose(run.budget(), budget(run), rtol=1e-12)
+            assert (run.B, run.eta, run.momentum, run.loss) == (paper.B, paper.eta, paper.momentum, paper.loss)
+            pairs = zip(run.milestones, paper.milestones)
+            fractions = [epoch / run.epochs - full / paper.epochs for epoch, full in pairs]
+            assert len(fractions) == 3 and max(map(abs, fractions)) <= 0.5 / run.epochs
+            assert run.m // run.B >= 5 and run.m % run.B == 0  # several steps an epoch, no sample left out
+    assert "decay budget" in plan.note() and f"{plan.runs()[0].m} (paper: all) training samples" in plan.note()
+    assert plan.title().endswith("no result, 2 seeds)")
 
 
 @pytest.mark.parametrize("name", ["fig1", "fig2"])
@@ -73,30 +137,64 @@ def test_a_data_set_chosen_by_hand_is_replaced_like_the_paper_s(name):
     def datasets(preset, dataset, **options):
         return {run.dataset for run in Plan(name, preset, settings={"dataset": dataset}, **options).runs()}
 
-    assert datasets("quick", "mnist") == {"mnist"} and datasets("quick", "mnist", stand_ins=["mnist"]) == {"synthetic-mnist"}
+    assert datasets("quick", "mnist") == {"mnist"}
+    assert datasets("quick", "mnist", stand_ins=["mnist"]) == {"synthetic-mnist"}
     assert datasets("smoke", "mnist") == datasets("smoke", "synthetic-mnist") == {"synthetic-mnist"}
 
 
 def test_milestones_and_a_lambda_set_by_hand():
-    assert Plan("fig2", "quick", settings={"milestones": (10,)}).runs()[0].milestones == (10,)
-    assert Plan("fig2", "paper", settings={"epochs": 100}).runs()[0].milestones == (60, 100, 200)  # nothing else was asked for
-    one, two = (Plan("fig2", "quick", settings={"lam": lam}).runs()[0].lam for lam in (1e-4, 2e-4))
+    assert Plan("fig2", "smoke", settings={"milestones": (10,)}).runs()[0].milestones == (10,)
+    assert Plan("fig2", "paper", settings={"epochs": 100}).runs()[0].milestones == (60, 100, 200)
+    one, two = (Plan("fig2", "smoke", settings={"lam": lam}).runs()[0].lam for lam in (1e-4, 2e-4))
     assert two == pytest.approx(2 * one)
-    assert "times the given 2e-4" in Plan("fig2", "quick", settings={"lam": 2e-4}).note()
+    assert "times the given 2e-4" in Plan("fig2", "smoke", settings={"lam": 2e-4}).note()
+    assert Plan("fig2", "quick", settings={"lam": 1e-4}).runs()[0].lam == 1e-4  # a prefix scales nothing
+
+
+def test_a_network_set_by_hand_keeps_its_width():
+    assert {run.network for run in Plan("fig4", "quick", settings={"network": "RES-BN-2-300"}).runs()} == {"RES-BN-2-300"}
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [({"cell": "a"}, "fig2 varies eta, B, not cell"), ({"reading": ("memo",)}, "not reading"), ({"lam": (0.0, 1e-4)}, "lam takes one value")],
+)
+def test_a_setting_that_a_figure_does_not_vary_is_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        Plan("fig2", "quick", settings=settings)
+
+
+def test_an_unknown_point_of_an_axis_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match="cell must be one of a, b, c, d, e in control, got z"):
+        Plan("control", "quick", settings={"cell": ("a", "z")})
+
+
+# Names of files, and what stands in the picture.
+
+
+def test_no_preset_and_no_variation_overwrites_another_s_files():
+    settings = [{}, {"tol": 1e-3}, {"B": (4, 16)}, {"B": 4}, {"detached": False}, {"milestones": (60, 100)}, {"eta": 0.1, "B": 4}]
+    plans = [Plan("fig2", preset, settings=given) for preset in PRESETS for given in settings]
+    plans += [Plan("fig2", "quick", seeds=2), Plan("fig2", "quick", stand_ins=["cifar10"]), *(Plan(name, "quick") for name in FIGURES)]
+    stems = [plan.stem() for plan in plans if plan is not plans[-len(FIGURES) + 1]]  # fig2 itself is twice among them
+    assert len(set(stems)) == len(stems)
+    assert Plan("fig2", "quick").stem() == "fig2" and Plan("fig2", "night", seeds=3).stem() == "fig2-night"
+    assert Plan("fig2", "night", 1, {"B": (4, 16), "tol": 1e-3}).stem() == "fig2-night-B=4,16-tol=0.001-seeds=1"
+    assert Plan("fig2", "quick", settings={"detached": False}).stem() == "fig2-detached=false"
+
+
+def test_changed_measures_and_axes_are_said_in_the_picture():
+    note = Plan("fig2", "night", settings={"B": (4, 16), "tol": 1e-3, "output_layer": False}).note()
+    assert "Set by hand: B = 4, 16; tol = 0.001; output_layer = False." in note
 
 
 @pytest.mark.parametrize("name", [name for name in FIGURES if FIGURES[name].line == "B"])
-def test_a_batch_size_looks_the_same_in_every_figure(name, monkeypatch):
-    styles = {}
-    monkeypatch.setattr(figures.plots, "save", lambda picture, records, stem: None)
-    monkeypatch.setattr(figures.plots, "histories", lambda columns, *args: styles.update({
-        line.label: line.style for column in columns for line in column.lines
-    }))
-    monkeypatch.setattr(figures.plots, "tidy", lambda *args: None)
-    monkeypatch.setattr(figures, "history", lambda *args: None)
-    plan = Plan(name, "paper", seeds=1)
-    plan.draw([(None, None)] * len(plan.runs()), "figures")
-    assert styles == {str(B): BATCHES.index(B) for B in plan.figure.axes["B"]}
+def test_a_batch_size_looks_the_same_in_every_figure(name):
+    styles = {line.label: line.style for _, lines in Plan(name, "paper", seeds=1).columns for line in lines}
+    assert styles == {str(B): BATCHES.index(B) for B in FIGURES[name].axes["B"]}
+
+
+# The way through the store.
 
 
 def run_of(name, *options):
@@ -104,8 +202,9 @@ def run_of(name, *options):
     return command.main([name, "--preset", "smoke", *settings, *options])
 
 
-def read(name):
-    with open(Path("figures") / f"{name}.csv") as file:
+def read(pattern):
+    (path,) = Path("figures").glob(f"{pattern}.csv")
+    with open(path, encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -114,19 +213,35 @@ def test_ranks_across_layers_are_those_of_the_last_epoch_s_weights(capsys):
     (path,) = Path("results").glob("*.npz")
     meta, arrays = store.read(path)
     weights = [W for key, W in arrays.items() if key.startswith("W ") and min(W.shape) > 1]
-    rows = read("fig6")
-    assert [row["layer"] for row in rows] == ["1", "2", "3"] and {row["field"] for row in rows} == {"layer_rank"}
+    rows = read("fig6*")
+    assert [row["layer"] for row in rows] == ["1", "2", "3"] and {row["field"] for row in rows} == {"rank"}
+    assert {row["epoch"] for row in rows} == {"2"} and {row["tol"] for row in rows} == {"0.2"}
     assert [float(row["value"]) for row in rows] == [rank(W, tol=0.2) for W in weights]
     assert len({row["value"] for row in rows}) > 1  # so that their order was checked
 
 
-@pytest.mark.parametrize("name", ["fig2", "fig3"])
+@pytest.mark.parametrize("name", ["fig2", "fig3-true"])
 def test_training_figures_have_ranks_and_both_accuracies(name, capsys):
     assert run_of(name, "--set", "lam=1e-4") == 0
-    rows = read(name)
+    rows = read(f"{name}*")
     assert {row["field"] for row in rows} == {"rank", "train_accuracy", "test_accuracy"}
-    assert {row["epoch"] for row in rows} == {"0", "1", "2"}
-    assert {(row["column"], row["line"]) for row in rows} == {{"fig2": ("η = 0.1", "128"), "fig3": ("B = 128", "1e-4")}[name]}
+    assert {row["epoch"] for row in rows} == {"0", "1", "2"} and {row["layer"] for row in rows} == {""}
+    assert {row["detached"] for row in rows} == {str(name == "fig2")}
+
+
+def test_every_csv_has_the_same_columns_which_say_all_about_a_number(capsys):
+    """Every field of the run as it was trained, how the spectra were read, and the run's end."""
+    texts = []
+    for name in ("fig2", "fig6-standard", "norms"):
+        assert run_of(name) == 0
+        texts.append(read(f"{name}*"))
+    assert run_of("fig1", "--set", "m=640", "--set", "dataset=mnist", "--set", "lam=1e-4") == 0
+    texts.append(read("fig1*"))
+    expected = ["preset", *(f.name for f in fields(Run) + fields(View)), *results.VALUES]
+    assert all(list(row) == expected for rows in texts for row in rows)
+    (lam,) = {float(row["lam"]) for row in texts[-1]}
+    assert lam == pytest.approx(1e-4 * 2000 * 468 / (5 * 5))  # as trained: the budget of 60,000 // 128 steps in 5
+    assert {(row["detached"], row["scalar"]) for row in texts[2]} == set(itertools.product(("True", "False"), repeat=2))
 
 
 def test_the_list_counts_what_is_done_and_tells_the_time_left(capsys):
@@ -139,7 +254,7 @@ def test_the_list_counts_what_is_done_and_tells_the_time_left(capsys):
     capsys.readouterr()
     assert command.main(["list", "--preset", "smoke", "--results", "here", "--jobs", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == [*FIGURES, "steps"]
+    assert [line.split()[0] for line in lines] == [*FIGURES]
     assert "5 of  36 runs, about" in lines[1] and "left on 2 cores" in lines[1]
     assert all("0 of" in line for line in lines[2:5])
     for run in plan.runs():
@@ -149,56 +264,114 @@ def test_the_list_counts_what_is_done_and_tells_the_time_left(capsys):
     assert finished(plan.runs()[0], Where("here"))
 
 
-def test_the_cost_grows_with_what_a_run_computes():
+@pytest.mark.parametrize("compiled", [True, False])
+def test_the_cost_grows_with_what_a_run_computes(compiled, monkeypatch):
+    monkeypatch.setattr(runner, "COMPILED", compiled)
     base = cost(Run())
-    for change in ({"epochs": 1000}, {"B": 4}, {"network": "MLP-BN-10-500"}, {"network": "MLP-BN-20-100"}):
-        assert cost(Run(**change)) > 1.2 * base, change
-    assert cost(Run(m=1000)) < base / 10
+    for change in ({"epochs": 1000}, {"B": 4}, {"network": "MLP-BN-10-500"}, {"network": "MLP-BN-20-100"}, {"steps_of_B": 16}):
+        assert cost(Run(**change)) > 1.1 * base, change
+    assert cost(Run(m=1000)) < base / 4
     assert [command.duration(s) for s in (0.1, 90, 600, 9000, 1e6)] == ["1 s", "90 s", "10 min", "2 h", "12 days"]
 
 
-# The equal-step control.
+# The control.
 
 
-def steps_of(run):
-    return run.epochs * (run.m // run.B)
+def test_the_cells_of_the_control_have_the_steps_and_the_budgets_that_it_compares():
+    for title, lines in Plan("control", "paper").columns:
+        runs = {line.label: line.runs[0] for line in lines}
+        steps = {cell: run.epochs * (50_000 // (run.steps_of_B or run.B)) for cell, run in runs.items()}
+        assert steps == {"a": 195_000, "b": 195_000, "c": 1_562_500, "d": 1_562_500, "e": 1_562_500}
+        budgets = {cell: budget(run) for cell, run in runs.items()}
+        numpy.testing.assert_allclose([budgets[cell] for cell in "abcde"], [7.64, 7.64, 61.2, 7.65, 7.65], rtol=1e-3)
+        assert budgets["a"] == budgets["b"]
+        assert {cell: run.B for cell, run in runs.items()} == {"a": 128, "b": 16, "c": 16, "d": 16, "e": 16}
+        detached, *others = same_for_all(runs.values(), "detached", "scalar", "momentum", "epochs", "milestones")
+        assert others == [True, 0.9, 500, (60, 100, 200)] and detached == (title == "MLP-5-500")
+        etas, lams = ({cell: getattr(run, field) for cell, run in runs.items()} for field in ("eta", "lam"))
+        assert etas == dict.fromkeys("abcde", 0.03) | {"d": 0.03 / 8} and lams == dict.fromkeys("abcde", 5e-4) | {"e": 5e-4 / 8}
+    assert Plan("control", "night").runs() == Plan("control", "paper").runs()  # its drops come late: it is run whole
 
 
-def test_the_control_has_the_figures_runs_and_as_many_steps_for_every_batch_size():
-    control, shared = Steps("steps", "quick"), [run for name in ("fig2", "fig5") for run in Plan(name, "quick").runs()]
-    runs = control.runs()
-    assert runs[: len(shared)] == shared and len(set(runs)) == 2 * len(shared) - len([run for run in shared if run.B == 16])
-    for network in {run.network for run in runs}:
-        added = [run for run in runs[len(shared) :] if run.network == network]
-        assert len({steps_of(run) for run in added}) == 1 and {run.B for run in added} == set(BATCHES)
-        for eta in ETAS:
-            budgets = [budget(run) for run in added if run.eta == eta]
-            assert max(budgets) < 1.04 * min(budgets)  # the drops fall on whole epochs
-            assert max(abs(figures.budget(run) / budget(run) - 1) for run in added) < 1e-12
+def test_an_epoch_of_other_length_takes_the_next_batches_of_one_pass_after_another():
+    """Against a single list of all passes, cut into pieces: no batch is skipped and none comes twice."""
+    m = 50
+    for B, steps_of_B in ((4, 16), (4, 0), (16, 4), (8, 10)):
+        run = Run(B=B, steps_of_B=steps_of_B, seed=3)
+        stream = numpy.concatenate([batches(m, B, 3, epoch) for epoch in range(1, 40)])
+        S = m // (steps_of_B or B)
+        for epoch in range(1, 8):
+            rows = runner.rows_of(run, m, epoch)
+            numpy.testing.assert_array_equal(rows, stream[(epoch - 1) * S : epoch * S])
 
 
-def test_the_control_s_picture_has_every_final_rank_against_batch_size_and_budget(here, capsys):
-    settings = ["--set", "eta=0.01,0.1", "--set", "B=64,128", "--jobs", "1", "--seeds", "2"]
-    assert command.main(["steps", "--preset", "smoke", *settings]) == 0
-    rows = read("steps")
-    assert {row["field"] for row in rows} == {"MLP-BN-10-100", "MLP-5-500"}
-    plan = Steps("steps", "smoke", 2, {"eta": (0.01, 0.1), "B": (64, 128)})
-    final = {}
-    for run in plan.runs():
-        meta, arrays = store.read(store.result_path("results", run))
-        value = figures.history(meta, arrays, figures.View())["final_rank"]
-        final[run.network.split("-")[:-1] == ["MLP", "5"], run.eta, run.B, run.epochs > 2, run.seed] = value
-    for column, scheme in (("equal epochs", False), ("equal steps", True)):
-        drawn = {
-            (row["field"] == "MLP-5-500", float(row["line"].split(",")[0]), int(row["B"]), "steps" in row["line"], int(row["seed"])): float(row["value"])
-            for row in rows if row["column"] == column
-        }
-        assert drawn == {key: value for key, value in final.items() if key[3] == scheme and numpy.isfinite(value)}
-    against_budget = [row for row in rows if row["column"].startswith("all")]
-    assert len(against_budget) == numpy.isfinite(list(final.values())).sum() and all(float(row["E"]) > 0 for row in against_budget)
-    before = Path("figures/steps.png").read_bytes()
-    assert command.main(["steps", "--preset", "smoke", *settings, "--plot-only"]) == 0
-    assert Path("figures/steps.png").read_bytes() == before
+def test_the_control_s_picture_draws_the_cells_that_were_asked_for(capsys):
+    options = ["--set", "cell=a,b", "--set", "network=MLP-BN-10-100", "--jobs", "1", "--seeds", "1"]
+    assert command.main(["control", "--preset", "smoke", *options]) == 0
+    rows = read("control-smoke-cell=a,b*")
+    assert {(row["B"], row["steps_of_B"], row["network"]) for row in rows} == {
+        (str(point["B"]), str(point.get("steps_of_B", 0)), "MLP-BN-10-8") for point in (CELLS["a"], CELLS["b"])
+    }
+    assert {row["detached"] for row in rows} == {"False"}
+
+
+# Learned, or not.
+
+
+def stored(accuracy=0.6, loss=1.0, end=(1.0, 1.0), status="finished"):
+    """(meta, arrays) of a made-up run of two epochs, whose two matrices end at `end` times their first size."""
+    arrays = {name: numpy.array([0.1, accuracy]) for name in ("train_accuracy", "test_accuracy")}
+    arrays |= {"epoch": numpy.arange(2.0), "train_loss": numpy.array([2.3, loss]), "distance": numpy.ones(2)}
+    spectra = {f"spectrum {p}-{p - 1}": numpy.outer([1, size], numpy.ones(3)) for p, size in zip((2, 3), end)}
+    return {"status": status}, arrays | spectra
+
+
+@pytest.mark.parametrize(
+    "values, learned",
+    [
+        ({}, True),
+        ({"accuracy": 0.5}, True),
+        ({"accuracy": 0.4999}, False),
+        ({"accuracy": numpy.nan}, False),
+        ({"loss": numpy.inf}, False),
+        ({"end": (1.0, 1.1e-3)}, True),
+        ({"end": (1.0, 0.9e-3)}, False),  # one matrix is enough
+        ({"status": "diverged"}, False),
+    ],
+)
+def test_learned_is_half_of_the_samples_finite_and_no_matrix_gone_to_zero(values, learned):
+    assert results.history(*stored(**values), View())["learned"] is learned
+
+
+def test_a_setting_is_drawn_grey_if_one_of_its_seeds_has_not_learned(monkeypatch, tmp_path):
+    plan = Plan("fig2", "quick", seeds=2, settings={"B": (4, 8), "eta": 0.1})
+    found, drawn = [stored(), stored(), stored(), stored(accuracy=0.1)], []
+    monkeypatch.setattr(plots, "histories", lambda columns, *args: drawn.extend(columns))
+    monkeypatch.setattr(plots, "save", lambda picture, rows, stem: list(rows))
+    rows = plan.draw(found, tmp_path)
+    assert [line.grey for line in drawn[0].lines] == [False, True]
+    assert {(row["B"], row["seed"]) for row in rows if not row["learned"]} == {(8, 1)}
+
+
+def test_a_grey_line_keeps_its_dashes_and_markers_and_the_legend_says_what_grey_means():
+    made = {"epoch": numpy.arange(3.0), "rank": numpy.arange(3.0), "diverged": False}
+    lines = [plots.Line("4", 0, [made]), plots.Line("8", 1, [made], grey=True)]
+    figure = plots.histories([plots.Column("", lines)], [plots.Row("rank", "rank")], "title", "", "B", "grey: why")
+    coloured, grey = (line for line in figure.axes[0].lines if line.get_label() in ("4", "8"))
+    assert coloured.get_color() == plots.COLOURS[0] and grey.get_color() == plots.GREY
+    assert grey.get_marker() == plots.MARKERS[1] and grey.get_linestyle() == "--"
+    texts = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert texts == ["B = 4", "B = 8", "grey: why"]
+    figure = plots.histories([plots.Column("", lines[:1])], [plots.Row("rank", "rank")], "title", "", "B", "grey: why")
+    assert [text.get_text() for legend in figure.legends for text in legend.get_texts()] == ["B = 4"]
+
+
+def test_a_diverged_run_has_no_final_rank_even_if_its_matrices_still_have_one():
+    meta, arrays = stored()
+    for status, expected in (("finished", 3), ("diverged", numpy.nan)):
+        made = results.history({"status": status}, arrays, View())
+        numpy.testing.assert_equal([made["final_rank"], *made["layer_rank"]], [expected] * 3)
+        assert made["rank"].tolist() == [3, 3]
 
 
 def test_a_diverged_run_is_a_cross_and_no_rank():
@@ -211,19 +384,11 @@ def test_a_diverged_run_is_a_cross_and_no_rank():
     assert [record["B"] for record in plots.tidy([column], [plots.Row("rank", "final rank")])] == [8, 16]
 
 
-def test_a_diverged_run_has_no_final_rank_even_if_its_matrices_still_have_one():
-    arrays = {name: numpy.array([1.0, numpy.nan]) for name in ("train_loss", "train_accuracy", "test_accuracy", "distance")}
-    arrays |= {"epoch": numpy.arange(2.0), "spectrum 2-1": numpy.ones((2, 3)), "spectrum 3-2": numpy.ones((2, 3))}
-    for status, expected in (("finished", 3), ("diverged", numpy.nan)):
-        made = figures.history({"status": status}, arrays, figures.View())
-        numpy.testing.assert_equal([made["final_rank"], *made["layer_rank"]], [expected] * 3)
-        assert made["rank"].tolist() == [3, 3]
-
-
 def test_diverged_runs_in_a_picture_of_layers_do_not_hide_each_other():
     lost = {"layer": numpy.arange(1, 6), "layer_rank": numpy.full(5, numpy.nan), "diverged": True}
     found = lost | {"layer_rank": numpy.arange(5.0), "diverged": False}
     lines = [plots.Line("32", 3, [lost]), plots.Line("64", 4, [lost]), plots.Line("128", 5, [found])]
     (axis,) = plots.histories([plots.Column("", lines, "layer")], figures.LAYERS, "title", "note", "B").axes
     crosses = [line for line in axis.lines if line.get_label() == "_diverged"]
-    assert len({tuple(line.get_xdata()) for line in crosses}) == 2 and {tuple(line.get_ydata()) for line in crosses} == {(axis.get_ylim()[1],)}
+    assert len({tuple(line.get_xdata()) for line in crosses}) == 2
+    assert {tuple(line.get_ydata()) for line in crosses} == {(axis.get_ylim()[1],)}

@@ -589,17 +589,20 @@ def test_the_table_and_the_pictures_are_written(tmp_path, monkeypatch, capsys):
     found = [([chapter.Check("W is low", "Theorem 9", "|1| < 2", "MLP", True), chapter.Check("W is high", "Theorem 10", "2 < 1", "MLP", False)], None)]
     monkeypatch.setattr(theory, "measure", lambda size, folder, jobs: found)
     assert command.main(["theory", "--preset", "smoke", "--figures", "out"]) == 0
-    assert capsys.readouterr().out.splitlines() == ["out/theory.md", "out/theory.csv"]
-    text = (tmp_path / "out/theory.md").read_text()
+    assert capsys.readouterr().out.splitlines() == ["out/theory-smoke.md", "out/theory-smoke.csv"]
+    text = (tmp_path / "out/theory-smoke.md").read_text(encoding="utf-8")
     assert text.startswith("Preset smoke, which tests the program") and "| W is high | Theorem 10 | 2 < 1 | MLP | **does not hold** |" in text and "| \\|1\\| < 2 |" in text
-    with open("out/theory.csv") as file:
+    with open("out/theory-smoke.csv", encoding="utf-8") as file:
         assert [row["holds"] for row in csv.DictReader(file)] == ["holds", "does not hold"]
     checks, picture = appendices.report_appendix_e(chapter.SIZES["smoke"], None)
     paths = theory.save(chapter.SIZES["smoke"], [(checks, picture)], tmp_path)
-    assert [path.name for path in paths] == ["theory.md", "theory.csv", "theory-appendixE.png", "theory-appendixE.svg", "theory-appendixE.csv"]
-    assert "no result)" in (tmp_path / "theory-appendixE.svg").read_text()
-    theory.save(chapter.SIZES["quick"].on(["mnist"]), [(checks, picture)], tmp_path)
-    assert "stand-in)" in (tmp_path / "theory-appendixE.svg").read_text()
+    names = [path.name for path in paths]
+    picture_names = [f"theory-smoke-appendixE.{kind}" for kind in ("png", "svg", "csv")]
+    assert names == ["theory-smoke.md", "theory-smoke.csv", *picture_names]
+    assert "no result)" in (tmp_path / "theory-smoke-appendixE.svg").read_text(encoding="utf-8")
+    paths = theory.save(chapter.SIZES["quick"].on(["mnist"]), [(checks, picture)], tmp_path)
+    assert paths[0].name == "theory-synthetic.md"
+    assert "stand-in)" in (tmp_path / "theory-synthetic-appendixE.svg").read_text(encoding="utf-8")
 
 
 def test_damaged_data_is_told_before_the_work(tmp_path, monkeypatch, capsys):
