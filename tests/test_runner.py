@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_info
 
 import minigrad as mg
 from experiments import runner, store
-from experiments.figures import View, history
+from experiments.results import View, history
 from experiments.runner import Where, complete, finished, train
 from experiments.runs import Run, grid
 from minigrad.measures import rank_of_spectrum
@@ -202,10 +202,20 @@ def stop_after(calls):
     return progress
 
 
-@pytest.mark.parametrize("network", ["MLP-BN-2-8", "RES-BN-1-8", "MLP-1-40"])
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, network):
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"network": "MLP-BN-2-8"},
+        {"network": "RES-BN-1-8"},
+        {"network": "MLP-1-40"},
+        {"network": "MLP-BN-2-8", "detached": False, "scalar": False},
+        {"network": "MLP-BN-2-8", "steps_of_B": 25},  # an epoch ends in the middle of a pass
+    ],
+    ids=str,
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, fields):
     """Stopped in every epoch in turn, with the last checkpoint one epoch behind."""
-    run = replace(RUN, network=network, loss="mean_squared_error", eta=0.01)
+    run = replace(RUN, **fields, loss="mean_squared_error", eta=0.01)
     _, expected = trained(run, tmp_path / "whole", keep_weights=True)
     where = Where(str(tmp_path), keep_weights=True, save_every=0)
     for _ in range(run.epochs - 1):
