@@ -21,12 +21,18 @@ READINGS = {  # of Eq. 5's batch norm
     "per-unit": {"scalar": False},
     "standard": {"detached": False, "scalar": False},
 }
+
+
+class Times(float):
+    """What a field's own value is multiplied by."""
+
+
 CELLS = {  # of the control: is it the batch size, or the number of steps and with it the decay budget E?
     "a": {"B": 128},
     "b": {"B": 16, "steps_of_B": 128},  # as many steps as a, and the same E
     "c": {"B": 16},
-    "d": {"B": 16, "eta": 0.03 / 8},  # linear scaling: a's eta / B, and its E
-    "e": {"B": 16, "lam": 5e-4 / 8},  # a's E by lambda alone
+    "d": {"B": 16, "eta": Times(1 / 8)},  # linear scaling: a's eta / B, and its E
+    "e": {"B": 16, "lam": Times(1 / 8)},  # a's E by lambda alone
 }
 
 
@@ -220,6 +226,8 @@ class Plan:
         for field, values in settings.items():
             if field in POINTS:
                 raise ValueError(f"{name} varies {', '.join(axes)}, not {field}")
+            if field in self._set_by_axes():
+                raise ValueError(f"{name} varies {', '.join(axes)}, which set {field}: it can't be set by hand too")
             if isinstance(values, tuple) and field != "milestones":
                 raise ValueError(f"{field} takes one value, {name} varies {', '.join(axes)}: got {values}")
         self.settings = settings
@@ -228,6 +236,11 @@ class Plan:
             chosen = dict(zip(self.figure.columns, column))
             lines = [self._line(place, chosen, value) for place, value in enumerate(axes[self.figure.line])]
             self.columns.append((self._column_title(chosen, lines[0].runs[0]), lines))
+
+    def _set_by_axes(self):
+        """The fields that the points of its axes set, whatever their own value."""
+        points = [point for known in self.figure.axes.values() if isinstance(known, dict) for point in known.values()]
+        return {field for point in points for field, value in point.items() if not isinstance(value, Times)}
 
     def _values(self, axis, given):
         """The values of an axis: those of the figure, or those given by hand."""
@@ -241,14 +254,21 @@ class Plan:
         return values
 
     def _line(self, place, chosen, value):
-        changes = {}
-        for axis, point in (chosen | {self.figure.line: value}).items():
-            known = self.figure.axes[axis]
-            changes |= known[point] if isinstance(known, dict) else {axis: point}
-        paper = replace(self.figure.base, **changes)
+        chosen = chosen | {self.figure.line: value}
+        paper, run = self._at(chosen, {}), self._at(chosen, self.reduction.fields | self.settings)
         style = BATCHES.index(value) if self.figure.line == "B" and value in BATCHES else place
         label = written(self.figure.line, value)
-        return Line(label, style, paper, grid(self._run(paper), seed=range(self.seeds)))
+        return Line(label, style, paper, grid(self._reduced(paper, run), seed=range(self.seeds)))
+
+    def _at(self, chosen, given):
+        """The figure's run with the fields `given`, at one point of every axis."""
+        base, changes = self.figure.base, dict(given)
+        for axis, value in chosen.items():
+            known = self.figure.axes[axis]
+            for field, new in (known[value] if isinstance(known, dict) else {axis: value}).items():
+                own = given.get(field, getattr(base, field))
+                changes[field] = own * new if isinstance(new, Times) else new
+        return replace(base, **changes)
 
     def _column_title(self, chosen, run):
         """What its axes are; the data set and the network are what is trained on, stand-ins and widths included."""
@@ -259,9 +279,8 @@ class Plan:
         """All of them, in the order in which they are drawn."""
         return [run for _, lines in self.columns for line in lines for run in line.runs]
 
-    def _run(self, paper):
-        """`paper` under the preset and the settings by hand."""
-        run = replace(paper, **self.reduction.fields | self.settings)
+    def _reduced(self, paper, run):
+        """`run`, in place of `paper`, with what a preset makes of its network, its data and, if it scales, its lambda."""
         if self.reduction.width and "network" not in self.settings:
             run = replace(run, network=re.sub(r"\d+$", str(self.reduction.width), run.network))
         if self.preset == "smoke" and not run.dataset.startswith("synthetic-") or run.dataset in self.stand_ins:
@@ -272,8 +291,7 @@ class Plan:
         """`run` with the paper's decay budget E = sum_t eta_t 2 lambda / (1 - momentum): fewer steps, a larger lambda."""
         if "milestones" not in self.settings:
             run = replace(run, milestones=tuple(round(epoch * run.epochs / paper.epochs) for epoch in paper.milestones))
-        lam = self.settings.get("lam", paper.lam)
-        return replace(run, lam=lam * paper.eta_steps() / run.eta_steps())
+        return replace(run, lam=run.lam * paper.eta_steps() / run.eta_steps())
 
     def title(self):
         """The picture's title: it says what shortens or reduces the paper's setting."""

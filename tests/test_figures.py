@@ -157,11 +157,29 @@ def test_a_network_set_by_hand_keeps_its_width():
 
 @pytest.mark.parametrize(
     "settings, words",
-    [({"cell": "a"}, "fig2 varies eta, B, not cell"), ({"reading": ("memo",)}, "not reading"), ({"lam": (0.0, 1e-4)}, "lam takes one value")],
+    [
+        ({"cell": "a"}, "fig2 varies eta, B, not cell"),
+        ({"reading": ("memo",)}, "fig2 varies eta, B, not reading"),
+        ({"lam": (0.0, 1e-4)}, "lam takes one value, fig2 varies eta, B"),
+    ],
 )
 def test_a_setting_that_a_figure_does_not_vary_is_refused(settings, words):
     with pytest.raises(ValueError, match=words):
         Plan("fig2", "quick", settings=settings)
+
+
+@pytest.mark.parametrize("name, field, value", [("norms", "detached", True), ("control", "B", 4), ("control", "detached", False)])
+def test_what_an_axis_sets_cannot_be_set_by_hand_too(name, field, value):
+    with pytest.raises(ValueError, match=f"{name} varies .*, which set {field}: it can't be set by hand too"):
+        Plan(name, "quick", settings={field: value})
+
+
+def test_another_learning_rate_and_lambda_reach_the_cells_that_divide_them():
+    """Where cell b does not learn, all are run at eta = 0.01, and d at an eighth of that."""
+    ((_, lines), _) = Plan("control", "night", settings={"eta": 0.01, "lam": 8e-4}).columns
+    runs = {line.label: line.runs[0] for line in lines}
+    assert {cell: run.eta for cell, run in runs.items()} == dict.fromkeys("abcde", 0.01) | {"d": 0.01 / 8}
+    assert {cell: run.lam for cell, run in runs.items()} == dict.fromkeys("abcde", 8e-4) | {"e": 1e-4}
 
 
 def test_an_unknown_point_of_an_axis_is_refused_with_those_there_are():
@@ -294,7 +312,7 @@ def test_the_cells_of_the_control_have_the_steps_and_the_budgets_that_it_compare
 
 
 def test_an_epoch_of_other_length_takes_the_next_batches_of_one_pass_after_another():
-    """Against a single list of all passes, cut into pieces: no batch is skipped and none comes twice."""
+    """Against a single list of all passes, cut into pieces: no batch is left out and none comes twice."""
     m = 50
     for B, steps_of_B in ((4, 16), (4, 0), (16, 4), (8, 10)):
         run = Run(B=B, steps_of_B=steps_of_B, seed=3)
