@@ -1,6 +1,15 @@
-"""What every test stands on: an environment without the user's repository."""
+"""What every test stands on: no repository of the user's, and processes that end with their test."""
 
+import contextlib
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure():
@@ -10,3 +19,25 @@ def pytest_configure():
     """
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         del os.environ[name]
+
+
+@pytest.fixture
+def start():
+    """start(*args) is a Python process with minigrad at hand; it and all that it starts end with the test."""
+
+    def begin(*args, env={}, **options):
+        process = subprocess.Popen(
+            [sys.executable, *map(str, args)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | env, start_new_session=True, **options,
+        )
+        processes.enter_context(process)
+        processes.callback(end, process)
+        return process
+
+    def end(process):
+        """All of the group: its leader may be gone, and its workers not."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    with contextlib.ExitStack() as processes:
+        yield begin

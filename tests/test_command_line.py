@@ -4,7 +4,6 @@ import csv
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -77,12 +76,10 @@ def test_the_smoke_figure_is_a_picture_twice_and_every_number_in_it(here, capsys
     assert call(capsys, "fig1", "--preset", "smoke", "--set", "epochs=2")[2] == ""  # nothing was trained
 
 
-def test_it_works_from_any_folder_and_with_warnings_as_errors(here):
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "experiments", "fig1", "--preset", "smoke", *ONE, *SMALL],
-        cwd=here, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=100,
-    )
-    assert done.returncode == 0 and not done.stderr, done.stderr
+def test_it_works_from_any_folder_and_with_warnings_as_errors(here, start):
+    process = start("-W", "error", "-m", "experiments", "fig1", "--preset", "smoke", *ONE, *SMALL)
+    _, stderr = process.communicate(timeout=100)
+    assert process.returncode == 0 and not stderr, stderr
     assert drawn("png", here / "figures").exists() and len(list((here / "results").iterdir())) == 1
 
 
@@ -150,13 +147,11 @@ def test_a_mistake_is_one_sentence(capsys, here, args, words):
     assert not list(here.iterdir())
 
 
-def test_one_traceback_less_in_a_real_process(here):
+def test_one_traceback_less_in_a_real_process(start):
     for args in (["fig1", "--set", "B=0"], ["nothing"], ["fig1", "--preset", "smoke", "--plot-only"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "experiments", *args], cwd=here, env=os.environ | {"PYTHONPATH": str(ROOT)},
-            capture_output=True, text=True, timeout=100,
-        )
-        assert done.returncode == 2 and done.stderr.count("\n") == 1 and not done.stdout, done.stderr
+        process = start("-m", "experiments", *args)
+        stdout, stderr = process.communicate(timeout=100)
+        assert process.returncode == 2 and stderr.count("\n") == 1 and not stdout, stderr
 
 
 def test_plot_only_without_results_says_how_many_are_missing(capsys):
@@ -275,25 +270,24 @@ def test_settings_have_the_types_of_their_fields(texts, settings):
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="this system has no process groups")
-def test_ten_times_killed_and_then_twice_at_once_ends_with_the_same_numbers(here):
+def test_ten_times_killed_and_then_twice_at_once_ends_with_the_same_numbers(here, start):
     """Real processes, kill -9 of all of them at random moments."""
     rng = numpy.random.default_rng(9)
 
-    def start(folder):
-        options = ["--preset", "smoke", "--set", "epochs=100", "--set", "dataset=mnist", "--seeds", "3", "--jobs", "2"]
-        return subprocess.Popen(
-            [sys.executable, "-m", "experiments", "fig1", *options, "--results", folder, "--figures", folder],
-            cwd=here, env=os.environ | {"PYTHONPATH": str(ROOT)}, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    def fig1(folder):
+        return start(
+            "-m", "experiments", "fig1", "--preset", "smoke", "--set", "epochs=100", "--set", "dataset=mnist",
+            "--seeds", "3", "--jobs", "2", "--results", folder, "--figures", folder,
         )
 
     def finished():
         return len(list(here.glob("killed/????????????????.npz")))
 
-    whole = start("whole")
+    whole = fig1("whole")
     whole.communicate(timeout=60)
     assert whole.returncode == 0
     for life in range(10):
-        goal, process = finished() + life % 3, start("killed")  # a third of them dies before it finishes a run
+        goal, process = finished() + life % 3, fig1("killed")  # a third of them dies before it finishes a run
         while life % 3 and finished() < goal and process.poll() is None:
             time.sleep(0.01)
         with pytest.raises(subprocess.TimeoutExpired):
@@ -301,7 +295,7 @@ def test_ten_times_killed_and_then_twice_at_once_ends_with_the_same_numbers(here
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     assert 9 <= finished() < 30, finished()  # something was left to do
-    for process in [start("killed"), start("killed")]:
+    for process in [fig1("killed"), fig1("killed")]:
         process.communicate(timeout=60)
         assert process.returncode == 0
     assert drawn("csv", here / "killed").read_bytes() == drawn("csv", here / "whole").read_bytes()

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -22,6 +21,7 @@ from experiments.results import View, history
 from experiments.runner import Where, complete, finished, train
 from experiments.runs import Run, grid
 from minigrad.measures import rank_of_spectrum
+from processes import wait_for
 
 ROOT = Path(runner.__file__).resolve().parents[1]
 
@@ -269,14 +269,12 @@ DIE = """if True:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_run_killed_again_and_again_equals_an_uninterrupted_one(tmp_path, uninterrupted):
+def test_a_run_killed_again_and_again_equals_an_uninterrupted_one(tmp_path, uninterrupted, start):
     path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
-    done = subprocess.run(
-        [sys.executable, "-c", DIE, str(tmp_path)], capture_output=True, text=True, timeout=120,
-        env=os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= 8
+    process = start("-c", DIE, tmp_path, env={"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"})
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert int(stdout) >= 8
     assert_same_bits(stored(RUN, Where(str(tmp_path)))[1], uninterrupted[1])
     assert_only_results(tmp_path, [RUN])
 
@@ -470,15 +468,6 @@ def test_one_process_and_two_give_the_same_bits(tmp_path):
     assert len(different) == len(runs)
 
 
-def wait_for(condition):
-    """Until condition() holds, with a patience that only a hanging program uses up."""
-    for _ in range(3000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("waited in vain")
-
-
 @pytest.mark.parametrize("which", ["first", "last"])
 def test_a_worker_killed_from_outside_is_one_sentence_and_its_checkpoint_stays(tmp_path, which):
     """Also the last one: the pool's own watch may overlook a worker that was started while it looked."""
@@ -487,9 +476,11 @@ def test_a_worker_killed_from_outside_is_one_sentence_and_its_checkpoint_stays(t
     over, rescued = threading.Event(), []
 
     def kill_one():
-        wait_for(lambda: all(store.partial_path(tmp_path, run).exists() for run in runs))
-        workers = sorted(multiprocessing.active_children(), key=lambda process: process.pid)
-        workers[0 if which == "first" else -1].kill()
+        try:
+            wait_for(lambda: all(store.partial_path(tmp_path, run).exists() for run in runs))
+        finally:  # nothing else ends these runs
+            workers = sorted(multiprocessing.active_children(), key=lambda process: process.pid)
+            workers[0 if which == "first" else -1].kill()
         if not over.wait(20):  # so that a fault fails the test and does not hang it
             rescued.extend(workers)
             for process in workers:
@@ -526,13 +517,21 @@ def test_an_error_in_a_worker_arrives_as_its_sentence(tmp_path):
 posix = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 
 
-def command(tmp_path, *args):
-    """The command in a session of its own, on two runs that would take hours."""
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "experiments", "fig1", "--preset", "smoke", "--seeds", "1", "--jobs", "2",
-         "--set", "dataset=mnist", "--set", "loss=cross_entropy", "--set", "lam=0,1e-4", "--set", "epochs=1000000", *args],
-        cwd=tmp_path, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, start_new_session=True,
+@pytest.fixture
+def ctrl_c():
+    """SIGINT as at a terminal: a script's background process ignores it, and so does all that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def process(tmp_path, start, ctrl_c):
+    """The command, at work on two runs that would take hours."""
+    return start(
+        "-W", "error", "-m", "experiments", "fig1", "--preset", "smoke", "--seeds", "1", "--jobs", "2",
+        "--set", "dataset=mnist", "--set", "loss=cross_entropy", "--set", "lam=0,1e-4",
+        "--set", "epochs=1000000", cwd=tmp_path, stdin=subprocess.DEVNULL,
     )
 
 
@@ -553,13 +552,11 @@ def sentences(stderr):
 
 @posix
 @pytest.mark.parametrize("moment", ["while the workers start", "while they train"])
-def test_ctrl_c_ends_every_process_with_one_sentence(tmp_path, moment):
+def test_ctrl_c_ends_every_process_with_one_sentence(tmp_path, process, moment):
     """The terminal sends SIGINT to the whole group."""
-    process = command(tmp_path)
     if moment == "while they train":
         wait_for(lambda: training(tmp_path))
     elif not Path(f"/proc/{process.pid}/task/{process.pid}/children").exists():
-        process.kill()
         pytest.skip("this system does not list a process's children")
     else:
         wait_for(lambda: workers(process) >= 3)  # multiprocessing's tracker and both workers
@@ -572,7 +569,7 @@ def test_ctrl_c_ends_every_process_with_one_sentence(tmp_path, moment):
 
 
 @posix
-def test_a_ctrl_c_that_another_thread_takes_waits_until_the_workers_have_started():
+def test_a_ctrl_c_that_another_thread_takes_waits_until_the_workers_have_started(ctrl_c):
     """The mask is the main thread's alone, and Python runs its handlers there whichever thread took the signal."""
     over, started = threading.Event(), []
     other = threading.Thread(target=over.wait)
@@ -589,8 +586,7 @@ def test_a_ctrl_c_that_another_thread_takes_waits_until_the_workers_have_started
 
 
 @posix
-def test_sigint_to_the_parent_alone_ends_its_workers_too(tmp_path):
-    process = command(tmp_path)
+def test_sigint_to_the_parent_alone_ends_its_workers_too(tmp_path, process):
     wait_for(lambda: training(tmp_path))
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
@@ -599,8 +595,7 @@ def test_sigint_to_the_parent_alone_ends_its_workers_too(tmp_path):
 
 
 @posix
-def test_no_worker_outlives_a_killed_parent(tmp_path):
-    process = command(tmp_path)
+def test_no_worker_outlives_a_killed_parent(tmp_path, process):
     wait_for(lambda: training(tmp_path))
     process.kill()
     _, stderr = process.communicate(timeout=60)  # ends when the last worker has closed its standard error

@@ -36,14 +36,6 @@ def path(tmp_path):
     return tmp_path / "results" / "run.npz"
 
 
-def start(code, *args, **options):
-    """A real process that runs `code` with minigrad at hand; communicate() within the test's patience."""
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", code, *map(str, args)], text=True, stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)}, **options,
-    )
-
-
 def assert_still_whole(path):
     """The file that was there is there, unchanged and alone."""
     meta, arrays = store.read(path)
@@ -106,7 +98,7 @@ def test_a_writer_interrupted_half_way_leaves_the_old_file_alone(path, error):
     assert_still_whole(path)
 
 
-def test_a_writer_killed_half_way_leaves_the_old_file_and_the_next_one_clears_up(path):
+def test_a_writer_killed_half_way_leaves_the_old_file_and_the_next_one_clears_up(path, start):
     code = """if True:
         import os, sys, numpy
         from pathlib import Path
@@ -116,7 +108,7 @@ def test_a_writer_killed_half_way_leaves_the_old_file_and_the_next_one_clears_up
                 os.kill(os.getpid(), 9)
         store.write(Path(sys.argv[1]), {}, {"distance": numpy.ones(100_000), "late": Kills()})
     """
-    process = start(code, path)
+    process = start("-W", "error", "-c", code, path)
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
     assert store.read(path)[0] == META
@@ -293,14 +285,17 @@ HOLD = """if True:
 """
 
 
-def holder(tmp_path):
-    return start(HOLD, tmp_path / "results", tmp_path / "log")
+@pytest.fixture
+def holder(tmp_path, start):
+    """holder() is a process that takes the lock, says so, and lets go when it is told a line."""
+    args = ("-W", "error", "-c", HOLD, tmp_path / "results", tmp_path / "log")
+    return lambda: start(*args, stdin=subprocess.PIPE)
 
 
-def test_a_second_process_waits_until_the_first_lets_go(tmp_path):
-    first = holder(tmp_path)
+def test_a_second_process_waits_until_the_first_lets_go(tmp_path, holder):
+    first = holder()
     assert first.stdout.readline() == "held\n"
-    second = holder(tmp_path)
+    second = holder()
     with pytest.raises(subprocess.TimeoutExpired):  # it had the time to start; without a lock it would be in by now
         second.wait(0.6)
     assert (tmp_path / "log").read_text() == "in\n"
@@ -310,12 +305,12 @@ def test_a_second_process_waits_until_the_first_lets_go(tmp_path):
     assert list((tmp_path / "results").iterdir()) == []
 
 
-def test_the_lock_of_a_killed_process_is_free(tmp_path):
-    first = holder(tmp_path)
+def test_the_lock_of_a_killed_process_is_free(holder):
+    first = holder()
     assert first.stdout.readline() == "held\n"
     first.kill()
     first.communicate(timeout=60)
-    assert holder(tmp_path).communicate("\n", timeout=60) == ("held\n", "")
+    assert holder().communicate("\n", timeout=60) == ("held\n", "")
 
 
 def test_locks_of_different_runs_are_different(tmp_path):
