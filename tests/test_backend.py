@@ -454,7 +454,7 @@ def test_a_training_step_makes_no_array_of_another_precision(net, R, dtype, seed
 
 def library_names(path):
     """(line, "linalg.svd", keywords of its call) for each attribute of xp, of namespace(...) and of names assigned from it."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
 
     def is_lookup(node):
         return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "namespace"
@@ -515,7 +515,8 @@ def test_every_library_name_that_minigrad_uses_exists_in_cupy(path):
 @pytest.mark.parametrize("path", ON_DEVICE, ids=lambda path: path.stem)
 def test_every_array_method_that_minigrad_uses_exists_in_cupy(path):
     cupy = import_cupy()
-    used = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert {name for name in used if hasattr(numpy.ndarray, name) and not hasattr(cupy.ndarray, name)} == set()
 
 

@@ -230,7 +230,7 @@ def test_no_pickle_is_loaded(here):
     put(here / "data", {f"{file}": attack for file in SMALL["cifar10"]})
     refusal("cifar10", "found 34 bytes")
     assert not (here / "unpickled").exists()
-    assert "pickle" not in Path(datasets.__file__).read_text().replace("No pickle.", "")
+    assert "pickle" not in Path(datasets.__file__).read_text(encoding="utf-8").replace("No pickle.", "")
 
 
 def test_an_unreadable_file_is_one_sentence(here):

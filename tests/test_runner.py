@@ -537,7 +537,7 @@ def process(tmp_path, start, ctrl_c):
 
 def workers(process):
     """How many processes the command has started."""
-    return len(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
+    return len(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split())
 
 
 def training(tmp_path):

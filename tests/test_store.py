@@ -306,10 +306,10 @@ def test_a_second_process_waits_until_the_first_lets_go(tmp_path, holder):
     assert first.stdout.readline() == "held\n"
     second = holder()
     assert second.stdout.readline() == "waits\n"
-    assert (tmp_path / "log").read_text() == "in\n"
+    assert (tmp_path / "log").read_text(encoding="utf-8") == "in\n"
     assert first.communicate("\n", timeout=60) == ("", "")
     assert second.communicate("\n", timeout=60) == ("held\n", "")
-    assert (tmp_path / "log").read_text() == "in\nout\nin\nout\n"
+    assert (tmp_path / "log").read_text(encoding="utf-8") == "in\nout\nin\nout\n"
     assert list((tmp_path / "results").iterdir()) == []
 
 

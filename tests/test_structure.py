@@ -26,7 +26,7 @@ MAY_IMPORT = {
 
 def imported(path):
     """Full names of what a file imports, at any depth; `from .graph import mlp` is minigrad.graph."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -56,5 +56,6 @@ def test_minigrad_never_imports_experiments(path):
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_only_the_backend_names_cupy(path):
     """In words as well as in imports: with one file to change, CuPy can be replaced or joined by another library."""
-    lines = [f"{path.name}:{n}" for n, line in enumerate(path.read_text().splitlines(), start=1) if "cupy" in line.lower()]
+    text = path.read_text(encoding="utf-8").lower()
+    lines = [f"{path.name}:{n}" for n, line in enumerate(text.splitlines(), start=1) if "cupy" in line]
     assert bool(lines) == (path.stem == "backend"), lines
