@@ -357,9 +357,10 @@ def test_provenance_names_commit_versions_backend_blas_and_machine():
 
 
 def git(folder, *args):
-    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    done = subprocess.run(["git", "-C", folder, *identity, *args], check=True, capture_output=True, text=True)
-    return done.stdout.strip()
+    """Without the user's configuration, which may ask for signatures or have hooks."""
+    command = ["git", "-C", folder, "-c", "user.name=a", "-c", "user.email=a@b", *args]
+    env = os.environ | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout.strip()
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
