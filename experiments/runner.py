@@ -110,7 +110,7 @@ def _interrupts_later():
     finally:
         signal.signal(signal.SIGINT, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    if taken:
+    if taken and handler is not signal.SIG_IGN:
         raise KeyboardInterrupt
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import subprocess
+import zipfile
 from pathlib import Path
 
 import numpy
@@ -37,7 +38,11 @@ def write(path, meta, arrays):
         try:
             with open(partial, "wb") as file:
                 text = json.dumps({"meta": meta, "arrays": list(arrays)})
-                numpy.savez(file, meta=numpy.array(text), **arrays)
+                # As numpy.savez does; that of NumPy 2.0 leaves the archive open after an error and complains later.
+                with zipfile.ZipFile(file, "w") as archive:
+                    for name, array in {"meta": text, **arrays}.items():
+                        with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                            numpy.lib.format.write_array(member, numpy.asanyarray(array), allow_pickle=False)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)
@@ -106,9 +111,13 @@ def provenance(backend):
 def _commit():
     """HEAD of the checkout this file lies in, with -dirty for uncommitted changes; "unknown" outside one."""
     here = Path(__file__).resolve().parent
+    # In a hook, or under `git rebase --exec`, these name the repository that git works on, whatever -C says.
+    elsewhere = ("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY")
+    env = {name: value for name, value in os.environ.items() if name not in elsewhere}
 
     def git(*args):
-        return subprocess.run(["git", "-C", here, *args], capture_output=True, text=True, check=True).stdout.strip()
+        done = subprocess.run(["git", "-C", here, *args], capture_output=True, text=True, check=True, env=env)
+        return done.stdout.strip()
 
     try:
         git("ls-files", "--error-unmatch", Path(__file__).name)  # a package installed inside another project's checkout

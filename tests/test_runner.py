@@ -586,6 +586,29 @@ def test_a_ctrl_c_that_another_thread_takes_waits_until_the_workers_have_started
 
 
 @posix
+def test_a_ctrl_c_that_is_ignored_stays_ignored_while_the_workers_start(ctrl_c):
+    """A script's background process has it so; another thread takes it, whatever the main one's mask is."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    over = threading.Event()
+    other = threading.Thread(target=over.wait)
+    other.start()
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before = signal.set_wakeup_fd(writing)
+    try:
+        with runner._interrupts_later():
+            signal.pthread_kill(other.ident, signal.SIGINT)
+            assert os.read(reading, 1) == bytes([signal.SIGINT])  # it has arrived
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(reading)
+        os.close(writing)
+        over.set()
+        other.join()
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@posix
 def test_sigint_to_the_parent_alone_ends_its_workers_too(tmp_path, process):
     wait_for(lambda: training(tmp_path))
     process.send_signal(signal.SIGINT)

@@ -382,3 +382,7 @@ def test_the_commit_is_that_of_the_checkout_and_says_what_was_changed(tmp_path, 
     assert store._commit() == commit
     ours.write_text("# changed")
     assert store._commit() == commit + "-dirty"
+    for name in ("GIT_DIR", "GIT_INDEX_FILE"):  # as a hook of another repository has them
+        with monkeypatch.context() as patch:
+            patch.setenv(name, str(tmp_path / "elsewhere"))
+            assert store._commit() == commit + "-dirty"
