@@ -15,6 +15,11 @@ LAMBDAS = (0.0, 1e-6, 1e-5, 1e-4, 1e-3)
 BATCHES = (4, 8, 16, 32, 64, 128)
 ETAS = (0.001, 0.01, 0.1)
 WIDE_ETAS = (0.0125, 0.025, 0.05, 0.1)
+TWINS = {  # in titles
+    "memo": "batch norm of the memo's text",
+    "true": "true gradient of batch norm",
+    "standard": "standard batch norm",
+}
 READINGS = {  # of Eq. 5's batch norm
     "memo": {},
     "true": {"detached": False},
@@ -162,9 +167,9 @@ NORMALIZED = tuple(name for name, figure in FIGURES.items() if figure.base.norma
 
 
 def _twin(figure, reading):
-    """The same figure under another reading of batch norm."""
+    """The same figure under one reading of batch norm, named in its title."""
     number, _, rest = figure.title.partition(": ")
-    title = f"{number}, {LABELS[reading]}: {rest}"
+    title = f"{number}, {TWINS[reading]}: {rest}"
     return replace(figure, title=title, base=replace(figure.base, **READINGS[reading]))
 
 

@@ -172,7 +172,8 @@ def _draw(axis, line, row, x):
     if values.count():
         look = _look(line.style, line.grey)
         every = (0.05 * (line.style % 6), 0.3) if x in ("epoch", "begun", "step", "age") else None
-        axis.plot(at, values.mean(axis=0), label=line.label, markevery=every, **look)
+        behind = 1.5 if line.grey else 2
+        axis.plot(at, values.mean(axis=0), label=line.label, markevery=every, zorder=behind, **look)
         axis.fill_between(at, values.min(axis=0), values.max(axis=0), color=look["color"], alpha=0.25, linewidth=0)
 
 
