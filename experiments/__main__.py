@@ -33,6 +33,7 @@ def work(argv):
     from . import claims, theory
     from .chapter import SIZES
     from .figures import FIGURES, PRESETS, Plan
+    from .parallel import Lost
     from .runner import Where, complete, finished, load
     from .store import StoreError
 
@@ -85,7 +86,7 @@ def work(argv):
         with writing(args.figures, parser):
             for path in draw(outcome, args.figures):
                 print(path)
-    except (DataError, BackendError, StoreError) as error:
+    except (DataError, BackendError, StoreError, Lost) as error:
         parser.error(str(error))
     return 0
 
@@ -101,7 +102,8 @@ def writing(folder, parser):
 
 def overview(plans, where, jobs):
     """A line for every plan: its runs, how many the store has, and about how long the others take."""
-    from .runner import cores, cost, finished
+    from .parallel import cores
+    from .runner import cost, finished
 
     jobs = jobs or cores()
     for name, plan in plans.items():

@@ -1,13 +1,7 @@
-"""Train what is missing: one process per core, one BLAS thread each; checkpoint and resume to the same bits."""
+"""complete() and train(): what is missing is trained, one run after another in each process, to the same bits always."""
 
-import concurrent.futures
-import contextlib
 import functools
-import multiprocessing
-import os
-import signal
 import sys
-import threading
 import time
 from dataclasses import dataclass
 
@@ -24,9 +18,8 @@ from minigrad.optim import step_decay
 from minigrad.train import batches, evaluate, train_epoch
 
 from . import store
+from .parallel import cores, in_parallel, report
 from .runs import SAMPLES
-
-SCALARS = ("epoch", "distance", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
 @dataclass(frozen=True)
@@ -64,70 +57,6 @@ def complete(runs, where=Where(), jobs=None):
     return [store.read(store.result_path(where.results, run)) for run in runs]
 
 
-def in_parallel(work, items, jobs, bar):
-    """[work(item) for item in items], in `jobs` processes; `bar` follows what work reports. StoreError if one is killed."""
-    context = multiprocessing.get_context("spawn")  # forking a process that has BLAS threads isn't safe
-    progress = context.SimpleQueue()
-    alive, leash = context.Pipe(duplex=False)
-    pool = concurrent.futures.ProcessPoolExecutor(jobs, context, _start_worker, (alive, progress))
-    try:
-        with _interrupts_later():
-            futures = [pool.submit(work, item) for item in items]
-        pending = set(futures)
-        started = len(multiprocessing.active_children())
-        while pending:
-            if len(multiprocessing.active_children()) < started:  # the pool itself may overlook the last one it started
-                raise concurrent.futures.process.BrokenProcessPool
-            done, pending = concurrent.futures.wait(pending, 0.2, concurrent.futures.FIRST_COMPLETED)
-            while not progress.empty():
-                bar.update(progress.get())
-            for future in done:
-                future.result()
-        return [future.result() for future in futures]
-    except concurrent.futures.process.BrokenProcessPool:
-        raise store.StoreError(
-            "a process of this command was killed from outside (out of memory?): run the same command again, "
-            "perhaps with a smaller --jobs"
-        ) from None
-    finally:
-        with _interrupts_later():  # a second Ctrl-C must not break this off
-            leash.close()  # what still trains ends at once: its checkpoint is whole at any moment
-            pool.shutdown(cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _interrupts_later():
-    """Hold a Ctrl-C back until the block ends; processes started inside never get one: the parent decides.
-
-    They inherit the mask. It covers this thread alone, and any other of this process may take the signal: hence a handler
-    too, or the parent could leave a worker that has not yet been told what to do, which ends in a traceback.
-    """
-    taken = []
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    handler = signal.signal(signal.SIGINT, lambda *_: taken.append(True))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    if taken and handler is not signal.SIG_IGN:
-        raise KeyboardInterrupt
-
-
-def _start_worker(alive, progress):
-    def follow_parent():
-        alive.poll(None)  # returns when the parent closes its end, or dies
-        os._exit(1)
-
-    threading.Thread(target=follow_parent, daemon=True).start()
-    _start_worker.progress = progress
-
-
-def report(amount):
-    """From within `work` of in_parallel: that much more is done."""
-    _start_worker.progress.put(amount)
-
-
 def _train_in_worker(run, where):
     train(run, where, report)
 
@@ -141,39 +70,108 @@ def train(run, where, progress=lambda seconds: None):
         if finished(run, where):  # by another process, while this one waited
             progress(cost(run))
             return
-        xp = load_backend(where.backend)
-        graph = run.graph()
-        data = load(run.dataset, where.data, run.m, run.m_test)
-        if run.B > len(data[0]):
-            raise minigrad.DataError(f"B={run.B} is more than the {len(data[0])} training samples: set a smaller B")
-        x, y, x_test, y_test = map(xp.asarray, data)
-        params, velocity, history, epoch, provenance = _resume(run, where, graph, xp)
-        progress(cost(run) * epoch / run.epochs)
-        if epoch == 0:
-            _measure(history, 0, graph, params, None, x, y, x_test, y_test, run.loss)
-        saved, status = time.monotonic(), "finished"
-        while epoch < run.epochs and _is_finite(history):
-            epoch += 1
-            before = {edge: params[edge].copy() for edge in graph.E_T} if run.measured(epoch) else None
-            eta = step_decay(run.eta, epoch - 1, run.milestones, run.factor)
-            rows = xp.asarray(rows_of(run, len(x), epoch))
-            train_epoch(graph, params, velocity, x, y, rows, run.loss, eta, run.lam, run.momentum)
+        data = on_device(run, where)
+        x, y, _, _ = data
+        state = State.begin(run, where)
+        progress(cost(run) * state.epoch / run.epochs)
+        if state.epoch == 0:
+            state.measure(data)
+        saved = time.monotonic()
+        while state.epoch < run.epochs and state.is_finite():
+            state.epoch += 1
+            before = state.matrices() if run.measured(state.epoch) else None
+            eta = step_decay(run.eta, state.epoch - 1, run.milestones, run.factor)
+            rows = state.xp.asarray(rows_of(run, len(x), state.epoch))
+            train_epoch(state.graph, state.params, state.velocity, x, y, rows, run.loss, eta, run.lam, run.momentum)
             if before is not None:
-                _measure(history, epoch, graph, params, before, x, y, x_test, y_test, run.loss)
+                state.measure(data, before)
             progress(cost(run) / run.epochs)
             if time.monotonic() - saved >= where.save_every:
-                meta = {"run": run.as_dict(), "status": "unfinished", "epoch": epoch, "provenance": provenance}
-                state = {f"W {_name(key)}": to_host(params[key]) for key in params}
-                state |= {f"velocity {_name(key)}": to_host(velocity[key]) for key in velocity}
-                store.write(store.partial_path(where.results, run), meta, history | state)
+                state.save(where)
                 saved = time.monotonic()
-        if not _is_finite(history):
-            status = "diverged"
-            progress(cost(run) * (1 - epoch / run.epochs))
-        meta = {"run": run.as_dict(), "status": status, "epoch": epoch, "provenance": provenance}
-        weights = {f"W {_name(key)}": to_host(params[key]) for key in params} if where.keep_weights else {}
-        store.write(store.result_path(where.results, run), meta, history | weights)
-        store.partial_path(where.results, run).unlink(missing_ok=True)
+        if not state.is_finite():
+            progress(cost(run) * (1 - state.epoch / run.epochs))
+        state.finish(where)
+
+
+@dataclass
+class State:
+    """What a run has come to: its parameters, what was measured, and what computed it."""
+
+    run: object
+    xp: object
+    graph: object
+    params: dict
+    velocity: dict
+    history: dict  # name -> one row per measured epoch
+    epoch: int
+    provenance: list
+
+    @classmethod
+    def begin(cls, run, where):
+        """From the run's checkpoint, or fresh."""
+        xp, graph, now = load_backend(where.backend), run.graph(), store.provenance(where.backend)
+        # Columns contiguous, which the products of a step like best at small B: up to three times faster than rows.
+        fresh = init_params(graph, numpy.random.default_rng(run.seed), xp=xp, init=run.init)
+        params = {key: xp.asarray(W, order="F") for key, W in fresh.items()}
+        path = store.partial_path(where.results, run)
+        if not path.exists():
+            velocity = {key: xp.zeros_like(W) for key, W in params.items()}
+            spectra = {store.array_name("spectrum", e): numpy.empty((0, min(params[e].shape))) for e in graph.E_T}
+            history = {name: numpy.empty(0) for name in store.SCALARS} | spectra
+            return cls(run, xp, graph, params, velocity, history, 0, [now])
+        meta, arrays = store.read(path)
+        begun = meta["provenance"][-1]
+        store.refuse_other_bits(path, begun, now)
+        params, velocity = (
+            {key: xp.asarray(arrays.pop(store.array_name(kind, key))) for key in params} for kind in ("W", "velocity")
+        )
+        provenance = meta["provenance"] + ([now] if now != begun else [])
+        return cls(run, xp, graph, params, velocity, arrays, meta["epoch"], provenance)
+
+    def matrices(self):
+        """A copy of every trainable W."""
+        return {edge: self.params[edge].copy() for edge in self.graph.E_T}
+
+    def measure(self, data, before=None):
+        """Append one row to every array of the history; `before` are the matrices of an epoch ago.
+
+        The one place, once per measured epoch, that waits for a device.
+        """
+        x, y, x_test, y_test = data
+        train_loss, train_accuracy, stats = evaluate(self.graph, self.params, x, y, self.run.loss)
+        test_loss, test_accuracy, _ = evaluate(self.graph, self.params, x_test, y_test, self.run.loss, stats)
+        edges = self.graph.E_T
+        moved = numpy.array(numpy.nan) if before is None else to_host(distance(self.params, before, edges))
+        values = (self.epoch, moved, *map(to_host, (train_loss, train_accuracy, test_loss, test_accuracy)))
+        for name, value in zip(store.SCALARS, values):
+            self.history[name] = numpy.append(self.history[name], float(value))
+        for edge in edges:
+            name = store.array_name("spectrum", edge)
+            self.history[name] = numpy.vstack([self.history[name], to_host(singular_values(self.params[edge]))])
+
+    def is_finite(self):
+        """Whether the last measured loss and all singular values are."""
+        judged = [rows for name, rows in self.history.items() if name == "train_loss" or name.startswith("spectrum")]
+        return all(numpy.isfinite(rows[-1:]).all() for rows in judged)
+
+    def save(self, where):
+        """Write the checkpoint."""
+        arrays = self.history | self._host("W", self.params) | self._host("velocity", self.velocity)
+        store.write(store.partial_path(where.results, self.run), self._meta("unfinished"), arrays)
+
+    def finish(self, where):
+        """Write the result, and remove the checkpoint."""
+        status = "finished" if self.is_finite() else "diverged"
+        weights = self._host("W", self.params) if where.keep_weights else {}
+        store.write(store.result_path(where.results, self.run), self._meta(status), self.history | weights)
+        store.partial_path(where.results, self.run).unlink(missing_ok=True)
+
+    def _host(self, kind, arrays):
+        return {store.array_name(kind, key): to_host(array) for key, array in arrays.items()}
+
+    def _meta(self, status):
+        return {"run": self.run.as_dict(), "status": status, "epoch": self.epoch, "provenance": self.provenance}
 
 
 def rows_of(run, m, epoch):
@@ -186,61 +184,18 @@ def rows_of(run, m, epoch):
     return rows[start : start + S]
 
 
-def _resume(run, where, graph, xp):
-    """params, velocity, history, epoch and provenance: from the checkpoint, or fresh."""
-    now = store.provenance(where.backend)
-    # Columns contiguous, which the products of a step like best at small B: up to three times faster than rows.
-    fresh = init_params(graph, numpy.random.default_rng(run.seed), xp=xp, init=run.init)
-    params = {key: xp.asarray(W, order="F") for key, W in fresh.items()}
-    path = store.partial_path(where.results, run)
-    if not path.exists():
-        history = {name: numpy.empty(0) for name in SCALARS}
-        history |= {f"spectrum {_name(e)}": numpy.empty((0, min(params[e].shape))) for e in graph.E_T}
-        return params, {key: xp.zeros_like(W) for key, W in params.items()}, history, 0, [now]
-    meta, arrays = store.read(path)
-    begun = meta["provenance"][-1]
-    if begun["backend"].split()[0] != xp.__name__:
-        raise store.StoreError(
-            f"{path} was begun with {begun['backend']}, and another backend would give other bits: "
-            f"continue with --backend {begun['backend'].split()[0]}, or delete it to start anew"
-        )
-    if begun["kernels"].split()[0] != now["kernels"].split()[0]:
-        raise store.StoreError(
-            f"{path} was begun with kernels of {begun['kernels']}, and those of {now['kernels']} would give other bits: "
-            "install or remove Numba to continue, or delete it to start anew"
-        )
-    params, velocity = (
-        {key: xp.asarray(arrays.pop(f"{kind} {_name(key)}")) for key in params} for kind in ("W", "velocity")
-    )
-    return params, velocity, arrays, meta["epoch"], meta["provenance"] + [now] * (now != begun)
-
-
-def _measure(history, epoch, graph, params, before, x, y, x_test, y_test, loss):
-    """Append one row to every array of `history`. The one place, once per measured epoch, that waits for a device."""
-    train_loss, train_accuracy, stats = evaluate(graph, params, x, y, loss)
-    test_loss, test_accuracy, _ = evaluate(graph, params, x_test, y_test, loss, stats)
-    moved = numpy.array(numpy.nan) if before is None else to_host(distance(params, before, graph.E_T))
-    values = (epoch, moved, *map(to_host, (train_loss, train_accuracy, test_loss, test_accuracy)))
-    for name, value in zip(SCALARS, values):
-        history[name] = numpy.append(history[name], float(value))
-    for edge in graph.E_T:
-        name = f"spectrum {_name(edge)}"
-        history[name] = numpy.vstack([history[name], to_host(singular_values(params[edge]))])
-
-
-def _is_finite(history):
-    last = [values[-1:] for name, values in history.items() if name == "train_loss" or name.startswith("spectrum")]
-    return all(numpy.isfinite(values).all() for values in last)
+def on_device(run, where):
+    """The run's x, y, x_test, y_test as arrays of its backend."""
+    data = load(run.dataset, where.data, run.m, run.m_test)
+    if run.B > len(data[0]):
+        raise minigrad.DataError(f"B={run.B} is more than the {len(data[0])} training samples: set a smaller B")
+    return tuple(map(load_backend(where.backend).asarray, data))
 
 
 def finished(run, where):
     """Whether the store has the run, with its weights if `where` asks for them."""
     path = store.result_path(where.results, run)
     return path.exists() and (not where.keep_weights or any(name.startswith("W ") for name in store.read(path)[1]))
-
-
-def _name(key):
-    return f"{key[0]}-{key[1]}"
 
 
 @functools.lru_cache(maxsize=1)
@@ -271,7 +226,3 @@ def cost(run):
     multiplications = (3 * steps * run.B + measured * (m + m_test)) * weights
     by_layer, by_weight = (5e-6, 4e-10) if COMPILED else (4e-5, 1e-9)
     return steps * (by_layer * graph.L + by_weight * weights) + multiplications / 5e10
-
-
-def cores():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -15,9 +15,16 @@ from pathlib import Path
 
 import numpy
 
+SCALARS = ("epoch", "distance", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
+
 
 class StoreError(Exception):
     """A file of the store can't be read or written; the message says which, why and what to do."""
+
+
+def array_name(kind, key):
+    """What an array is called in a file: its kind ("spectrum", "W", "velocity") and its key in params."""
+    return f"{kind} {key[0]}-{key[1]}"
 
 
 def result_path(results, run):
@@ -67,6 +74,21 @@ def read(path):
         raise StoreError(
             f"{path} can't be read ({reason}): mend or delete it, then run the same command again to train it anew"
         ) from None
+
+
+def refuse_other_bits(path, begun, now):
+    """StoreError if the checkpoint at `path` was begun by what gives other bits than what computes now."""
+    backend = begun["backend"].split()[0]
+    if backend != now["backend"].split()[0]:
+        raise StoreError(
+            f"{path} was begun with {begun['backend']}, and another backend would give other bits: "
+            f"continue with --backend {backend}, or delete it to start anew"
+        )
+    if begun["kernels"].split()[0] != now["kernels"].split()[0]:
+        raise StoreError(
+            f"{path} was begun with kernels of {begun['kernels']}, and those of {now['kernels']} would give other bits: "
+            "install or remove Numba to continue, or delete it to start anew"
+        )
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from . import appendices, lemmas, plots, propositions, runner, tables, theorem
+from . import appendices, lemmas, parallel, plots, propositions, tables, theorem
 from .captions import variation
 
 CHAPTERS = (
@@ -22,7 +22,7 @@ CHAPTERS = (
 def _chapter(number, size, folder):
     with threadpool_limits(1):
         found = CHAPTERS[number](size, folder)
-    runner.report(1)
+    parallel.report(1)
     return found
 
 
@@ -30,7 +30,7 @@ def measure(size, folder, jobs=None):
     """What every chapter finds, (checks, picture) each, `jobs` chapters at a time."""
     order = sorted(range(len(CHAPTERS)), key=lambda n: CHAPTERS[n] is not theorem.report_theorem_1)  # the longest first, so that no core waits
     with tqdm(total=len(CHAPTERS), desc="theory", bar_format="{desc}: {n} of {total} chapters|{bar}| {elapsed} gone") as bar:
-        found = runner.in_parallel(functools.partial(_chapter, size=size, folder=folder), order, jobs or runner.cores(), bar)
+        found = parallel.in_parallel(functools.partial(_chapter, size=size, folder=folder), order, jobs or parallel.cores(), bar)
     return [found[order.index(n)] for n in range(len(CHAPTERS))]
 
 

@@ -16,7 +16,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 import minigrad as mg
-from experiments import runner, store
+from experiments import parallel, runner, store
 from experiments.results import View, history
 from experiments.runner import Where, complete, finished, train
 from experiments.runs import Run, grid
@@ -77,7 +77,7 @@ def test_a_finished_run_holds_its_fields_its_provenance_and_every_measured_numbe
     }
     epochs = [*range(11), 12, 14]
     assert arrays["epoch"].tolist() == epochs
-    for name in runner.SCALARS:
+    for name in store.SCALARS:
         assert arrays[name].shape == (len(epochs),) and arrays[name].dtype == "float64"
         assert numpy.isfinite(arrays[name][1:]).all()
     assert numpy.isnan(arrays["distance"][0]) and (arrays["distance"][1:] > 0).all()
@@ -488,7 +488,7 @@ def test_a_worker_killed_from_outside_is_one_sentence_and_its_checkpoint_stays(t
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    with pytest.raises(store.StoreError) as error:
+    with pytest.raises(parallel.Lost) as error:
         complete(runs, where, jobs=2)
     over.set()
     killer.join()
@@ -500,7 +500,7 @@ def test_a_worker_killed_from_outside_is_one_sentence_and_its_checkpoint_stays(t
 
 
 def test_results_come_in_the_order_of_the_items():
-    assert runner.in_parallel(functools.partial(pow, 2), [5, 1, 3], 2, bar=None) == [32, 2, 8]
+    assert parallel.in_parallel(functools.partial(pow, 2), [5, 1, 3], 2, bar=None) == [32, 2, 8]
 
 
 def test_an_error_in_a_worker_arrives_as_its_sentence(tmp_path):
@@ -575,7 +575,7 @@ def test_a_ctrl_c_that_another_thread_takes_waits_until_the_workers_have_started
     other = threading.Thread(target=over.wait)
     other.start()
     with pytest.raises(KeyboardInterrupt):
-        with runner._interrupts_later():
+        with parallel._interrupts_later():
             signal.pthread_kill(other.ident, signal.SIGINT)
             time.sleep(0.1)
             started.append(True)
@@ -596,7 +596,7 @@ def test_a_ctrl_c_that_is_ignored_stays_ignored_while_the_workers_start(ctrl_c):
     os.set_blocking(writing, False)
     before = signal.set_wakeup_fd(writing)
     try:
-        with runner._interrupts_later():
+        with parallel._interrupts_later():
             signal.pthread_kill(other.ident, signal.SIGINT)
             assert os.read(reading, 1) == bytes([signal.SIGINT])  # it has arrived
     finally:

@@ -579,8 +579,8 @@ def test_the_longest_chapter_is_measured_first_and_told_in_its_place(monkeypatch
     first, longest = (lambda *_, name=name: begun.append(name) or name for name in ("first", "longest"))
     monkeypatch.setattr(theorem, "report_theorem_1", longest)
     monkeypatch.setattr(theory, "CHAPTERS", (first, longest))
-    monkeypatch.setattr(theory.runner, "in_parallel", lambda work, items, jobs, bar: [work(item) for item in items])
-    monkeypatch.setattr(theory.runner, "report", lambda amount: None)
+    monkeypatch.setattr(theory.parallel, "in_parallel", lambda work, items, jobs, bar: [work(item) for item in items])
+    monkeypatch.setattr(theory.parallel, "report", lambda amount: None)
     assert theory.measure(None, None, 1) == ["first", "longest"] and begun == ["longest", "first"]
 
 
