@@ -11,7 +11,7 @@ LABELS = {
     "mean_squared_error": "squared loss",
     "memo": "the memo's text",
     "true": "true gradient",
-    "per-unit": "the text's, γ, β per unit",
+    "per-unit": "detached, γ, β per unit",
     "standard": "standard batch norm",
 }
 SYMBOLS = {"lam": "λ", "eta": "η", "B": "B", "cell": "cell"}

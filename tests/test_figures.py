@@ -77,7 +77,7 @@ def test_norms_is_figure_2_s_column_under_four_readings():
         assert {run for run in Plan(name, "night").runs() if run.eta == 0.01} <= set(runs)
     assert len(runs) == 4 * 6 * 3 and {run.eta for run in runs} == {0.01}
     titles = [title for title, _ in Plan("norms", "night").columns]
-    assert titles == ["the memo's text", "true gradient", "the text's, γ, β per unit", "standard batch norm"]
+    assert titles == ["the memo's text", "true gradient", "detached, γ, β per unit", "standard batch norm"]
 
 
 PREFIXED = [*PAPER, *TWINS, "norms"]
