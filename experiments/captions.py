@@ -2,6 +2,8 @@
 
 import numpy
 
+from .results import LEARNED
+
 LABELS = {
     "mnist": "MNIST",
     "cifar10": "CIFAR-10",
@@ -15,6 +17,7 @@ LABELS = {
     "standard": "standard batch norm",
 }
 SYMBOLS = {"lam": "λ", "eta": "η", "B": "B", "cell": "cell"}
+GREY = f"grey: not learned (train accuracy below {LEARNED} %, diverged, or W decayed to 0)"
 
 
 def written(field, value):
@@ -45,3 +48,69 @@ def variation(name, preset, settings, seeds, stand_ins):
     if stand_ins:
         parts.append("synthetic")
     return "-".join(parts)
+
+
+def title(plan):
+    """A picture's title: it says what shortens or reduces the paper's setting."""
+    run = plan.runs()[0]
+    return plan.figure.title.format(network=run.network, dataset=LABELS[run.dataset]) + f" ({_trust(plan)})"
+
+
+def _trust(plan):
+    """How far to trust the picture."""
+    (_, lines), *_ = plan.columns
+    run, paper = lines[0].runs[0], lines[0].paper
+    words = []
+    if plan.preset == "smoke":
+        words.append("smoke test of the program, no result")
+    elif plan.reduction.scaled:
+        words.append("reduced")
+    elif run.epochs < paper.epochs:
+        words.append(f"first {run.epochs} of {paper.epochs} epochs")
+    if run.network != paper.network and not plan.reduction.scaled:
+        words.append(f"{run.network} for {paper.network}")
+    return ", ".join([*words, seeds_of(plan.seeds)])
+
+
+def note(plan):
+    """The lines under the title: the reduction, the data, what was set by hand, the seeds."""
+    sentences = [_scaling(plan)] if plan.reduction.scaled else []
+    if plan.stand_ins:
+        names = " and ".join(LABELS[name] for name in plan.stand_ins)
+        sentences.append(f"Synthetic stand-in for {names}, which could be neither found nor fetched.")
+    if plan.given:
+        values = {field: v if isinstance(v, tuple) else (v,) for field, v in plan.given.items()}
+        by_hand = (f"{field} = {', '.join(map(str, v))}" for field, v in values.items())
+        sentences.append(f"Set by hand: {'; '.join(by_hand)}.")
+    if plan.seeds > 1:
+        sentences.append("Lines are means over the seeds, bands their ranges.")
+    return " ".join(sentences)
+
+
+def _scaling(plan):
+    """The sentence on a reduction that keeps the decay budget."""
+    run, paper = plan.runs()[0], plan.figure.base
+    pairs = [(run.network, paper.network, "{}"), (run.m or "all", "all", "{} training samples")]
+    if "B" not in plan.figure.axes and "cell" not in plan.figure.axes:
+        pairs.append((run.B, paper.B, "B = {}"))
+    pairs.append((run.epochs, paper.epochs, "{} epochs"))
+    smaller = [form.format(f"{new} (paper: {old})") for new, old, form in pairs if new != old]
+    if run.milestones and run.epochs != paper.epochs:
+        smaller.append("the learning rate drops at the same fractions of them")
+    lines = [line for _, lines in plan.columns for line in lines]
+    ratios = sorted({line.paper.eta_steps() / line.runs[0].eta_steps() for line in lines})
+    apart = [b for a, b in zip([0, *ratios], ratios) if b > 1.02 * a]
+    times = " or ".join(f"{ratio:.3g}" for ratio in apart)
+    return (
+        f"Reduced: {', '.join(smaller)}; λ is {times} times {_unscaled(plan)}, "
+        "so that the decay budget Σ 2ηλ over the steps is the paper's."
+    )
+
+
+def _unscaled(plan):
+    """The λ that a reduction multiplies."""
+    if "lam" in plan.settings:
+        return f"the given {written('lam', plan.settings['lam'])}"
+    if plan.figure.line == "lam":
+        return "the paper's, which stands in the legend"
+    return f"the paper's {written('lam', plan.figure.base.lam)}"

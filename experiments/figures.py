@@ -6,9 +6,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from . import plots
-from .captions import LABELS, SYMBOLS, named, seeds_of, variation, written
-from .results import LEARNED, View, csv_rows, history
+from . import captions, plots
+from .results import View, csv_rows, history
 from .runs import Run, grid
 
 LAMBDAS = (0.0, 1e-6, 1e-5, 1e-4, 1e-3)
@@ -262,7 +261,7 @@ class Plan:
         chosen = chosen | {self.figure.line: value}
         paper, run = self._at(chosen, {}), self._at(chosen, self.reduction.fields | self.settings)
         style = BATCHES.index(value) if self.figure.line == "B" and value in BATCHES else place
-        label = written(self.figure.line, value)
+        label = captions.written(self.figure.line, value)
         return Line(label, style, paper, grid(self._reduced(paper, run), seed=range(self.seeds)))
 
     def _at(self, chosen, given):
@@ -278,7 +277,7 @@ class Plan:
     def _column_title(self, chosen, run):
         """What its axes are; the data set and the network are what is trained on, stand-ins and widths included."""
         shown = {axis: getattr(run, axis) if axis in ("dataset", "network") else value for axis, value in chosen.items()}
-        return ", ".join(named(axis, value) for axis, value in shown.items())
+        return ", ".join(captions.named(axis, value) for axis, value in shown.items())
 
     def runs(self):
         """All of them, in the order in which they are drawn."""
@@ -300,68 +299,16 @@ class Plan:
 
     def title(self):
         """The picture's title: it says what shortens or reduces the paper's setting."""
-        run, paper = self.runs()[0], self.columns[0][1][0].paper
-        return self.figure.title.format(network=run.network, dataset=LABELS[run.dataset]) + f" ({self._trust(run, paper)})"
-
-    def _trust(self, run, paper):
-        """How far to trust the picture."""
-        words = []
-        if self.preset == "smoke":
-            words.append("smoke test of the program, no result")
-        elif self.reduction.scaled:
-            words.append("reduced")
-        elif run.epochs < paper.epochs:
-            words.append(f"first {run.epochs} of {paper.epochs} epochs")
-        if run.network != paper.network and not self.reduction.scaled:
-            words.append(f"{run.network} for {paper.network}")
-        return ", ".join([*words, seeds_of(self.seeds)])
+        return captions.title(self)
 
     def note(self):
         """The lines under the title: the reduction, the data, what was set by hand, the seeds."""
-        spread = ["Lines are means over the seeds, bands their ranges."] if self.seeds > 1 else []
-        return " ".join(self.differences() + spread)
-
-    def differences(self):
-        """Sentences on what differs from the paper beyond the title."""
-        sentences = [self._scaling()] if self.reduction.scaled else []
-        if self.stand_ins:
-            names = " and ".join(LABELS[name] for name in self.stand_ins)
-            sentences.append(f"Synthetic stand-in for {names}, which could be neither found nor fetched.")
-        if self.given:
-            values = {field: v if isinstance(v, tuple) else (v,) for field, v in self.given.items()}
-            by_hand = (f"{field} = {', '.join(map(str, v))}" for field, v in values.items())
-            sentences.append(f"Set by hand: {'; '.join(by_hand)}.")
-        return sentences
-
-    def _scaling(self):
-        """The sentence on a reduction that keeps the decay budget."""
-        run, paper = self.runs()[0], self.figure.base
-        lines = [line for _, lines in self.columns for line in lines]
-        pairs = [(run.network, paper.network, "{}"), (run.m or "all", "all", "{} training samples")]
-        if "B" not in self.figure.axes and "cell" not in self.figure.axes:
-            pairs.append((run.B, paper.B, "B = {}"))
-        pairs.append((run.epochs, paper.epochs, "{} epochs"))
-        smaller = [form.format(f"{new} (paper: {old})") for new, old, form in pairs if new != old]
-        drops = run.milestones and run.epochs != paper.epochs
-        if drops:
-            smaller.append("the learning rate drops at the same fractions of them")
-        ratios = sorted({line.paper.eta_steps() / line.runs[0].eta_steps() for line in lines})
-        apart = [b for a, b in zip([0, *ratios], ratios) if b > 1.02 * a]
-        if "lam" in self.settings:
-            unscaled = f"the given {written('lam', self.settings['lam'])}"
-        elif self.figure.line == "lam":
-            unscaled = "the paper's, which stands in the legend"
-        else:
-            unscaled = f"the paper's {written('lam', paper.lam)}"
-        return (
-            f"Reduced: {', '.join(smaller)}; λ is {' or '.join(f'{ratio:.3g}' for ratio in apart)} times {unscaled}, "
-            "so that the decay budget Σ 2ηλ over the steps is the paper's."
-        )
+        return captions.note(self)
 
     def stem(self):
         """The name of its files, without the suffix."""
         seeds = self.seeds if self.seeds != self.reduction.seeds else None
-        return variation(self.name, self.preset, self.given, seeds, self.stand_ins)
+        return captions.variation(self.name, self.preset, self.given, seeds, self.stand_ins)
 
     def draw(self, results, folder):
         """Draw `results` (in the order of runs()) into folder/STEM.png, .svg and .csv; the paths."""
@@ -373,9 +320,8 @@ class Plan:
                 seeds = [read[run] for run in line.runs]
                 drawn.append(plots.Line(line.label, line.style, seeds, grey=not all(made["learned"] for made in seeds)))
             columns.append(plots.Column(title, drawn, self.figure.x))
-        grey = f"grey: not learned (train accuracy below {LEARNED} %, diverged, or W decayed to 0)"
-        symbol = SYMBOLS[self.figure.line]
-        picture = plots.histories(columns, self.figure.rows, self.title(), self.note(), symbol, grey)
+        symbol = captions.SYMBOLS[self.figure.line]
+        picture = plots.histories(columns, self.figure.rows, self.title(), self.note(), symbol, captions.GREY)
         fields = [row.field for row in self.figure.rows]
         rows = [row for run, made in read.items() for row in csv_rows(self.preset, run, made, self.view, fields)]
         return plots.save(picture, rows, Path(folder) / self.stem())
