@@ -38,8 +38,14 @@ def work(argv):
     from .store import StoreError
 
     parser = Parser(prog="python -m experiments", description="Train what is missing and draw one of the paper's figures.")
-    parser.add_argument("name", metavar="NAME", choices=(*FIGURES, "theory", "claims", "list"), help=", ".join(FIGURES) + "; theory: its lemmas, propositions and theorem, checked; claims: the paper's statements judged from the store; list: what is done and what is left")
-    parser.add_argument("--preset", choices=PRESETS, default="quick", help="smoke: seconds, synthetic data; quick: minutes on two cores (the default); night: the paper's runs, stopped at epoch 100; paper: the paper's setting")
+    parser.add_argument("name", metavar="NAME", choices=(*FIGURES, "theory", "claims", "list"), help=(
+        f"{', '.join(FIGURES)}; theory: its lemmas, propositions and theorem, checked; "
+        "claims: the paper's statements judged from the store; list: what is done and what is left"
+    ))
+    parser.add_argument("--preset", choices=PRESETS, default="quick", help=(
+        "smoke: seconds, synthetic data; quick: minutes on two cores (the default); "
+        "night: the paper's runs, stopped at epoch 100; paper: the paper's setting"
+    ))
     parser.add_argument("--backend", choices=BACKENDS, default="numpy")
     parser.add_argument("--data", metavar="DIR", help="where the data sets lie or are downloaded to (default: $MINIGRAD_DATA, then ./data)")
     parser.add_argument("--results", metavar="DIR", default="results", help="the store of runs")

@@ -1,4 +1,4 @@
-"""Words on pictures: labels, values as they are written, and what a title says of how far to trust a picture."""
+"""Words on pictures: labels, values as they are written, and how far a title says to trust a picture."""
 
 import numpy
 
@@ -33,16 +33,17 @@ def named(field, value):
 
 
 def seeds_of(number):
-    """"1 seed", "3 seeds"."""
+    """1 seed, 3 seeds."""
     return f"{number} seed{'' if number == 1 else 's'}"
 
 
 def variation(name, preset, settings, seeds, stand_ins):
-    """The name of a picture's files: NAME for the quick preset; another preset and every changed setting stand in it."""
+    """The name of a picture's files: another preset than quick and every changed setting stand in it."""
     parts = [name] if preset == "quick" else [name, preset]
     for field, value in settings.items():
         values = value if isinstance(value, tuple) else (value,)
-        parts.append(f"{field}=" + ",".join(str(v).lower() if isinstance(v, bool) else str(v) for v in values))
+        texts = [str(v).lower() if isinstance(v, bool) else str(v) for v in values]
+        parts.append(f"{field}={','.join(texts)}")
     if seeds is not None:
         parts.append(f"seeds={seeds}")
     if stand_ins:

@@ -1,4 +1,4 @@
-"""The paper's figures as rows of a table, the presets that shorten them, and the way from a name to a picture."""
+"""The paper's figures as rows of a table, their presets, and the way from a name to a picture."""
 
 import itertools
 import re
@@ -41,12 +41,12 @@ CELLS = {  # of the control: is it the batch size, or the number of steps and wi
 
 
 class Preset(NamedTuple):
-    """How a figure is run: fields of Run that replace the paper's, and the width that replaces its network's."""
+    """How a figure is run: what replaces fields of the paper's runs, and the width of its network."""
 
     seeds: int
     fields: dict = {}
     width: int | None = None
-    scaled: bool = False  # lambda and the drops of eta follow the number of steps; otherwise a run is the paper's, cut off
+    scaled: bool = False  # whether lambda and the drops of eta follow the number of steps
 
 
 QUICK_EPOCHS = 10  # as many as let `make fig2` end in five minutes on two cores with Numba, set-up included
@@ -59,7 +59,7 @@ PREFIXES = {
 }
 NARROW = PREFIXES | {"quick": Preset(1, {"epochs": QUICK_EPOCHS}, width=100)}
 WHOLE = PREFIXES | {"night": Preset(3)}
-CONVERGENCE = {  # why the quick settings are what they are, and what else was tried: README, "The quick Figure 1"
+CONVERGENCE = {  # what else was tried for quick: README, "The quick Figure 1"
     "smoke": Preset(2, {"m": 60, "m_test": 60, "B": 20, "epochs": 5}, width=8, scaled=True),
     "quick": Preset(2, {"m": 100, "m_test": 100, "B": 20, "measure_every": 20}, width=100, scaled=True),
     "night": Preset(1, {"epochs": 100}),
@@ -70,7 +70,7 @@ PRESETS = tuple(PREFIXES)
 
 @dataclass(frozen=True)
 class Figure:
-    """What the paper ran for one figure, the axes that make its columns and its lines, its rows, and its presets."""
+    """What the paper ran for one figure, the axes that make its columns and lines, its rows, its presets."""
 
     title: str
     base: Run
@@ -94,7 +94,11 @@ FIGURES = {
     "fig1": Figure(
         title="Figure 1: convergence of {network} trained with SGD",
         base=replace(BASE, network="MLP-5-2000", momentum=0.0, milestones=(), epochs=2000),
-        axes={"dataset": ("mnist", "cifar10"), "loss": ("cross_entropy", "mean_squared_error"), "lam": LAMBDAS},
+        axes={
+            "dataset": ("mnist", "cifar10"),
+            "loss": ("cross_entropy", "mean_squared_error"),
+            "lam": LAMBDAS,
+        },
         columns=("dataset", "loss"),
         line="lam",
         rows=(
@@ -202,7 +206,7 @@ POINTS = {axis for figure in FIGURES.values() for axis in figure.axes} - {field.
 
 
 class Line(NamedTuple):
-    """One line of a figure: what it is called, its place among the styles, the paper's run, and those in its place."""
+    """One line of a figure: its name, its place among the styles, the paper's run, and those in its place."""
 
     label: str
     style: int
@@ -214,9 +218,9 @@ class Plan:
     """A figure under a preset: .columns is a list of (title, [Line])."""
 
     def __init__(self, name, preset, seeds=None, settings=None, stand_ins=()):
-        """`settings` replace fields of Run and of View, and the values of the figure's axes (a tuple for several).
+        """`settings` replace fields of Run and View, and values of the figure's axes (a tuple for several).
 
-        Data sets in `stand_ins` are replaced by synthetic ones. ValueError for a field or value that does not fit.
+        Data sets in `stand_ins` are replaced by synthetic ones. ValueError for what does not fit.
         """
         self.name, self.figure, self.preset, self.stand_ins = name, FIGURES[name], preset, tuple(stand_ins)
         self.reduction = self.figure.presets[preset]
@@ -231,7 +235,9 @@ class Plan:
             if field in POINTS:
                 raise ValueError(f"{name} varies {', '.join(axes)}, not {field}")
             if field in self._set_by_axes():
-                raise ValueError(f"{name} varies {', '.join(axes)}, which set {field}: it can't be set by hand too")
+                raise ValueError(
+                    f"{name} varies {', '.join(axes)}, which set {field}: it can't be set by hand too"
+                )
             if isinstance(values, tuple) and field != "milestones":
                 raise ValueError(f"{field} takes one value, {name} varies {', '.join(axes)}: got {values}")
         self.settings = settings
@@ -243,7 +249,8 @@ class Plan:
 
     def _set_by_axes(self):
         """The fields that the points of its axes set, whatever their own value."""
-        points = [point for known in self.figure.axes.values() if isinstance(known, dict) for point in known.values()]
+        named = [known for known in self.figure.axes.values() if isinstance(known, dict)]
+        points = [point for known in named for point in known.values()]
         return {field for point in points for field, value in point.items() if not isinstance(value, Times)}
 
     def _values(self, axis, given):
@@ -275,8 +282,11 @@ class Plan:
         return replace(base, **changes)
 
     def _column_title(self, chosen, run):
-        """What its axes are; the data set and the network are what is trained on, stand-ins and widths included."""
-        shown = {axis: getattr(run, axis) if axis in ("dataset", "network") else value for axis, value in chosen.items()}
+        """Where the column lies on its axes; data set and network are those that are really trained."""
+        shown = {
+            axis: getattr(run, axis) if axis in ("dataset", "network") else value
+            for axis, value in chosen.items()
+        }
         return ", ".join(captions.named(axis, value) for axis, value in shown.items())
 
     def runs(self):
@@ -284,17 +294,19 @@ class Plan:
         return [run for _, lines in self.columns for line in lines for run in line.runs]
 
     def _reduced(self, paper, run):
-        """`run`, in place of `paper`, with what a preset makes of its network, its data and, if it scales, its lambda."""
+        """`run`, in place of `paper`, with the preset's width, data and, if it scales, lambda."""
         if self.reduction.width and "network" not in self.settings:
             run = replace(run, network=re.sub(r"\d+$", str(self.reduction.width), run.network))
-        if self.preset == "smoke" and not run.dataset.startswith("synthetic-") or run.dataset in self.stand_ins:
+        replaced = self.preset == "smoke" or run.dataset in self.stand_ins
+        if replaced and not run.dataset.startswith("synthetic-"):
             run = replace(run, dataset="synthetic-" + run.dataset)
         return self._scaled(paper, run) if self.reduction.scaled else run
 
     def _scaled(self, paper, run):
-        """`run` with the paper's decay budget E = sum_t eta_t 2 lambda / (1 - momentum): fewer steps, a larger lambda."""
+        """`run` with the decay budget of `paper`: fewer steps, a larger lambda."""
         if "milestones" not in self.settings:
-            run = replace(run, milestones=tuple(round(epoch * run.epochs / paper.epochs) for epoch in paper.milestones))
+            drops = [round(epoch * run.epochs / paper.epochs) for epoch in paper.milestones]
+            run = replace(run, milestones=tuple(drops))
         return replace(run, lam=run.lam * paper.eta_steps() / run.eta_steps())
 
     def title(self):
@@ -318,10 +330,13 @@ class Plan:
             drawn = []
             for line in lines:
                 seeds = [read[run] for run in line.runs]
-                drawn.append(plots.Line(line.label, line.style, seeds, grey=not all(made["learned"] for made in seeds)))
+                learned = all(made["learned"] for made in seeds)
+                drawn.append(plots.Line(line.label, line.style, seeds, grey=not learned))
             columns.append(plots.Column(title, drawn, self.figure.x))
         symbol = captions.SYMBOLS[self.figure.line]
         picture = plots.histories(columns, self.figure.rows, self.title(), self.note(), symbol, captions.GREY)
         fields = [row.field for row in self.figure.rows]
-        rows = [row for run, made in read.items() for row in csv_rows(self.preset, run, made, self.view, fields)]
+        rows = []
+        for run, made in read.items():
+            rows += csv_rows(self.preset, run, made, self.view, fields)
         return plots.save(picture, rows, Path(folder) / self.stem())

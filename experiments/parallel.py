@@ -1,4 +1,4 @@
-"""Work spread over processes: what each reports arrives, Ctrl-C and a killed process end all of them, in one sentence."""
+"""Work spread over processes; a Ctrl-C, or one that is killed, ends all of them in one sentence."""
 
 import concurrent.futures
 import contextlib
@@ -18,7 +18,10 @@ def cores():
 
 
 def in_parallel(work, items, jobs, bar):
-    """[work(item) for item in items], in `jobs` processes; `bar` follows what work reports. Lost if one is killed."""
+    """[work(item) for item in items], in `jobs` processes; `bar` follows what work reports.
+
+    Lost if a process is killed.
+    """
     context = multiprocessing.get_context("spawn")  # forking a process that has BLAS threads isn't safe
     progress = context.SimpleQueue()
     alive, leash = context.Pipe(duplex=False)
@@ -29,7 +32,8 @@ def in_parallel(work, items, jobs, bar):
         pending = set(futures)
         started = len(multiprocessing.active_children())
         while pending:
-            if len(multiprocessing.active_children()) < started:  # the pool itself may overlook the last one it started
+            # The pool itself may overlook the last one that it started.
+            if len(multiprocessing.active_children()) < started:
                 raise concurrent.futures.process.BrokenProcessPool
             done, pending = concurrent.futures.wait(pending, 0.2, concurrent.futures.FIRST_COMPLETED)
             while not progress.empty():
@@ -52,8 +56,8 @@ def in_parallel(work, items, jobs, bar):
 def _interrupts_later():
     """Hold a Ctrl-C back until the block ends; processes started inside never get one: the parent decides.
 
-    They inherit the mask. It covers this thread alone, and any other of this process may take the signal: hence a handler
-    too, or the parent could leave a worker that has not yet been told what to do, which ends in a traceback.
+    They inherit the mask. It covers this thread alone, and any other of this process may take the signal. Hence
+    a handler too: else the parent could leave a worker untold what to do, which ends in a traceback.
     """
     taken = []
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])

@@ -70,8 +70,8 @@ def histories(columns, rows, title, note, legend_title, grey=None):
     """Every row's field against the column's x: the arithmetic mean over seeds (of those still finite), their range as a band.
 
     A diverged run ends in a cross at its last finite value, at the upper edge if it has none. A hollow triangle at an
-    edge says that the mean goes on beyond it, to 0 perhaps on a log axis. The legend explains the marks that occur, and
-    what it means that a line is grey, in the words of `grey`.
+    edge says that the mean goes on beyond it, to 0 perhaps on a log axis. The legend explains the marks that occur,
+    and in the words of `grey` what it means that a line is grey.
     """
     with style.context(STYLE, after_reset=True):  # a user's matplotlibrc must not change the picture
         figure = Figure(figsize=(WIDTH, 1))
@@ -194,8 +194,9 @@ def _mark(axis, line, row, x):
             finite = numpy.flatnonzero(numpy.isfinite(history[row.field]))
             last, y = (finite[-1], history[row.field][finite[-1]]) if len(finite) else (-1, high)
             points.append(("diverged", history[x][last], numpy.clip(y, low, high)))
+    colour = _look(line.style, line.grey)["color"]
     for name, place, y in points:
-        axis.plot(place, y, "", label=f"_{name}", color=_look(line.style, line.grey)["color"], clip_on=False, zorder=4, **MARKS[name])
+        axis.plot(place, y, "", label=f"_{name}", color=colour, clip_on=False, zorder=4, **MARKS[name])
     return {name for name, _, _ in points}
 
 

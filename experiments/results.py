@@ -1,4 +1,4 @@
-"""What is read off a stored run: its history, the rule by which a rank is counted, whether it learned, its CSV rows."""
+"""What is read off a stored run: its history, how a rank is counted, whether it learned, its CSV rows."""
 
 from dataclasses import asdict, dataclass
 
@@ -8,7 +8,8 @@ from minigrad.measures import norm_of_spectrum, rank_of_spectrum
 
 LEARNED = 50  # percent of the training samples
 VANISHED = 1e-3  # of its first norm: a matrix below has decayed to zero
-VALUES = ("diverged", "learned", "epoch", "layer", "field", "value")  # what a row of a CSV has beside the settings
+# What a row of a CSV has beside the settings.
+VALUES = ("diverged", "learned", "epoch", "layer", "field", "value")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class View:
 
 
 def history(meta, arrays, view):
-    """One stored run as the numbers that figures draw, against "epoch": scalars, rank and norm averaged over E_T."""
+    """One stored run as figures draw it, against "epoch": scalars, rank and norm averaged over E_T."""
     spectra = [values for name, values in arrays.items() if name.startswith("spectrum ")]
     ranks = [rank_of_spectrum(s, view.tol, view.norm) for s in spectra]
     norms = [norm_of_spectrum(s, "frobenius") for s in spectra]
@@ -49,22 +50,30 @@ def history(meta, arrays, view):
 
 
 def _learned(made, norms):
-    """Whether the run ends finite, with enough training samples right, and with no W that has decayed to zero."""
+    """Whether the run ends finite, with enough training samples right, and with no W decayed to zero."""
     kept = all(norm[-1] >= VANISHED * norm[0] for norm in norms)
     fits = made["train_accuracy"][-1] >= LEARNED
     return bool(kept and fits and numpy.isfinite(made["train_loss"][-1]) and not made["diverged"])
 
 
 def csv_rows(preset, run, made, view, fields):
-    """The finite numbers of one run's history as dicts with the same keys in every figure: all its settings, then VALUES.
+    """The finite numbers of one run's history as dicts, whose keys are the same in every figure.
 
-    `layer` is empty where a number is about the whole network; ranks by layer are those after the last epoch.
+    These are all settings, then VALUES. `layer` is empty where a number is about the whole network; ranks by layer
+    are those after the last epoch.
     """
     setting = {"preset": preset} | run.as_dict() | asdict(view)
-    setting |= {"milestones": " ".join(map(str, run.milestones)), "diverged": made["diverged"], "learned": made["learned"]}
+    setting |= {
+        "milestones": " ".join(map(str, run.milestones)),
+        "diverged": made["diverged"],
+        "learned": made["learned"],
+    }
     for field in fields:
         by_layer = field == "layer_rank"
-        places = [(made["epoch"][-1], layer) for layer in made["layer"]] if by_layer else [(e, "") for e in made["epoch"]]
+        if by_layer:
+            places = [(made["epoch"][-1], layer) for layer in made["layer"]]
+        else:
+            places = [(epoch, "") for epoch in made["epoch"]]
         for (epoch, layer), value in zip(places, made[field]):
             if numpy.isfinite(value):
                 name = "rank" if by_layer else field

@@ -1,4 +1,4 @@
-"""complete() and train(): what is missing is trained, one run after another in each process, to the same bits always."""
+"""complete() and train(): what is missing is trained, a run at a time in each process, always to the same bits."""
 
 import functools
 import sys
@@ -34,19 +34,22 @@ class Where:
 
 
 def complete(runs, where=Where(), jobs=None):
-    """Train the runs that the store lacks, `jobs` at a time (default: one per core, one for a GPU); all results, in order.
+    """Train the runs that the store lacks, `jobs` at a time (default: one per core, one for a GPU).
 
-    Each result is (meta, arrays) as `store.read` gives it. Interrupted at any moment, the same call continues.
+    Returns all results in order, (meta, arrays) each. Interrupted at any moment, the same call continues.
     """
     runs = list(runs)
     missing = [run for run in dict.fromkeys(runs) if not finished(run, where)]
     jobs = min(jobs or (1 if where.backend == "cupy" else cores()), len(missing))
     if missing:
-        todo = sorted(missing, key=cost, reverse=True)  # the longest first, so that no core waits long at the end
+        # The longest first, so that no core waits long at the end.
+        todo = sorted(missing, key=cost, reverse=True)
         bar = tqdm(
-            total=sum(map(cost, missing)), desc=f"training {len(missing)} of {len(set(runs))} runs",
+            total=sum(map(cost, missing)),
+            desc=f"training {len(missing)} of {len(set(runs))} runs",
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left",
-            mininterval=0.5 if sys.stderr.isatty() else 30, delay=0.5,
+            mininterval=0.5 if sys.stderr.isatty() else 30,
+            delay=0.5,
         )
         with bar:
             if jobs == 1:
@@ -62,9 +65,10 @@ def _train_in_worker(run, where):
 
 
 def train(run, where, progress=lambda seconds: None):
-    """Train one run to its end, from its checkpoint if there is one, and store it; `progress` gets what of cost(run) is done.
+    """Train one run to its end, from its checkpoint if there is one, and store it.
 
-    A run whose loss or weights stop being finite ends there with the status "diverged" and keeps its numbers.
+    `progress` gets what of cost(run) is done. A run whose loss or weights stop being finite ends there, with
+    the status "diverged", and keeps its numbers.
     """
     with store.lock(where.results, run), threadpool_limits(1):
         if finished(run, where):  # by another process, while this one waited
@@ -82,7 +86,9 @@ def train(run, where, progress=lambda seconds: None):
             before = state.matrices() if run.measured(state.epoch) else None
             eta = step_decay(run.eta, state.epoch - 1, run.milestones, run.factor)
             rows = state.xp.asarray(rows_of(run, len(x), state.epoch))
-            train_epoch(state.graph, state.params, state.velocity, x, y, rows, run.loss, eta, run.lam, run.momentum)
+            train_epoch(
+                state.graph, state.params, state.velocity, x, y, rows, run.loss, eta, run.lam, run.momentum
+            )
             if before is not None:
                 state.measure(data, before)
             progress(cost(run) / run.epochs)
@@ -111,21 +117,21 @@ class State:
     def begin(cls, run, where):
         """From the run's checkpoint, or fresh."""
         xp, graph, now = load_backend(where.backend), run.graph(), store.provenance(where.backend)
-        # Columns contiguous, which the products of a step like best at small B: up to three times faster than rows.
+        # Columns contiguous: at small B the products of a step are then up to three times faster.
         fresh = init_params(graph, numpy.random.default_rng(run.seed), xp=xp, init=run.init)
         params = {key: xp.asarray(W, order="F") for key, W in fresh.items()}
         path = store.partial_path(where.results, run)
         if not path.exists():
             velocity = {key: xp.zeros_like(W) for key, W in params.items()}
-            spectra = {store.array_name("spectrum", e): numpy.empty((0, min(params[e].shape))) for e in graph.E_T}
-            history = {name: numpy.empty(0) for name in store.SCALARS} | spectra
+            history = {name: numpy.empty(0) for name in store.SCALARS}
+            for edge in graph.E_T:
+                history[store.array_name("spectrum", edge)] = numpy.empty((0, min(params[edge].shape)))
             return cls(run, xp, graph, params, velocity, history, 0, [now])
         meta, arrays = store.read(path)
         begun = meta["provenance"][-1]
         store.refuse_other_bits(path, begun, now)
-        params, velocity = (
-            {key: xp.asarray(arrays.pop(store.array_name(kind, key))) for key in params} for kind in ("W", "velocity")
-        )
+        params = {key: xp.asarray(arrays.pop(store.array_name("W", key))) for key in params}
+        velocity = {key: xp.asarray(arrays.pop(store.array_name("velocity", key))) for key in params}
         provenance = meta["provenance"] + ([now] if now != begun else [])
         return cls(run, xp, graph, params, velocity, arrays, meta["epoch"], provenance)
 
@@ -148,12 +154,13 @@ class State:
             self.history[name] = numpy.append(self.history[name], float(value))
         for edge in edges:
             name = store.array_name("spectrum", edge)
-            self.history[name] = numpy.vstack([self.history[name], to_host(singular_values(self.params[edge]))])
+            s = to_host(singular_values(self.params[edge]))
+            self.history[name] = numpy.vstack([self.history[name], s])
 
     def is_finite(self):
         """Whether the last measured loss and all singular values are."""
-        judged = [rows for name, rows in self.history.items() if name == "train_loss" or name.startswith("spectrum")]
-        return all(numpy.isfinite(rows[-1:]).all() for rows in judged)
+        judged = [name for name in self.history if name == "train_loss" or name.startswith("spectrum")]
+        return all(numpy.isfinite(self.history[name][-1:]).all() for name in judged)
 
     def save(self, where):
         """Write the checkpoint."""
@@ -171,7 +178,12 @@ class State:
         return {store.array_name(kind, key): to_host(array) for key, array in arrays.items()}
 
     def _meta(self, status):
-        return {"run": self.run.as_dict(), "status": status, "epoch": self.epoch, "provenance": self.provenance}
+        return {
+            "run": self.run.as_dict(),
+            "status": status,
+            "epoch": self.epoch,
+            "provenance": self.provenance,
+        }
 
 
 def rows_of(run, m, epoch):
@@ -188,19 +200,23 @@ def on_device(run, where):
     """The run's x, y, x_test, y_test as arrays of its backend."""
     data = load(run.dataset, where.data, run.m, run.m_test)
     if run.B > len(data[0]):
-        raise minigrad.DataError(f"B={run.B} is more than the {len(data[0])} training samples: set a smaller B")
+        raise minigrad.DataError(
+            f"B={run.B} is more than the {len(data[0])} training samples: set a smaller B"
+        )
     return tuple(map(load_backend(where.backend).asarray, data))
 
 
 def finished(run, where):
     """Whether the store has the run, with its weights if `where` asks for them."""
     path = store.result_path(where.results, run)
-    return path.exists() and (not where.keep_weights or any(name.startswith("W ") for name in store.read(path)[1]))
+    if not path.exists():
+        return False
+    return not where.keep_weights or any(name.startswith("W ") for name in store.read(path)[1])
 
 
 @functools.lru_cache(maxsize=1)
 def load(name, root, m, m_test):
-    """x (m, n), y (m, k), x_test, y_test: the first m / 10 training samples of every class, in the file's order; 0: all."""
+    """x (m, n), y (m, k), x_test, y_test: the first m / 10 samples of a class, in the file's order; 0: all."""
     data = minigrad.load_dataset(name, root)
     rows = [_balanced(data.y_train, m, "m"), _balanced(data.y_test, m_test, "m_test")]
     return data.x_train[rows[0]], data.y_train[rows[0]], data.x_test[rows[1]], data.y_test[rows[1]]
@@ -212,12 +228,14 @@ def _balanced(y, m, field):
     k = y.shape[1]
     rows = [numpy.flatnonzero(y[:, c])[: m // k] for c in range(k)]
     if any(len(r) < m // k for r in rows):
-        raise minigrad.DataError(f"{field}={m} asks for {m // k} samples of every class, more than the data set has")
+        raise minigrad.DataError(
+            f"{field}={m} asks for {m // k} samples of every class, more than the data set has"
+        )
     return numpy.sort(numpy.concatenate(rows))
 
 
 def cost(run):
-    """About how many seconds the run takes on one core: a step has a price by layer, by weight and by multiplication."""
+    """About how many seconds the run takes on one core, by its layers, weights and multiplications."""
     graph = run.graph()
     weights = sum(graph.width(p) * graph.width(q) for p, q in graph.E_T)
     m, m_test = run.m or SAMPLES[run.dataset], run.m_test or 10_000

@@ -10,14 +10,16 @@ from minigrad.graph import parse
 from minigrad.optim import step_decay
 
 VERSION = 1  # raised when the code changes the numbers: old results are then trained anew
-LOSSES = ("cross_entropy", "mean_squared_error")  # the others of minigrad take targets of -1 and +1, not ten classes
+# The others of minigrad take targets of -1 and +1, not ten classes.
+LOSSES = ("cross_entropy", "mean_squared_error")
 INPUTS = {"mnist": 784, "cifar10": 3072, "synthetic-mnist": 784, "synthetic-cifar10": 3072}
-SAMPLES = {"mnist": 60_000, "cifar10": 50_000, "synthetic-mnist": 10_000, "synthetic-cifar10": 10_000}  # to train on
+# To train on.
+SAMPLES = {"mnist": 60_000, "cifar10": 50_000, "synthetic-mnist": 10_000, "synthetic-cifar10": 10_000}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One training run, with the settings of Section 4.1 as defaults. ValueError names the rule and the value."""
+    """One training run; the defaults are Section 4.1's settings. ValueError names the rule and the value."""
 
     network: str = "MLP-BN-10-100"
     dataset: str = "cifar10"
@@ -29,12 +31,12 @@ class Run:
     eta: float = 0.1
     lam: float = 5e-4
     momentum: float = 0.9
-    detached: bool = True  # of the batch norm: whether A counts as a constant in the backward pass (Section 2.1)
-    scalar: bool = True  # of the batch norm: one gamma and beta a layer (Eq. 5), not one a unit
+    detached: bool = True  # of batch norm: A is a constant in the backward pass (Section 2.1)
+    scalar: bool = True  # of batch norm: one gamma and beta a layer (Eq. 5), not one a unit
     milestones: tuple = (60, 100, 200)
     factor: float = 0.1
     epochs: int = 500
-    steps_of_B: int = 0  # an epoch has as many steps as a pass in batches of this size; 0: a pass in batches of B
+    steps_of_B: int = 0  # an epoch has the steps of a pass in batches of this size; 0: of B
     measure_every: int = 1  # epochs between two measurements, after the first ten
     seed: int = 0
 
@@ -52,15 +54,27 @@ class Run:
             "loss": (self.loss in LOSSES, f"one of {', '.join(LOSSES)}"),
             "init": (self.init in ("uniform", "he"), "uniform or he"),
             "m": (self.m >= 0 and self.m % 10 == 0, "0 for the whole set, or a multiple of the 10 classes"),
-            "m_test": (self.m_test >= 0 and self.m_test % 10 == 0, "0 for the whole set, or a multiple of the 10 classes"),
-            "B": (self.B >= 1 and (self.m == 0 or self.B <= self.m), f"at least 1 and at most m={self.m or 'all'}"),
+            "m_test": (
+                self.m_test >= 0 and self.m_test % 10 == 0,
+                "0 for the whole set, or a multiple of the 10 classes",
+            ),
+            "B": (
+                self.B >= 1 and (self.m == 0 or self.B <= self.m),
+                f"at least 1 and at most m={self.m or 'all'}",
+            ),
             "eta": (0 < self.eta < math.inf, "a positive number"),
             "lam": (0 <= self.lam < math.inf, "a number >= 0"),
             "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
             "milestones": (all(type(e) is int and e >= 0 for e in self.milestones), "epochs, integers >= 0"),
             "factor": (0 < self.factor <= 1, "in (0, 1]"),
-            "detached": (self.detached or self.normalized(), f"true without batch norm ({self.network} has none)"),
-            "scalar": (self.scalar or self.normalized(), f"true without batch norm ({self.network} has none)"),
+            "detached": (
+                self.detached or self.normalized(),
+                f"true without batch norm ({self.network} has none)",
+            ),
+            "scalar": (
+                self.scalar or self.normalized(),
+                f"true without batch norm ({self.network} has none)",
+            ),
             "epochs": (self.epochs >= 1, "at least 1"),
             "steps_of_B": (
                 0 <= self.steps_of_B <= (self.m or SAMPLES.get(self.dataset, 0)),
@@ -88,14 +102,15 @@ class Run:
 
     def eta_steps(self):
         """The sum over all steps of eta_t / eta."""
-        return self.steps() * sum(step_decay(1.0, epoch, self.milestones, self.factor) for epoch in range(self.epochs))
+        epochs = range(self.epochs)
+        return self.steps() * sum(step_decay(1.0, epoch, self.milestones, self.factor) for epoch in epochs)
 
     def budget(self):
-        """E = sum_t eta_t 2 lambda / (1 - momentum): a direction that nothing refreshes shrinks by exp(-E)."""
+        """E = sum_t eta_t 2 lambda / (1 - momentum): what nothing refreshes shrinks by exp(-E)."""
         return self.eta_steps() * 2 * self.eta * self.lam / (1 - self.momentum)
 
     def measured(self, epoch):
-        """Whether numbers are recorded after this epoch (0 is before training): the first ten, every n-th, the last."""
+        """Whether this epoch (0 is before training) is measured: the first ten, every n-th, the last."""
         return epoch <= 10 or epoch % self.measure_every == 0 or epoch == self.epochs
 
     def as_dict(self):
@@ -104,7 +119,7 @@ class Run:
 
     @property
     def key(self):
-        """16 hex digits of the fields that differ from the defaults: a new field with a default changes no key."""
+        """16 hex digits of the fields that differ from the defaults, so that a new field changes no key."""
         changed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         canonical = json.dumps([VERSION, changed], sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]

@@ -1,6 +1,6 @@
 """One run, one file: RESULTS/KEY.npz, whole or absent; KEY.partial.npz beside it holds what resuming needs.
 
-No pickle: arrays, and one JSON text called "meta". A file appears by os.replace only, after its bytes are on the disk.
+No pickle: arrays, and one JSON text called "meta". A file appears by os.replace, once its bytes are on disk.
 """
 
 import contextlib
@@ -38,14 +38,15 @@ def partial_path(results, run):
 
 
 def write(path, meta, arrays):
-    """Write meta (JSON's types) and arrays (a dict by name) to `path`: whole and on the disk, or not at all."""
+    """Write meta (JSON's types) and arrays (a dict by name) to `path`: whole and on disk, or not at all."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.tmp")  # one name, under the run's lock: what kill -9 leaves is reused
+        # One name, under the run's lock: what kill -9 leaves is reused.
+        partial = path.with_name(f".{path.name}.tmp")
         try:
             with open(partial, "wb") as file:
                 text = json.dumps({"meta": meta, "arrays": list(arrays)})
-                # As numpy.savez does; that of NumPy 2.0 leaves the archive open after an error and complains later.
+                # As numpy.savez, which in NumPy 2.0 leaves the archive open after an error, and complains later.
                 with zipfile.ZipFile(file, "w") as archive:
                     for name, array in {"meta": text, **arrays}.items():
                         with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
@@ -57,8 +58,8 @@ def write(path, meta, arrays):
             partial.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(
-            f"{path} can't be written ({error.strerror or error}): make room or mend the folder, then run the same "
-            "command again; nothing that was finished is lost"
+            f"{path} can't be written ({error.strerror or error}): make room or mend the folder, then run "
+            "the same command again; nothing that was finished is lost"
         ) from None
 
 
@@ -69,10 +70,11 @@ def read(path):
             npz = numpy.load(file, allow_pickle=False)
             text = json.loads(str(npz["meta"]))
             return text["meta"], {name: npz[name] for name in text["arrays"]}
-    except Exception as error:  # a damaged file makes the zip, NumPy's and JSON's readers raise nearly anything
+    except Exception as error:  # a damaged file makes zipfile, NumPy and JSON raise nearly anything
         reason = getattr(error, "strerror", None) or "it is not a whole result of this program"
         raise StoreError(
-            f"{path} can't be read ({reason}): mend or delete it, then run the same command again to train it anew"
+            f"{path} can't be read ({reason}): mend or delete it, "
+            "then run the same command again to train it anew"
         ) from None
 
 
@@ -86,7 +88,8 @@ def refuse_other_bits(path, begun, now):
         )
     if begun["kernels"].split()[0] != now["kernels"].split()[0]:
         raise StoreError(
-            f"{path} was begun with kernels of {begun['kernels']}, and those of {now['kernels']} would give other bits: "
+            f"{path} was begun with kernels of {begun['kernels']}, "
+            f"and those of {now['kernels']} would give other bits: "
             "install or remove Numba to continue, or delete it to start anew"
         )
 
@@ -99,7 +102,9 @@ def lock(results, run):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "w")
     except OSError as error:
-        raise StoreError(f"{path} can't be written ({error.strerror}): give --results a folder that can be") from None
+        raise StoreError(
+            f"{path} can't be written ({error.strerror}): give --results a folder that can be"
+        ) from None
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -117,8 +122,11 @@ def provenance(backend):
 
     xp = load_backend(backend)
     # In the order in which they were loaded: NumPy's is the first, and others may follow at any time.
-    blas = [f"{lib['internal_api']} {lib['version']} {lib.get('architecture', '')}".strip()
-            for lib in threadpool_info() if lib["user_api"] == "blas"]
+    blas = [
+        f"{lib['internal_api']} {lib['version']} {lib.get('architecture', '')}".strip()
+        for lib in threadpool_info()
+        if lib["user_api"] == "blas"
+    ]
     return {
         "commit": _commit(),
         "backend": f"{xp.__name__} {xp.__version__}",
@@ -142,7 +150,9 @@ def _commit():
         return done.stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)  # a package installed inside another project's checkout
-        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
+        # This fails for a package installed inside another project's checkout.
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

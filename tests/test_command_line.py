@@ -59,11 +59,14 @@ def test_the_smoke_figure_is_a_picture_twice_and_every_number_in_it(here, capsys
     assert status == 0
     stem = Path("figures") / "fig1-smoke-epochs=2"
     assert out.splitlines() == [f"{stem}.{kind}" for kind in ("png", "svg", "csv")]
-    assert drawn("png").read_bytes()[:4] == b"\x89PNG" and "</svg>" in drawn("svg").read_text(encoding="utf-8")
+    assert drawn("png").read_bytes()[:4] == b"\x89PNG"
+    assert "</svg>" in drawn("svg").read_text(encoding="utf-8")
     with open(drawn("csv"), encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert {(row["dataset"], row["loss"]) for row in rows} == {
-        (f"synthetic-{data}", loss) for data in ("mnist", "cifar10") for loss in ("cross_entropy", "mean_squared_error")
+        (f"synthetic-{data}", loss)
+        for data in ("mnist", "cifar10")
+        for loss in ("cross_entropy", "mean_squared_error")
     }
     assert len({row["lam"] for row in rows if row["dataset"] == "synthetic-mnist"}) == 5
     assert {row["seed"] for row in rows} == {"0", "1"} and {row["preset"] for row in rows} == {"smoke"}
@@ -101,7 +104,8 @@ def test_another_view_of_the_spectra_trains_nothing_and_changes_the_rank(here, c
     for setting in ("tol=0.3", "norm=spectral", "output_layer=false"):
         extra = ["--set", "tol=0.6"] if setting == "norm=spectral" else []
         assert call(capsys, "fig1", "--preset", "smoke", *ONE, *wide, "--set", setting, *extra)[0] == 0
-        texts.add(max(Path("figures").glob("*.csv"), key=lambda path: path.stat().st_mtime_ns).read_text(encoding="utf-8"))
+        newest = max(Path("figures").glob("*.csv"), key=lambda path: path.stat().st_mtime_ns)
+        texts.add(newest.read_text(encoding="utf-8"))
     assert len(texts) == len(list(Path("figures").glob("*.csv"))) == 4
 
 

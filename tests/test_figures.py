@@ -1,4 +1,4 @@
-"""Every figure: the paper's settings, prefixes of them, names that never collide, and pictures that match the store."""
+"""Every figure: the paper's settings, prefixes of them, names that never collide, pictures of the store."""
 
 import csv
 import itertools
@@ -28,7 +28,9 @@ PAPER = {  # Section 4.3 and the captions: network, eta, B, lambda
     "fig6": ("MLP-BN-10-100", WIDE_ETAS, {32, 64, 128}, {5e-4}),
     "fig7": ("RES-BN-5-500", WIDE_ETAS, {32, 64, 128}, {5e-4}),
 }
-TWINS = {f"fig{n}-{kind}": (f"fig{n}", READINGS[kind]) for n in (2, 3, 4, 6, 7) for kind in ("true", "standard")}
+TWINS = {}
+for kind in ("true", "standard"):
+    TWINS |= {f"fig{n}-{kind}": (f"fig{n}", READINGS[kind]) for n in (2, 3, 4, 6, 7)}
 
 
 @pytest.fixture(autouse=True)
@@ -47,9 +49,10 @@ def same_for_all(runs, *names):
 def test_the_paper_preset_is_the_paper_s_setting(name):
     network, etas, sizes, lams = PAPER[name]
     runs = Plan(name, "paper").runs()
-    assert {(r.eta, r.B, r.lam) for r in runs} == {(eta, B, lam) for eta in etas for B in sizes for lam in lams}
+    assert {(r.eta, r.B, r.lam) for r in runs} == set(itertools.product(etas, sizes, lams))
     assert len(set(runs)) == len(runs) == 3 * len(etas) * len(sizes) * len(lams)
-    assert same_for_all(runs, "network", "dataset", "loss", "m", "m_test") == (network, "cifar10", "cross_entropy", 0, 0)
+    assert same_for_all(runs, "network", "dataset", "loss") == (network, "cifar10", "cross_entropy")
+    assert same_for_all(runs, "m", "m_test") == (0, 0)
     assert same_for_all(runs, "momentum", "milestones", "factor", "epochs") == (0.9, (60, 100, 200), 0.1, 500)
     assert same_for_all(runs, "detached", "scalar", "steps_of_B") == (True, True, 0)  # the memo's text
     assert [epoch for epoch in range(31) if runs[0].measured(epoch)] == [*range(11), 15, 20, 25, 30]
@@ -61,13 +64,14 @@ def test_the_paper_preset_is_the_paper_s_setting(name):
 def test_a_twin_differs_from_its_figure_in_batch_norm_alone(twin, preset):
     name, reading = TWINS[twin]
     assert Plan(twin, preset).runs() == [replace(run, **reading) for run in Plan(name, preset).runs()]
-    titles = {Plan(which, preset).title() for which in (name, twin)}
-    assert len(titles) == 2 and {title.partition(": ")[2] for title in titles} == {Plan(name, preset).title().partition(": ")[2]}
+    (ours, rest), (twin_s, twin_rest) = (Plan(which, preset).title().split(": ") for which in (name, twin))
+    assert ours != twin_s and rest == twin_rest
 
 
 def test_every_figure_with_batch_norm_has_its_twins_and_no_other():
     assert {name for name in FIGURES if name.endswith(("-true", "-standard"))} == set(TWINS)
-    assert [name for name in FIGURES if name not in TWINS] == [*(f"fig{n}" for n in range(1, 8)), "norms", "control"]
+    memo_s = [f"fig{n}" for n in range(1, 8)]
+    assert [name for name in FIGURES if name not in TWINS] == [*memo_s, "norms", "control"]
 
 
 def test_norms_is_figure_2_s_column_under_four_readings():
@@ -102,9 +106,11 @@ def test_a_prefix_is_the_paper_s_run_stopped_early(name, preset):
 def test_figure_1_is_cut_off_by_night_and_scaled_by_quick_alone():
     night = Plan("fig1", "night")
     assert {run.epochs for run in night.runs()} == {100} and {run.seed for run in night.runs()} == {0}
-    assert {run.lam for run in night.runs()} == {0.0, 1e-6, 1e-5, 1e-4, 1e-3} and "first 100 of 2000" in night.title()
+    assert {run.lam for run in night.runs()} == {0.0, 1e-6, 1e-5, 1e-4, 1e-3}
+    assert "first 100 of 2000" in night.title()
     assert "reduced" in Plan("fig1", "quick").title() and "decay budget" in Plan("fig1", "quick").note()
-    scaled = {(name, preset) for name in FIGURES for preset, how in FIGURES[name].presets.items() if how.scaled}
+    presets = [(name, preset, how) for name in FIGURES for preset, how in FIGURES[name].presets.items()]
+    scaled = {(name, preset) for name, preset, how in presets if how.scaled}
     assert scaled == {(name, "smoke") for name in FIGURES} | {("fig1", "quick")}
 
 
@@ -123,12 +129,13 @@ def test_the_smoke_reduction_keeps_the_decay_budget_and_the_shape_of_the_schedul
         for run in line.runs:
             numpy.testing.assert_allclose(budget(run), budget(paper), rtol=1e-12)
             numpy.testing.assert_allclose(run.budget(), budget(run), rtol=1e-12)
-            assert (run.B, run.eta, run.momentum, run.loss) == (paper.B, paper.eta, paper.momentum, paper.loss)
+            same_for_all([run, paper], "B", "eta", "momentum", "loss")
             pairs = zip(run.milestones, paper.milestones)
             fractions = [epoch / run.epochs - full / paper.epochs for epoch, full in pairs]
             assert len(fractions) == 3 and max(map(abs, fractions)) <= 0.5 / run.epochs
             assert run.m // run.B >= 5 and run.m % run.B == 0  # several steps an epoch, no sample left out
-    assert "decay budget" in plan.note() and f"{plan.runs()[0].m} (paper: all) training samples" in plan.note()
+    assert "decay budget" in plan.note()
+    assert f"{plan.runs()[0].m} (paper: all) training samples" in plan.note()
     assert plan.title().endswith("no result, 2 seeds)")
 
 
@@ -152,7 +159,8 @@ def test_milestones_and_a_lambda_set_by_hand():
 
 
 def test_a_network_set_by_hand_keeps_its_width():
-    assert {run.network for run in Plan("fig4", "quick", settings={"network": "RES-BN-2-300"}).runs()} == {"RES-BN-2-300"}
+    runs = Plan("fig4", "quick", settings={"network": "RES-BN-2-300"}).runs()
+    assert {run.network for run in runs} == {"RES-BN-2-300"}
 
 
 @pytest.mark.parametrize(
@@ -168,7 +176,10 @@ def test_a_setting_that_a_figure_does_not_vary_is_refused(settings, words):
         Plan("fig2", "quick", settings=settings)
 
 
-@pytest.mark.parametrize("name, field, value", [("norms", "detached", True), ("control", "B", 4), ("control", "detached", False)])
+@pytest.mark.parametrize(
+    "name, field, value",
+    [("norms", "detached", True), ("control", "B", 4), ("control", "detached", False)],
+)
 def test_what_an_axis_sets_cannot_be_set_by_hand_too(name, field, value):
     with pytest.raises(ValueError, match=f"{name} varies .*, which set {field}: it can't be set by hand too"):
         Plan(name, "quick", settings={field: value})
@@ -191,13 +202,16 @@ def test_an_unknown_point_of_an_axis_is_refused_with_those_there_are():
 
 
 def test_no_preset_and_no_variation_overwrites_another_s_files():
-    settings = [{}, {"tol": 1e-3}, {"B": (4, 16)}, {"B": 4}, {"detached": False}, {"milestones": (60, 100)}, {"eta": 0.1, "B": 4}]
+    settings = [{}, {"tol": 1e-3}, {"B": (4, 16)}, {"B": 4}, {"eta": 0.1, "B": 4}]
+    settings += [{"detached": False}, {"milestones": (60, 100)}]
     plans = [Plan("fig2", preset, settings=given) for preset in PRESETS for given in settings]
-    plans += [Plan("fig2", "quick", seeds=2), Plan("fig2", "quick", stand_ins=["cifar10"]), *(Plan(name, "quick") for name in FIGURES)]
-    stems = [plan.stem() for plan in plans if plan is not plans[-len(FIGURES) + 1]]  # fig2 itself is twice among them
+    plans += [Plan("fig2", "quick", seeds=2), Plan("fig2", "quick", stand_ins=["cifar10"])]
+    plans += [Plan(name, "quick") for name in FIGURES if name != "fig2"]
+    stems = [plan.stem() for plan in plans]
     assert len(set(stems)) == len(stems)
     assert Plan("fig2", "quick").stem() == "fig2" and Plan("fig2", "night", seeds=3).stem() == "fig2-night"
-    assert Plan("fig2", "night", 1, {"B": (4, 16), "tol": 1e-3}).stem() == "fig2-night-B=4,16-tol=0.001-seeds=1"
+    varied = Plan("fig2", "night", 1, {"B": (4, 16), "tol": 1e-3})
+    assert varied.stem() == "fig2-night-B=4,16-tol=0.001-seeds=1"
     assert Plan("fig2", "quick", settings={"detached": False}).stem() == "fig2-detached=false"
 
 
@@ -208,7 +222,8 @@ def test_changed_measures_and_axes_are_said_in_the_picture():
 
 @pytest.mark.parametrize("name", [name for name in FIGURES if FIGURES[name].line == "B"])
 def test_a_batch_size_looks_the_same_in_every_figure(name):
-    styles = {line.label: line.style for _, lines in Plan(name, "paper", seeds=1).columns for line in lines}
+    columns = Plan(name, "paper", seeds=1).columns
+    styles = {line.label: line.style for _, lines in columns for line in lines}
     assert styles == {str(B): BATCHES.index(B) for B in FIGURES[name].axes["B"]}
 
 
@@ -216,8 +231,8 @@ def test_a_batch_size_looks_the_same_in_every_figure(name):
 
 
 def run_of(name, *options):
-    settings = ["--set", "eta=0.1", "--set", "B=128", "--set", "network=MLP-BN-2-8", "--seeds", "1", "--jobs", "1"]
-    return command.main([name, "--preset", "smoke", *settings, *options])
+    small = ["--set", "eta=0.1", "--set", "B=128", "--set", "network=MLP-BN-2-8", "--seeds", "1"]
+    return command.main([name, "--preset", "smoke", "--jobs", "1", *small, *options])
 
 
 def read(pattern):
@@ -258,8 +273,9 @@ def test_every_csv_has_the_same_columns_which_say_all_about_a_number(capsys):
     expected = ["preset", *(f.name for f in fields(Run) + fields(View)), *results.VALUES]
     assert all(list(row) == expected for rows in texts for row in rows)
     (lam,) = {float(row["lam"]) for row in texts[-1]}
-    assert lam == pytest.approx(1e-4 * 2000 * 468 / (5 * 5))  # as trained: the budget of 60,000 // 128 steps in 5
-    assert {(row["detached"], row["scalar"]) for row in texts[2]} == set(itertools.product(("True", "False"), repeat=2))
+    assert lam == pytest.approx(1e-4 * 2000 * 468 / (5 * 5))  # as trained, to keep the decay budget
+    four = set(itertools.product(("True", "False"), repeat=2))
+    assert {(row["detached"], row["scalar"]) for row in texts[2]} == four
 
 
 def test_the_list_counts_what_is_done_and_tells_the_time_left(capsys):
@@ -286,10 +302,13 @@ def test_the_list_counts_what_is_done_and_tells_the_time_left(capsys):
 def test_the_cost_grows_with_what_a_run_computes(compiled, monkeypatch):
     monkeypatch.setattr(runner, "COMPILED", compiled)
     base = cost(Run())
-    for change in ({"epochs": 1000}, {"B": 4}, {"network": "MLP-BN-10-500"}, {"network": "MLP-BN-20-100"}, {"steps_of_B": 16}):
+    more = [{"epochs": 1000}, {"B": 4}, {"steps_of_B": 16}]
+    more += [{"network": "MLP-BN-10-500"}, {"network": "MLP-BN-20-100"}]
+    for change in more:
         assert cost(Run(**change)) > 1.1 * base, change
     assert cost(Run(m=1000)) < base / 4
-    assert [command.duration(s) for s in (0.1, 90, 600, 9000, 1e6)] == ["1 s", "90 s", "10 min", "2 h", "12 days"]
+    words = [command.duration(seconds) for seconds in (0.1, 90, 600, 9000, 1e6)]
+    assert words == ["1 s", "90 s", "10 min", "2 h", "12 days"]
 
 
 # The control.
@@ -301,14 +320,16 @@ def test_the_cells_of_the_control_have_the_steps_and_the_budgets_that_it_compare
         steps = {cell: run.epochs * (50_000 // (run.steps_of_B or run.B)) for cell, run in runs.items()}
         assert steps == {"a": 195_000, "b": 195_000, "c": 1_562_500, "d": 1_562_500, "e": 1_562_500}
         budgets = {cell: budget(run) for cell, run in runs.items()}
-        numpy.testing.assert_allclose([budgets[cell] for cell in "abcde"], [7.64, 7.64, 61.2, 7.65, 7.65], rtol=1e-3)
+        expected = {"a": 7.64, "b": 7.64, "c": 61.2, "d": 7.65, "e": 7.65}
+        assert budgets == pytest.approx(expected, rel=1e-3)
         assert budgets["a"] == budgets["b"]
         assert {cell: run.B for cell, run in runs.items()} == {"a": 128, "b": 16, "c": 16, "d": 16, "e": 16}
-        detached, *others = same_for_all(runs.values(), "detached", "scalar", "momentum", "epochs", "milestones")
-        assert others == [True, 0.9, 500, (60, 100, 200)] and detached == (title == "MLP-5-500")
-        etas, lams = ({cell: getattr(run, field) for cell, run in runs.items()} for field in ("eta", "lam"))
-        assert etas == dict.fromkeys("abcde", 0.03) | {"d": 0.03 / 8} and lams == dict.fromkeys("abcde", 5e-4) | {"e": 5e-4 / 8}
-    assert Plan("control", "night").runs() == Plan("control", "paper").runs()  # its drops come late: it is run whole
+        assert same_for_all(runs.values(), "momentum", "epochs", "milestones") == (0.9, 500, (60, 100, 200))
+        assert same_for_all(runs.values(), "detached", "scalar") == (title == "MLP-5-500", True)
+        assert {cell: run.eta for cell, run in runs.items()} == dict.fromkeys("abcde", 0.03) | {"d": 0.03 / 8}
+        assert {cell: run.lam for cell, run in runs.items()} == dict.fromkeys("abcde", 5e-4) | {"e": 5e-4 / 8}
+    # Its drops come late, so night runs it whole.
+    assert Plan("control", "night").runs() == Plan("control", "paper").runs()
 
 
 def test_an_epoch_of_other_length_takes_the_next_batches_of_one_pass_after_another():
@@ -328,7 +349,8 @@ def test_the_control_s_picture_draws_the_cells_that_were_asked_for(capsys):
     assert command.main(["control", "--preset", "smoke", *options]) == 0
     rows = read("control-smoke-cell=a,b*")
     assert {(row["B"], row["steps_of_B"], row["network"]) for row in rows} == {
-        (str(point["B"]), str(point.get("steps_of_B", 0)), "MLP-BN-10-8") for point in (CELLS["a"], CELLS["b"])
+        (str(point["B"]), str(point.get("steps_of_B", 0)), "MLP-BN-10-8")
+        for point in (CELLS["a"], CELLS["b"])
     }
     assert {row["detached"] for row in rows} == {"False"}
 
@@ -337,7 +359,7 @@ def test_the_control_s_picture_draws_the_cells_that_were_asked_for(capsys):
 
 
 def stored(accuracy=0.6, loss=1.0, end=(1.0, 1.0), status="finished"):
-    """(meta, arrays) of a made-up run of two epochs, whose two matrices end at `end` times their first size."""
+    """(meta, arrays) of a made-up run of two epochs, whose matrices end at `end` times their first size."""
     arrays = {name: numpy.array([0.1, accuracy]) for name in ("train_accuracy", "test_accuracy")}
     arrays |= {"epoch": numpy.arange(2.0), "train_loss": numpy.array([2.3, loss]), "distance": numpy.ones(2)}
     spectra = {f"spectrum {p}-{p - 1}": numpy.outer([1, size], numpy.ones(3)) for p, size in zip((2, 3), end)}
@@ -374,13 +396,14 @@ def test_a_setting_is_drawn_grey_if_one_of_its_seeds_has_not_learned(monkeypatch
 def test_a_grey_line_keeps_its_dashes_and_markers_and_the_legend_says_what_grey_means():
     made = {"epoch": numpy.arange(3.0), "rank": numpy.arange(3.0), "diverged": False}
     lines = [plots.Line("4", 0, [made]), plots.Line("8", 1, [made], grey=True)]
-    figure = plots.histories([plots.Column("", lines)], [plots.Row("rank", "rank")], "title", "", "B", "grey: why")
+    rest = ([plots.Row("rank", "rank")], "title", "", "B", "grey: why")
+    figure = plots.histories([plots.Column("", lines)], *rest)
     coloured, grey = (line for line in figure.axes[0].lines if line.get_label() in ("4", "8"))
     assert coloured.get_color() == plots.COLOURS[0] and grey.get_color() == plots.GREY
     assert grey.get_marker() == plots.MARKERS[1] and grey.get_linestyle() == "--"
     texts = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     assert texts == ["B = 4", "B = 8", "grey: why"]
-    figure = plots.histories([plots.Column("", lines[:1])], [plots.Row("rank", "rank")], "title", "", "B", "grey: why")
+    figure = plots.histories([plots.Column("", lines[:1])], *rest)
     assert [text.get_text() for legend in figure.legends for text in legend.get_texts()] == ["B = 4"]
 
 

@@ -20,7 +20,7 @@ KINDS = {  # detached, scalar: of the batch norm
 
 
 def skip_graph(batchnorm=False, detached=True, scalar=True):
-    """A trainable and a constant edge into layer 4, whose cotangent layers 2 and 3 share: `+=` into it corrupts both."""
+    """Layers 2 and 3 share the cotangent of layer 4 by constant edges: `+=` into it corrupts both."""
     hidden = mg.Layer(6, "relu", batchnorm, detached, scalar)
     layers = (mg.Layer(5, "identity"), hidden, hidden, mg.Layer(6, "identity"), mg.Layer(3, "identity"))
     edges = (mg.Edge(2, 1), mg.Edge(3, 2), mg.Edge(4, 3, False), mg.Edge(4, 2, False), mg.Edge(4, 1), mg.Edge(5, 4), mg.Edge(5, 2))
@@ -43,9 +43,9 @@ def random_dag(rng, batchnorm=True, detached=None):
     kinds = ("relu", "leaky_relu", "sigmoid", "identity")
     layers = [mg.Layer(width, "identity")]
     for _ in range(L - 2):
-        activation, bn, own_detached, scalar = str(rng.choice(kinds)), *(bool(rng.random() < 0.5) for _ in range(3))
-        kind = own_detached if detached is None else detached
-        layers.append(mg.Layer(width, activation, batchnorm and bn, kind, scalar))
+        activation = str(rng.choice(kinds))
+        bn, own, scalar = (bool(rng.random() < 0.5) for _ in range(3))
+        layers.append(mg.Layer(width, activation, batchnorm and bn, own if detached is None else detached, scalar))
     layers.append(mg.Layer(3, "identity"))
     edges = []
     for p in range(2, L + 1):
@@ -89,7 +89,7 @@ def losses(rng, B, k):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_gradients_agree_with_differences_when_A_is_held(name, rng):
-    """Of a layer that is not detached, only where A was given to the forward pass that the gradient starts from."""
+    """Of a layer that is not detached, only where A was given to the forward pass of the gradient too."""
     graph = NETWORKS[name]
     params, x = setting(graph, rng)
     cache = mg.forward(graph, params, x)
@@ -119,7 +119,7 @@ def test_gradients_of_random_graphs_agree_with_differences(number, rng):
 
 
 def plain_error(graph, params, x, y, rng, b=None):
-    """The error of backward's gradient against differences of the loss that let A vary with W; b varies if not given.
+    """The error of backward's gradient against differences of the loss that let A vary with W, and b if not given.
 
     The largest along four directions: a single one can be orthogonal to what is missing.
     """
@@ -145,7 +145,7 @@ def test_plain_differences_agree_with_the_true_gradient_and_not_with_the_detache
 
 @pytest.mark.parametrize("number", range(40))
 def test_plain_differences_agree_with_the_true_gradient_of_random_graphs(number, rng):
-    """Every activation, also where b was given and so is not the batch's mean, about which the variance is taken."""
+    """Every activation, also where b was given: the variance is about the batch's mean, which b is not then."""
     graph = random_dag(rng, detached=False)
     params, x = setting(graph, rng)
     y = rng.normal(size=(7, 3))
@@ -156,7 +156,7 @@ def test_plain_differences_agree_with_the_true_gradient_of_random_graphs(number,
 
 @pytest.mark.parametrize("name", ["mlp-bn", "res-bn", "skip-bn"])
 def test_into_a_normalized_layer_the_true_gradient_is_orthogonal_to_W_up_to_epsilon(name, rng):
-    """By unit i, <dW_i, W_i> = EPS A_i^2 gamma_i dgamma_i: W scaled changes f through EPS alone. Detached, it is not."""
+    """By unit i, <dW_i, W_i> = EPS A_i^2 gamma_i dgamma_i: W scaled changes f through EPS alone."""
     for kind in ("standard", "per-unit"):
         graph = batchnormed(kind)[name]
         params, x = setting(graph, rng)
@@ -176,7 +176,7 @@ def test_into_a_normalized_layer_the_true_gradient_is_orthogonal_to_W_up_to_epsi
 
 
 def standard_by_loops(params, x, df, depth):
-    """Gradients of an MLP with standard batch norm as Ioffe and Szegedy write them, sample by sample and unit by unit."""
+    """Gradients of an MLP with batch norm as Ioffe and Szegedy write them, sample by sample and unit by unit."""
     B, v, kept = len(x), x, {}
     for p in range(2, depth + 2):
         z = np.array([params[p, p - 1] @ row for row in v])
@@ -275,7 +275,7 @@ def test_the_sum_over_paths_equals_backward(number, rng):
 def complex_step(graph, params, x, p, q, A=None):
     """d f_c(x_b) / d W^{pq}, (B, k, d_p, d_q), entry by entry: f(W + i h E).imag / h has no cancellation, so it is exact.
 
-    It knows nothing of factors. b is the mean of the batch, as in Eq. 5, and so is A its deviation, unless given.
+    It knows nothing of factors. b is the batch's mean, as in Eq. 5, and A comes from its variance, unless given.
     """
     gradient = np.empty((len(x), graph.width(graph.L), graph.width(p), graph.width(q)))
     for entry in np.ndindex(graph.width(p), graph.width(q)):
