@@ -73,10 +73,7 @@ def readable(graph, params, x, y):
 
     def advance(rows):
         for batch in rows:
-            cache = mg.forward(graph, params, x[batch])
-            _, df = mg.cross_entropy(cache.v[graph.L], y[batch])
-            U, dscale = mg.backward(graph, params, cache, df)
-            mg.sgd_step(params, velocity, mg.factors(graph, cache, U), dscale, ETA, LAM, MOMENTUM)
+            mg.train_step(graph, params, velocity, x[batch], y[batch], "cross_entropy", ETA, LAM, MOMENTUM)
 
     return advance, lambda: params
 

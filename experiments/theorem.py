@@ -7,9 +7,9 @@ import numpy
 from minigrad.graph import parse
 from minigrad.losses import LOSSES
 from minigrad.measures import distance_to_rank, rank, theorem1_bound
-from minigrad.network import backward, factors, forward, gradients, init_params
-from minigrad.optim import sgd_step, step_decay
-from minigrad.train import batches, evaluate, train_epoch
+from minigrad.network import backward, forward, gradients, init_params
+from minigrad.optim import step_decay
+from minigrad.train import batches, evaluate, train_epoch, train_step
 
 from . import plots, runner
 from .chapter import Check, Picture, data, line, log_spaced
@@ -106,13 +106,8 @@ def window(graph, params, x, y, loss, B, eta, lam, momentum, epochs, edge, seed)
     start, velocity = params[edge].copy(), {name: numpy.zeros_like(W) for name, W in params.items()}
     terms, sizes = [], []
     for rows in numpy.concatenate([batches(len(x), B, seed, epoch) for epoch in range(epochs)]):
-        cache = forward(graph, params, x[rows])
-        _, df = LOSSES[loss](cache.v[graph.L], y[rows])
-        U, dscale = backward(graph, params, cache, df)
-        of_step = factors(graph, cache, U)
-        terms.append(of_step[edge])
         sizes.append(numpy.linalg.norm(params[edge]))
-        sgd_step(params, velocity, of_step, dscale, eta, lam, momentum)
+        terms.append(train_step(graph, params, velocity, x[rows], y[rows], loss, eta, lam, momentum)[edge])
     W, size, T = params[edge], numpy.linalg.norm(params[edge]), len(terms)
     decay, share = unrolled(eta, lam, momentum, T)
     marks = log_spaced(T, 60)

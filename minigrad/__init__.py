@@ -53,4 +53,4 @@ from .network import (
     predict,
 )
 from .optim import sgd_step, step_decay
-from .train import batches, evaluate, train_epoch
+from .train import batches, evaluate, train_epoch, train_step

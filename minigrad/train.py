@@ -1,4 +1,4 @@
-"""Training as in Section 4.1: the batches of an epoch, the epoch, and evaluation at test time."""
+"""Training as in Section 4.1: the batches of an epoch, a step, the epoch, and evaluation at test time."""
 
 import numpy
 
@@ -17,6 +17,19 @@ def batches(m, B, seed, epoch):
     return order[: m - m % B].reshape(-1, B)
 
 
+def train_step(graph, params, velocity, x, y, loss, eta, lam, momentum):
+    """One step of Eq. 2 on the batch x (..., B, n), y (..., B, k), in place; returns its factors.
+
+    `loss` is a name of losses.LOSSES; the factors, {(p, q): GradFactors}, are those at the weights before the step.
+    """
+    cache = forward(graph, params, x)
+    _, df = LOSSES[loss](cache.v[graph.L], y)
+    U, dscale = backward(graph, params, cache, df)
+    of_step = factors(graph, cache, U)
+    sgd_step(params, velocity, of_step, dscale, eta, lam, momentum)
+    return of_step
+
+
 @numpy.errstate(over="ignore", invalid="ignore")  # a diverging run is recorded as such, not warned about
 def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum):
     """One SGD step (in place) per entry of rows (S, ..., B), indices into x (m, n) and y (m, k), on their device.
@@ -24,12 +37,10 @@ def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum):
     Axes of rows between S and B are runs stacked side by side, each with its own batches.
     """
     if kernels.applies(params, x, y, velocity, rows):
-        return kernels.train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum)
+        kernels.train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum)
+        return
     for batch in rows:
-        cache = forward(graph, params, x[batch])
-        _, df = LOSSES[loss](cache.v[graph.L], y[batch])
-        U, dscale = backward(graph, params, cache, df)
-        sgd_step(params, velocity, factors(graph, cache, U), dscale, eta, lam, momentum)
+        train_step(graph, params, velocity, x[batch], y[batch], loss, eta, lam, momentum)
 
 
 @numpy.errstate(over="ignore", invalid="ignore")
@@ -39,8 +50,12 @@ def evaluate(graph, params, x, y, loss, stats=None):
     Accuracy compares argmax rows, and for k = 1 signs. It is NaN where the loss is not finite.
     """
     xp = namespace(x)
-    f, stats = (kernels.predict if kernels.applies(params, x, y) else predict)(graph, params, x, stats)
+    at_test_time = kernels.predict if kernels.applies(params, x, y) else predict
+    f, stats = at_test_time(graph, params, x, stats)
     value, _ = LOSSES[loss](f, y)
-    hit = f[..., 0] * y[..., 0] > 0 if y.shape[-1] == 1 else f.argmax(axis=-1) == y.argmax(axis=-1)
+    if y.shape[-1] == 1:
+        hit = f[..., 0] * y[..., 0] > 0
+    else:
+        hit = f.argmax(axis=-1) == y.argmax(axis=-1)
     accuracy = hit.mean(axis=-1)
     return value, xp.where(xp.isfinite(value), accuracy, xp.full_like(accuracy, float("nan"))), stats

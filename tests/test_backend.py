@@ -193,10 +193,7 @@ def three_steps(xp, net, dtype, R, seed):
     if R:
         eta, lam = (xp.asarray((size * numpy.arange(1, R + 1)).reshape(R, 1, 1).astype(dtype)) for size in (0.05, 1e-3))
     for _ in range(3):
-        cache = mg.forward(graph, params, x)
-        _, df = mg.cross_entropy(cache.v[graph.L], y)
-        U, dscale = mg.backward(graph, params, cache, df)
-        mg.sgd_step(params, velocity, mg.factors(graph, cache, U), dscale, mg.step_decay(eta, 60), lam, momentum)
+        mg.train_step(graph, params, velocity, x, y, "cross_entropy", mg.step_decay(eta, 60), lam, momentum)
     return {"params": params, "velocity": velocity}
 
 

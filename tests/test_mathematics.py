@@ -427,13 +427,15 @@ def test_the_step_is_eq_2_with_momentum_and_decays_the_matrices_only(rng):
     for _ in range(3):
         cache = mg.forward(graph, params, x)
         _, df = mg.mean_squared_error(cache.v[graph.L], np.ones((7, 3)))
-        U, dscale = mg.backward(graph, params, cache, df)
-        grads = mg.gradients(graph, cache, U, dscale)
+        grads = mg.gradients(graph, cache, *mg.backward(graph, params, cache, df))
         for k in params:
             g = grads[k] + (2 * lam * expected[k] if k in graph.E_T else 0)
             by_hand[k] = momentum * by_hand[k] + g
             expected[k] = expected[k] - eta * by_hand[k]
-        mg.sgd_step(params, velocity, mg.factors(graph, cache, U), dscale, eta, lam, momentum)
+        found = mg.train_step(graph, params, velocity, x, np.ones((7, 3)), "mean_squared_error", eta, lam, momentum)
+        assert list(found) == list(graph.E_T)
+        for edge in graph.E_T:  # those before the step
+            np.testing.assert_allclose(found[edge].matrix(), grads[edge], rtol=1e-12, atol=1e-15)
     for k in params:
         np.testing.assert_allclose(params[k], expected[k], rtol=1e-12, atol=1e-15)
         np.testing.assert_allclose(velocity[k], by_hand[k], rtol=1e-12, atol=1e-15)

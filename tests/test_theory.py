@@ -404,7 +404,7 @@ def test_unrolled_sgd_is_the_sum_of_its_decayed_terms(momentum, rng):
 
 
 def test_unrolling_with_a_wrong_recurrence_is_seen(rng, monkeypatch):
-    unrolled, sgd_step = theorem.unrolled, theorem.sgd_step
+    unrolled, train_step = theorem.unrolled, theorem.train_step
     faults = {
         "no momentum": lambda eta, lam, momentum, steps: unrolled(eta, lam, 0.0, steps),
         "a wrong exponent": lambda *a: (unrolled(*a)[0], np.roll(unrolled(*a)[1], 1)),
@@ -416,7 +416,7 @@ def test_unrolling_with_a_wrong_recurrence_is_seen(rng, monkeypatch):
         assert not window(rng)["equality_holds"]
     monkeypatch.setattr(theorem, "unrolled", unrolled)
     for times in (0.5, 2):  # on both sides of what holds
-        monkeypatch.setattr(theorem, "sgd_step", lambda params, velocity, factors, dscale, eta, lam, momentum: sgd_step(params, velocity, factors, dscale, eta, times * lam, momentum))
+        monkeypatch.setattr(theorem, "train_step", lambda *args: train_step(*args[:-2], times * args[-2], args[-1]))
         found = window(rng)
         assert not found["equality_holds"] and not found["decay_holds"]
 
