@@ -13,7 +13,6 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from unittest import mock
 
 CORE = max(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 CORES = os.sched_getaffinity(0) if CORE is not None else None
@@ -27,7 +26,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from tqdm import tqdm
 
 import minigrad as mg
-from minigrad import kernels
+from minigrad import kernels, loops_numpy
 from minigrad.layers import EPS
 
 CELLS = [("MLP-BN-10-100", B) for B in (4, 8, 16, 32, 64, 128)] + [("RES-BN-5-500", B) for B in (4, 16, 128)]
@@ -53,17 +52,7 @@ def minigrad(graph, params, x, y, train_epoch=mg.train_epoch):
 
 def numpy_alone(graph, params, x, y):
     """minigrad as it is where Numba isn't installed."""
-    return minigrad(graph, params, x, y, _kernels_without_numba().train_epoch)
-
-
-@functools.cache
-def _kernels_without_numba():
-    spec = importlib.util.find_spec(kernels.__name__)
-    without = importlib.util.module_from_spec(spec)
-    with mock.patch.dict(sys.modules, numba=None):
-        spec.loader.exec_module(without)
-    assert without.PATH == "numpy"
-    return without
+    return minigrad(graph, params, x, y, functools.partial(kernels.train_epoch, loops=loops_numpy))
 
 
 def readable(graph, params, x, y):

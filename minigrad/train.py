@@ -2,7 +2,7 @@
 
 import numpy
 
-from . import kernels
+from . import kernels, slices
 from .backend import namespace
 from .losses import LOSSES
 from .network import backward, factors, forward, predict
@@ -50,7 +50,7 @@ def evaluate(graph, params, x, y, loss, stats=None):
     Accuracy compares argmax rows, and for k = 1 signs. It is NaN where the loss is not finite.
     """
     xp = namespace(x)
-    at_test_time = kernels.predict if kernels.applies(params, x, y) else predict
+    at_test_time = slices.predict if kernels.applies(params, x, y) else predict
     f, stats = at_test_time(graph, params, x, stats)
     value, _ = LOSSES[loss](f, y)
     if y.shape[-1] == 1:

@@ -1,48 +1,63 @@
-"""The fast epoch against the readable one: every layer, loss and layout, with Numba and without."""
+"""The fast epoch against the readable one: every layer, loss and layout, with Numba's loops and NumPy's."""
 
-import importlib
+import os
+import subprocess
+import sys
 import tracemalloc
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import kernels
+from minigrad import kernels, loops_numpy, slices
 from minigrad.losses import LOSSES
 
 SKIP = mg.Graph(
     (
-        mg.Layer(9, "identity"), mg.Layer(7, "leaky_relu"), mg.Layer(7, "sigmoid", batchnorm=True, detached=False),
-        mg.Layer(3, "identity", batchnorm=True, scalar=False), mg.Layer(7), mg.Layer(4, "identity"),
+        mg.Layer(9, "identity"),
+        mg.Layer(7, "leaky_relu"),
+        mg.Layer(7, "sigmoid", batchnorm=True, detached=False),
+        mg.Layer(3, "identity", batchnorm=True, scalar=False),
+        mg.Layer(7),
+        mg.Layer(4, "identity"),
     ),
-    (mg.Edge(2, 1), mg.Edge(3, 2), mg.Edge(4, 2), mg.Edge(5, 3), mg.Edge(5, 2, trainable=False), mg.Edge(6, 5), mg.Edge(6, 2)),
+    (
+        mg.Edge(2, 1), mg.Edge(3, 2), mg.Edge(4, 2), mg.Edge(5, 3), mg.Edge(5, 2, trainable=False),
+        mg.Edge(6, 5), mg.Edge(6, 2),
+    ),
 )
-GRAPHS = {  # layer 4 of "skip" leads nowhere; "wide" has matrices of several blocks, and a transposed product
-    "mlp": mg.mlp(9, 3, 7, 4), "mlp-bn": mg.mlp(9, 3, 7, 4, True), "res": mg.resnet(9, 2, 7, 4),
-    "res-bn": mg.resnet(9, 2, 7, 4, True), "mlp-true": mg.mlp(9, 3, 7, 4, True, detached=False),
-    "mlp-per-unit": mg.mlp(9, 3, 7, 4, True, scalar=False), "res-standard": mg.resnet(9, 2, 7, 4, True, False, False),
-    "skip": SKIP, "wide": mg.mlp(1100, 2, 300, 4), "two": mg.Graph([mg.Layer(9, "identity"), mg.Layer(4, "identity")], [mg.Edge(2, 1)]),
+GRAPHS = {
+    "mlp": mg.mlp(9, 3, 7, 4),
+    "square": mg.mlp(7, 2, 7, 4),  # layers that could take the data's place
+    "mlp-bn": mg.mlp(9, 3, 7, 4, True),
+    "mlp-true": mg.mlp(9, 3, 7, 4, True, detached=False),
+    "mlp-per-unit": mg.mlp(9, 3, 7, 4, True, scalar=False),
+    "res": mg.resnet(9, 2, 7, 4),
+    "res-bn": mg.resnet(9, 2, 7, 4, True),
+    "res-standard": mg.resnet(9, 2, 7, 4, True, detached=False, scalar=False),
+    "skip": SKIP,  # layer 4 leads nowhere
+    "wide": mg.mlp(1100, 2, 300, 4),  # has matrices of several blocks, and a transposed product
+    "two": mg.Graph([mg.Layer(9, "identity"), mg.Layer(4, "identity")], [mg.Edge(2, 1)]),
 }
 nets = pytest.mark.parametrize("net", GRAPHS)
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 
 
-@pytest.fixture(params=["numpy", "numba"], autouse=True)
-def path(request, monkeypatch):
-    """kernels.py as it is with Numba and without."""
-    if request.param == "numba":
-        if not kernels.COMPILED:
-            pytest.skip("Numba is not installed, or switched off")
-        yield request.param
-        return
-    if kernels.numba:
-        monkeypatch.setattr(kernels.numba.config, "DISABLE_JIT", 1)
-    importlib.reload(kernels)
-    assert not kernels.COMPILED and kernels.PATH == "numpy"
-    yield request.param
-    monkeypatch.undo()
-    importlib.reload(kernels)
+@pytest.fixture(params=["numpy", "numba"])
+def fast(request):
+    """train_epoch of kernels.py with either set of loops, on what it takes."""
+    if request.param == "numba" and not kernels.COMPILED:
+        pytest.skip("Numba is not installed, or switched off")
+    loops = {"numpy": loops_numpy, "numba": kernels.LOOPS}[request.param]
+
+    def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum):
+        assert kernels.applies(params, x, y, velocity, rows)
+        with np.errstate(over="ignore", invalid="ignore"):
+            kernels.train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum, loops=loops)
+
+    return train_epoch
 
 
 @pytest.fixture
@@ -57,21 +72,18 @@ def setting(graph, rng, dtype="float64", order="F", m=41):
         if key[0] in ("gamma", "beta"):
             params[key] += 0.3 * rng.normal(size=params[key].shape).astype(dtype)
     params = {key: np.array(W, order=order) for key, W in params.items()}
-    velocity = {key: np.asarray(0.01 * rng.normal(size=W.shape), dtype, order=order) for key, W in params.items()}
+    velocity = {}
+    for key, W in params.items():
+        velocity[key] = np.asarray(0.01 * rng.normal(size=W.shape), dtype, order=order)
     x = rng.normal(size=(m, graph.width(1))).astype(dtype)
-    return params, velocity, x, np.eye(graph.width(graph.L), dtype=dtype)[rng.integers(0, graph.width(graph.L), m)]
+    k = graph.width(graph.L)
+    return params, velocity, x, np.eye(k, dtype=dtype)[rng.integers(0, k, m)]
 
 
-def readable(monkeypatch, *args, **options):
-    with monkeypatch.context() as patch:
-        patch.setattr(kernels, "applies", lambda *args: False)
-        mg.train_epoch(*args, **options)
-
-
-def fast(*args, **options):
-    graph, params, velocity, x, y, rows = args[:6]
-    assert kernels.applies(params, x, y, velocity, rows)
-    mg.train_epoch(*args, **options)
+@np.errstate(over="ignore", invalid="ignore")
+def readable(graph, params, velocity, x, y, rows, *args, **options):
+    for batch in rows:
+        mg.train_step(graph, params, velocity, x[batch], y[batch], *args, **options)
 
 
 def copied(*dicts):
@@ -82,46 +94,47 @@ def assert_close(actual, expected, tolerance):
     """Entries, relative to the largest of their matrix."""
     for key, W in expected.items():
         assert actual[key].dtype == W.dtype and actual[key].flags.f_contiguous == W.flags.f_contiguous
-        np.testing.assert_allclose(actual[key], W, rtol=0, atol=tolerance * max(abs(W).max(), 1e-3), err_msg=str(key))
+        atol = tolerance * max(abs(W).max(), 1e-3)
+        np.testing.assert_allclose(actual[key], W, rtol=0, atol=atol, err_msg=str(key))
 
 
 @nets
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_the_fast_epoch_is_the_readable_one(net, dtype, order, rng, monkeypatch):
+def test_the_fast_epoch_is_the_readable_one(net, dtype, order, fast, rng):
     graph = GRAPHS[net]
     params, velocity, x, y = setting(graph, rng, dtype, order)
     expected, expected_velocity = copied(params, velocity)
     rows = mg.batches(len(x), 10, seed=3, epoch=1)
     options = {"loss": "cross_entropy", "eta": 0.05, "lam": 0.01, "momentum": 0.9}
     fast(graph, params, velocity, x, y, rows, **options)
-    readable(monkeypatch, graph, expected, expected_velocity, x, y, rows, **options)
+    readable(graph, expected, expected_velocity, x, y, rows, **options)
     assert_close(params, expected, TOLERANCE[dtype])
     assert_close(velocity, expected_velocity, TOLERANCE[dtype] * 10)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("eta, lam, momentum", [(0.1, 0.0, 0.0), (0.02, 0.3, 0.5)])
-def test_every_loss_and_setting(loss, eta, lam, momentum, rng, monkeypatch):
+def test_every_loss_and_setting(loss, eta, lam, momentum, fast, rng):
     graph = GRAPHS["skip"]
     params, velocity, x, y = setting(graph, rng)
     y = 2 * y - 1 if loss in ("logistic", "exponential") else y
     expected, expected_velocity = copied(params, velocity)
     rows = mg.batches(len(x), 13, seed=3, epoch=1)
     fast(graph, params, velocity, x, y, rows, loss, eta, lam, momentum)
-    readable(monkeypatch, graph, expected, expected_velocity, x, y, rows, loss, eta, lam, momentum)
+    readable(graph, expected, expected_velocity, x, y, rows, loss, eta, lam, momentum)
     assert_close(params, expected, 1e-12)
     assert_close(velocity, expected_velocity, 1e-11)
 
 
 @pytest.mark.parametrize("B", [1, 2, 41])
-def test_every_batch_size(B, rng, monkeypatch):
+def test_every_batch_size(B, fast, rng):
     graph = GRAPHS["mlp-bn" if B > 1 else "res"]
     params, velocity, x, y = setting(graph, rng)
     expected, expected_velocity = copied(params, velocity)
     rows = mg.batches(len(x), B, seed=3, epoch=1)[:3]
     fast(graph, params, velocity, x, y, rows, "cross_entropy", 0.05, 0.01, 0.9)
-    readable(monkeypatch, graph, expected, expected_velocity, x, y, rows, "cross_entropy", 0.05, 0.01, 0.9)
+    readable(graph, expected, expected_velocity, x, y, rows, "cross_entropy", 0.05, 0.01, 0.9)
     assert_close(params, expected, 1e-12)
 
 
@@ -129,14 +142,14 @@ def test_every_batch_size(B, rng, monkeypatch):
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_evaluation_in_slices_is_the_readable_one(net, dtype, rng, monkeypatch):
     """On the training set with its own statistics, and on other samples with those."""
-    monkeypatch.setattr(kernels, "SLICE", 16)  # 41 samples are two whole slices and a part of one
+    monkeypatch.setattr(slices, "SLICE", 16)  # 41 samples are two whole slices and a part of one
     graph = GRAPHS[net]
     params, _, x, y = setting(graph, rng, dtype)
     copies = [W.copy() for W in (x, *params.values())]
     assert kernels.applies(params, x, y)
-    f, stats = kernels.predict(graph, params, x)
+    f, stats = slices.predict(graph, params, x)
     expected, expected_stats = mg.predict(graph, params, x)
-    others, used = kernels.predict(graph, params, x[:7] / 2, stats)
+    others, used = slices.predict(graph, params, x[:7] / 2, stats)
     for found, by_rules in [(f, expected), (others, mg.predict(graph, params, x[:7] / 2, stats)[0])]:
         assert found.dtype == by_rules.dtype == dtype and found.shape == by_rules.shape
         np.testing.assert_allclose(found, by_rules, rtol=0, atol=TOLERANCE[dtype] * abs(by_rules).max())
@@ -153,7 +166,7 @@ def test_evaluation_in_slices_is_the_readable_one(net, dtype, rng, monkeypatch):
 def test_evaluation_holds_one_layer_at_a_time_or_two_where_an_edge_skips_one(net, layers, rng, monkeypatch):
     graph = mg.parse({"mlp": "MLP-4-64", "mlp-bn": "MLP-BN-4-64", "res-bn": "RES-BN-4-64"}[net], n=9, k=4)
     params, _, x, y = setting(graph, rng, m=20_000)
-    monkeypatch.setattr(kernels, "SLICE", 100)
+    monkeypatch.setattr(slices, "SLICE", 100)
     tracemalloc.start()
     try:
         mg.evaluate(graph, params, x, y, "cross_entropy")
@@ -175,28 +188,31 @@ def test_stacked_runs_are_evaluated_as_they_are_alone_bit_for_bit(net, rng):
     for r, (params, *_) in enumerate(alone):
         one = mg.evaluate(graph, params, x, y, "cross_entropy")
         assert (loss[r], accuracy[r]) == one[:2]
-        assert [a[r] for a in other[:2]] == list(mg.evaluate(graph, params, x[:7], y[:7], "mean_squared_error", one[2])[:2])
+        one_other = mg.evaluate(graph, params, x[:7], y[:7], "mean_squared_error", one[2])
+        assert (other[0][r], other[1][r]) == one_other[:2]
 
 
 @pytest.mark.parametrize("net", ["mlp", "res-bn", "res-standard", "skip"])
-def test_stacked_runs_equal_the_same_runs_alone_bit_for_bit(net, rng):
+def test_stacked_runs_equal_the_same_runs_alone_bit_for_bit(net, fast, rng):
     """Each with its own batches and its own eta, lambda and momentum; one of them diverges."""
     graph, R = GRAPHS[net], 3
     alone = [setting(graph, rng, "float32", "C") for _ in range(R)]
     x, y = alone[0][2:]
     stacks = [{key: np.stack([run[i][key] for run in alone]) for key in alone[0][0]} for i in (0, 1)]
     rows = np.stack([mg.batches(len(x), 10, seed, epoch=1) for seed in range(R)], axis=1)
-    eta, lam, momentum = (np.array(v, "float32").reshape(R, 1, 1) for v in ([0.1, 1e30, 0.01], [0, 0.1, 0.2], [0, 0.9, 0.5]))
+    values = [0.1, 1e30, 0.01], [0, 0.1, 0.2], [0, 0.9, 0.5]
+    eta, lam, momentum = (np.array(v, "float32").reshape(R, 1, 1) for v in values)
     fast(graph, *stacks, x, y, rows, "cross_entropy", eta, lam, momentum)
     for r, (params, velocity, _, _) in enumerate(alone):
-        fast(graph, params, velocity, x, y, rows[:, r], "cross_entropy", *(float(v[r, 0, 0]) for v in (eta, lam, momentum)))
+        its_own = [float(v[r, 0, 0]) for v in (eta, lam, momentum)]
+        fast(graph, params, velocity, x, y, rows[:, r], "cross_entropy", *its_own)
         for key, W in params.items():
             np.testing.assert_array_equal(stacks[0][key][r], W)
             np.testing.assert_array_equal(stacks[1][key][r], velocity[key])
         assert all(np.isfinite(W).all() for W in params.values()) == (r != 1)
 
 
-def test_what_is_not_finite_stays_so_and_goes_where_the_readable_step_takes_it(rng, monkeypatch):
+def test_what_is_not_finite_stays_so_and_goes_where_the_readable_step_takes_it(fast, rng):
     for value in (np.nan, np.inf):
         graph = GRAPHS["skip"]
         params, velocity, x, y = setting(graph, rng)
@@ -204,12 +220,12 @@ def test_what_is_not_finite_stays_so_and_goes_where_the_readable_step_takes_it(r
         expected, expected_velocity = copied(params, velocity)
         rows = mg.batches(len(x), 10, seed=3, epoch=1)[:1]
         fast(graph, params, velocity, x, y, rows, "mean_squared_error", 0.05, 0.01, 0.9)
-        readable(monkeypatch, graph, expected, expected_velocity, x, y, rows, "mean_squared_error", 0.05, 0.01, 0.9)
+        readable(graph, expected, expected_velocity, x, y, rows, "mean_squared_error", 0.05, 0.01, 0.9)
         for key, W in expected.items():
             np.testing.assert_array_equal(np.isfinite(params[key]), np.isfinite(W), err_msg=str(key))
 
 
-def test_neither_the_data_nor_the_batches_change(rng):
+def test_neither_the_data_nor_the_batches_change(fast, rng):
     graph = GRAPHS["res-bn"]
     params, velocity, x, y = setting(graph, rng)
     rows = mg.batches(len(x), 10, seed=3, epoch=1)
@@ -225,11 +241,13 @@ def test_what_the_fast_epoch_does_not_take_is_left_to_the_readable_one(rng):
     params, velocity, x, y = setting(graph, rng)
     rows = mg.batches(len(x), 10, seed=3, epoch=1)
     assert kernels.applies(params, x, y, velocity, rows)
+    gaps = np.zeros((7, 18))[:, ::2]
     others = [
         (params, x.astype("float32"), y, velocity, rows),
         (params, x, y.astype("float32"), velocity, rows),
         (params, x, y, velocity | {(2, 1): velocity[2, 1].copy(order="C")}, rows),
-        (params | {(2, 1): np.zeros((7, 18))[:, ::2]}, x, y, velocity, rows),
+        (params | {(2, 1): gaps}, x, y, velocity, rows),
+        (params | {(2, 1): gaps}, x, y, velocity | {(2, 1): gaps}, rows),
         (params, x, y, velocity, rows + len(x)),
         (params, x, y, velocity, rows - len(x)),
         (params, x, y, velocity, rows[:0]),
@@ -239,3 +257,43 @@ def test_what_the_fast_epoch_does_not_take_is_left_to_the_readable_one(rng):
     assert not kernels.applies(params, x[None], y)
     with pytest.raises(IndexError):
         mg.train_epoch(graph, params, velocity, x, y, rows + len(x), "cross_entropy", 0.05, 0.01, 0.9)
+
+
+def test_train_epoch_takes_the_loops_that_path_names(rng):
+    """Bit for bit: neither the other loops nor the readable step have the same last bits."""
+    graph = GRAPHS["mlp-bn"]
+    params, velocity, x, y = setting(graph, rng, "float32")
+    rows = mg.batches(len(x), 10, seed=3, epoch=1)
+    ends = {}
+    for name in ("train_epoch", "named", "readable", "numpy"):
+        ends[name], its_velocity = copied(params, velocity)
+        args = (graph, ends[name], its_velocity, x, y, rows, "cross_entropy", 0.05, 0.01, 0.9)
+        if name == "train_epoch":
+            mg.train_epoch(*args)
+        elif name == "readable":
+            readable(*args)
+        else:
+            kernels.train_epoch(*args, loops=loops_numpy if name == "numpy" else kernels.LOOPS)
+
+    def same(name):
+        return all(np.array_equal(W, ends["train_epoch"][key]) for key, W in ends[name].items())
+
+    assert same("named") and not same("readable")
+    assert same("numpy") == (kernels.PATH == "numpy")
+
+
+@pytest.mark.parametrize("how", ["not installed", "switched off"])
+def test_without_numba_the_loops_are_those_of_numpy(how):
+    """In a process of its own: kernels.py chooses when it is imported."""
+    lines = [
+        "import sys",
+        "sys.modules['numba'] = None" if how == "not installed" else "",
+        "from minigrad import kernels",
+        "print(kernels.PATH, kernels.COMPILED, kernels.LOOPS.__name__)",
+    ]
+    switch = {"NUMBA_DISABLE_JIT": "1" if how == "switched off" else "0"}
+    found = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], env=os.environ | switch, cwd=Path(__file__).parents[1],
+        capture_output=True, text=True, check=True,
+    )
+    assert found.stdout.split() == ["numpy", "False", "minigrad.loops_numpy"]

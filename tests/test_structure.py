@@ -19,8 +19,11 @@ MAY_IMPORT = {
     "measures": {"backend"},
     "gradcheck": {"backend"},
     "network": {"backend", "graph", "layers", "losses", "measures", "optim"},
-    "kernels": {"backend", "graph", "layers", "losses", "network"},
-    "train": {"backend", "graph", "kernels", "layers", "losses", "measures", "optim", "network"},
+    "loops_numpy": {"layers"},
+    "loops_numba": {"layers"},
+    "kernels": {"layers", "losses", "loops_numpy", "loops_numba"},
+    "slices": {"layers", "network"},
+    "train": {"backend", "graph", "kernels", "layers", "losses", "measures", "optim", "network", "slices"},
 }
 
 
