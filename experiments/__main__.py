@@ -141,7 +141,7 @@ def with_data(plan, chosen, where, plot_only):
 
 def stand_ins(names, where, preset):
     """Those of the data sets that can be neither found nor fetched, which --preset quick replaces; DataError else."""
-    from minigrad.datasets import DataUnavailable, find_or_fetch
+    from minigrad.fetch import DataUnavailable, find_or_fetch
 
     replaced = []
     for name in names:

@@ -27,7 +27,8 @@ then losses, optim, measures, train.
 """
 
 from .backend import BackendError, load_backend
-from .datasets import DataError, Dataset, load_dataset
+from .datasets import Dataset, load_dataset
+from .fetch import DataError
 from .gradcheck import check_gradient
 from .graph import Edge, Graph, Layer, mlp, parse, resnet
 from .losses import cross_entropy, exponential, logistic, mean_squared_error

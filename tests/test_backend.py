@@ -21,7 +21,9 @@ from minigrad.backend import namespace, swap, to_host
 from minigrad.losses import LOSSES
 
 MODULES = sorted(Path(mg.__file__).parent.glob("*.py"))
-ON_HOST = ("__init__", "backend", "datasets", "graph", "kernels", "loops_numba", "loops_numpy", "slices")
+ON_HOST = (
+    "__init__", "backend", "datasets", "facts", "fetch", "graph", "kernels", "loops_numba", "loops_numpy", "slices"
+)
 ON_DEVICE = [path for path in MODULES if path.stem not in ON_HOST]
 
 # A trainable and a constant edge into one layer, every activation, and layer 4, which nothing reads.

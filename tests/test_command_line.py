@@ -11,7 +11,7 @@ import pytest
 from experiments import __main__ as command
 from experiments import runner
 from experiments.figures import LAMBDAS, Plan
-from minigrad import datasets
+from minigrad.facts import FACTS
 from processes import wait_for
 
 ROOT = Path(command.__file__).resolve().parents[1]
@@ -24,7 +24,8 @@ def here(tmp_path, monkeypatch):
     """An empty folder, no data, and no way out to the network."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MINIGRAD_DATA", raising=False)
-    monkeypatch.setattr(datasets, "URLS", dict.fromkeys(datasets.URLS, ("http://127.0.0.1:9/",)))
+    for name, facts in FACTS.items():
+        monkeypatch.setitem(FACTS, name, facts._replace(urls=("http://127.0.0.1:9/",)))
     return tmp_path
 
 
@@ -211,7 +212,7 @@ def test_the_quick_preset_goes_on_with_a_stand_in_and_says_so_everywhere(capsys,
 
 def test_wrong_data_stops_the_quick_preset_too(capsys, here):
     (here / "data").mkdir()
-    for file in datasets.FILES["mnist"]:
+    for file in FACTS["mnist"].files:
         (here / "data" / file).write_bytes(b"no data")
     assert "found 7 bytes" in refusal(capsys, "fig1", *ONE, *SMALL)
     assert not (here / "figures").exists()

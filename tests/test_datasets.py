@@ -1,4 +1,4 @@
-"""Data sets: content verified, downloads whole or absent, one sentence for every fault, and what synthetic data can do."""
+"""Data sets: content verified, downloads whole or absent, one sentence a fault, and what synthetic data can do."""
 
 import gzip
 import hashlib
@@ -14,23 +14,26 @@ import numpy
 import pytest
 
 import minigrad as mg
-from minigrad import datasets
-from minigrad.datasets import ARCHIVE, MEMBERS, DataUnavailable, find_or_fetch
+from minigrad import datasets, fetch
+from minigrad.facts import FACTS
+from minigrad.fetch import DataUnavailable, find_or_fetch
 
 NAMES = ("mnist", "cifar10")
+ARCHIVE, MEMBERS = FACTS["cifar10"].archive, FACTS["cifar10"].members
 WHERE = Path.cwd()
-REAL, REAL_FILES = os.environ.get("MINIGRAD_DATA"), datasets.FILES
+REAL, REAL_FACTS = os.environ.get("MINIGRAD_DATA"), dict(FACTS)
 
 
 def small(name):
     """{file: bytes} in the publisher's formats: 30 or 50 training and 10 test samples."""
     rng = numpy.random.default_rng(7)
     contents = {}
-    for file in datasets.FILES[name]:
+    for file in FACTS[name].files:
         m = 30 if file.startswith("train") else 10
         labels = (numpy.arange(m) % 10).astype("uint8")
         if name == "cifar10":
-            contents[file] = numpy.column_stack([labels, rng.integers(0, 256, (m, 3072), dtype="uint8")]).tobytes()
+            pixels = rng.integers(0, 256, (m, 3072), dtype="uint8")
+            contents[file] = numpy.column_stack([labels, pixels]).tobytes()
         elif "labels" in file:
             contents[file] = bytes([0, 0, 8, 1, 0, 0, 0, m]) + labels.tobytes()
         else:
@@ -47,12 +50,17 @@ def here(tmp_path, monkeypatch):
     """An empty working folder, the small files' hashes, and no way out to the network."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MINIGRAD_DATA", raising=False)
-    hashes = {n: {f: (hashlib.sha256(c).hexdigest(), len(c)) for f, c in SMALL[n].items()} for n in NAMES}
-    monkeypatch.setattr(datasets, "FILES", hashes)
-    monkeypatch.setattr(datasets, "URLS", dict.fromkeys(NAMES, ("http://127.0.0.1:9/",)))  # where nobody listens
+    for name in NAMES:
+        hashes = {file: (hashlib.sha256(c).hexdigest(), len(c)) for file, c in SMALL[name].items()}
+        publish(monkeypatch, name, "http://127.0.0.1:9/", files=hashes)  # where nobody listens
     for variable in [v for v in os.environ if v.lower().endswith("_proxy")]:
         monkeypatch.delenv(variable)
     return tmp_path
+
+
+def publish(monkeypatch, name, *urls, **others):
+    """From now on this is where the data set can be had."""
+    monkeypatch.setitem(FACTS, name, FACTS[name]._replace(urls=urls, **others))
 
 
 def packed(contents, folder=MEMBERS):
@@ -83,11 +91,12 @@ def assert_small(data, name):
     assert shapes == [(m, n), (m, 10), (10, n), (10, 10)] and all(a.dtype == "float32" for a in data[:4])
     assert data.name == name
     for y in (data.y_train, data.y_test):
-        assert y.argmax(axis=1).tolist() == (numpy.arange(len(y)) % 10).tolist() and (y.sum(axis=1) == 1).all()
+        assert y.argmax(axis=1).tolist() == (numpy.arange(len(y)) % 10).tolist()
+        assert (y.sum(axis=1) == 1).all()
     test = {"mnist": "t10k-images-idx3-ubyte", "cifar10": "test_batch.bin"}[name]
     pixels = SMALL[name][test][16:] if name == "mnist" else SMALL[name][test][1:3073]
     first = numpy.frombuffer(pixels[:n], "uint8").reshape(-1, 784 if name == "mnist" else 1024) / 255
-    mean, deviation = (numpy.array(v)[:, None] for v in datasets.NORMAL[name])
+    mean, deviation = (numpy.array(v)[:, None] for v in (FACTS[name].mean, FACTS[name].deviation))
     numpy.testing.assert_allclose(data.x_test[0], ((first - mean) / deviation).ravel(), rtol=0, atol=1e-5)
 
 
@@ -123,7 +132,7 @@ def test_the_publisher_s_files_are_read_in_every_form(here, name, form):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_usual_folder_is_searched(here, name):
-    for inner in datasets.FOLDERS[name]:
+    for inner in FACTS[name].folders:
         put(here / f"root-{len(inner)}" / inner, SMALL[name])
         assert_small(mg.load_dataset(name, here / f"root-{len(inner)}"), name)
 
@@ -144,7 +153,8 @@ def test_a_whole_data_set_comes_before_a_part_of_one(here):
 
 @pytest.mark.parametrize("name", ["", "MNIST", "cifar100", "synthetic", "synthetic-"])
 def test_an_unknown_name_is_a_value_error_that_lists_the_names(name):
-    with pytest.raises(ValueError, match=re.escape("mnist, cifar10, synthetic-mnist, synthetic-cifar10; got " + repr(name))):
+    names = f"mnist, cifar10, synthetic-mnist, synthetic-cifar10; got {name!r}"
+    with pytest.raises(ValueError, match=re.escape(names)):
         mg.load_dataset(name)
 
 
@@ -157,13 +167,17 @@ def test_wrong_content_is_one_sentence_with_path_expectation_and_remedy(here, na
     file, other = list(SMALL[name])[:2]
     good = SMALL[name][file]
     bad = {
-        "one bit": good[:99] + bytes([good[99] ^ 1]) + good[100:], "short": good[:-1], "long": good + b"\0", "empty": b"",
+        "one bit": good[:99] + bytes([good[99] ^ 1]) + good[100:],
+        "short": good[:-1],
+        "long": good + b"\0",
+        "empty": b"",
         "another file": SMALL[name][other],
     }[fault]
     put(here / "data", SMALL[name] | {file: bad})
     found = other if fault == "another file" else f"{len(bad)} bytes"
     expected = hashlib.sha256(good).hexdigest()[:16]
-    refusal(name, Path("data") / file, f"expected {file}, {len(good)} bytes", expected, "found", found, "delete it")
+    words = f"expected {file}, {len(good)} bytes", expected, "found", found, "delete it"
+    refusal(name, Path("data") / file, *words)
     assert (here / "data" / file).read_bytes() == bad
 
 
@@ -184,7 +198,7 @@ def test_a_broken_gzip_file_is_one_sentence(here, cut):
 
 def test_a_gzip_file_that_unpacks_to_very_much_is_not_unpacked_whole(here):
     """A bomb: a gigabyte from a megabyte. Read no further than the largest file there is, and one byte."""
-    limit = max(size for files in datasets.FILES.values() for _, size in files.values())
+    limit = max(size for name in NAMES for _, size in FACTS[name].files.values())
     files = {f"{file}.gz": gzip.compress(content) for file, content in SMALL["mnist"].items()}
     files["t10k-images-idx3-ubyte.gz"] = gzip.compress(bytes(50 * limit), compresslevel=1)
     put(here / "data", files)
@@ -204,8 +218,9 @@ def test_a_gzip_file_that_unpacks_to_very_much_is_not_unpacked_whole(here):
     ids=["pickles", "climbs", "absolute", "cut", "html", "empty"],
 )
 def test_a_wrong_archive_is_one_sentence_and_writes_nothing(here, archive, words):
-    put(here / "a" / "b" / "data", {ARCHIVE: archive})
-    refusal("cifar10", here / "a" / "b" / "data" / ARCHIVE, words, "delete it", root=here / "a" / "b" / "data")
+    root = here / "a" / "b" / "data"
+    put(root, {ARCHIVE: archive})
+    refusal("cifar10", root / ARCHIVE, words, "delete it", root=root)
     assert tree(here) == [f"a/b/data/{ARCHIVE}"]
 
 
@@ -214,7 +229,7 @@ def test_a_member_that_is_no_file_is_not_followed(here, kind):
     (here / "secret").write_bytes(SMALL["cifar10"]["test_batch.bin"])
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for file in datasets.FILES["cifar10"]:
+        for file in FACTS["cifar10"].files:
             member = tarfile.TarInfo(f"{MEMBERS}/{file}")
             member.type, member.linkname = kind, str(here / "secret")
             tar.addfile(member)
@@ -225,12 +240,14 @@ def test_a_member_that_is_no_file_is_not_followed(here, kind):
 def test_no_pickle_is_loaded(here):
     """The Python version's name for a batch, and bytes that would run a command if they were unpickled."""
     attack = b"cos\nsystem\n(S'touch unpickled'\ntR."
-    put(here / "data" / "cifar-10-batches-py", {f"data_batch_{i}": attack for i in range(1, 6)} | {"test_batch": attack})
+    batches = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+    put(here / "data" / "cifar-10-batches-py", dict.fromkeys(batches, attack))
     refusal("cifar10", "can't be downloaded", kind=DataUnavailable)
     put(here / "data", {f"{file}": attack for file in SMALL["cifar10"]})
     refusal("cifar10", "found 34 bytes")
     assert not (here / "unpickled").exists()
-    assert "pickle" not in Path(datasets.__file__).read_text(encoding="utf-8").replace("No pickle.", "")
+    for module in (datasets, fetch):
+        assert "pickle" not in Path(module.__file__).read_text(encoding="utf-8").replace("No pickle.", "")
 
 
 def test_an_unreadable_file_is_one_sentence(here):
@@ -249,7 +266,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     def __init__(self):
         self.requests, self.fault, self.ranges = [], None, True
-        self.files = {f"{file}.gz": gzip.compress(content, mtime=0) for file, content in SMALL["mnist"].items()}
+        self.files = {f"{file}.gz": gzip.compress(c, mtime=0) for file, c in SMALL["mnist"].items()}
         self.files[ARCHIVE] = packed(SMALL["cifar10"])
         super().__init__(("127.0.0.1", 0), Handler)
 
@@ -297,7 +314,8 @@ def server(monkeypatch):
         server.shut = threading.Event()
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        monkeypatch.setattr(datasets, "URLS", dict.fromkeys(NAMES, (server.url,)))
+        for name in NAMES:
+            publish(monkeypatch, name, server.url)
         yield server
         server.shut.set()
         server.shutdown()
@@ -363,7 +381,8 @@ def test_the_remains_of_another_file_are_thrown_away(here, server, size):
 
 def test_a_transfer_that_stays_broken_is_one_sentence_and_the_next_call_continues_it(here, server):
     server.fault = lambda file, request: "breaks" if request <= 3 else "missing"
-    refusal("cifar10", server.url + ARCHIVE, "Not Found", f"put {ARCHIVE} into data/cifar10", kind=DataUnavailable)
+    words = server.url + ARCHIVE, "Not Found", f"put {ARCHIVE} into data/cifar10"
+    refusal("cifar10", *words, kind=DataUnavailable)
     assert tree(here) == [f"data/cifar10/partial.{ARCHIVE}"]
     server.fault = None
     assert_small(mg.load_dataset("cifar10"), "cifar10")
@@ -386,7 +405,8 @@ def test_another_file_under_the_right_address_leaves_nothing(here, server):
 @pytest.mark.parametrize("name", NAMES)
 def test_an_address_without_the_file_is_one_sentence(here, server, name):
     server.files = {}
-    refusal(name, server.url + targets(name)[0], "Not Found", "try again", f"put {targets(name)[0]} into", kind=DataUnavailable)
+    words = server.url + targets(name)[0], "Not Found", "try again", f"put {targets(name)[0]} into"
+    refusal(name, *words, kind=DataUnavailable)
     assert tree(here) == [] and len(server.requests) == 1
 
 
@@ -396,14 +416,14 @@ def test_no_network_is_one_sentence(here):
 
 
 def test_a_server_that_does_not_answer_is_given_up(here, server, monkeypatch):
-    monkeypatch.setattr(datasets, "TIMEOUT", 0.2)
+    monkeypatch.setattr(fetch, "TIMEOUT", 0.2)
     server.fault = lambda file, request: "stalls"
     refusal("cifar10", "timed out", kind=DataUnavailable)
     assert len(server.requests) == 1
 
 
 def test_the_second_address_is_taken_where_the_first_fails(here, server, monkeypatch):
-    monkeypatch.setattr(datasets, "URLS", {"mnist": ("http://127.0.0.1:9/", server.url + "nothing/", server.url)})
+    publish(monkeypatch, "mnist", "http://127.0.0.1:9/", server.url + "nothing/", server.url)
     assert_small(mg.load_dataset("mnist"), "mnist")
 
 
@@ -443,10 +463,11 @@ def test_a_full_disk_is_one_sentence(here, server, monkeypatch):
 @pytest.mark.skipif(not REAL, reason="MINIGRAD_DATA names no real data")
 @pytest.mark.parametrize("name", NAMES)
 def test_real_data_is_normalized_by_its_training_set(name, monkeypatch):
-    monkeypatch.setattr(datasets, "FILES", REAL_FILES)
+    monkeypatch.setitem(FACTS, name, REAL_FACTS[name])
     data = mg.load_dataset(name, WHERE / REAL)
     n = 784 if name == "mnist" else 3072
-    assert data.x_train.shape == ({"mnist": 60_000, "cifar10": 50_000}[name], n) and data.x_test.shape == (10_000, n)
+    assert data.x_train.shape == ({"mnist": 60_000, "cifar10": 50_000}[name], n) == (FACTS[name].samples, n)
+    assert data.x_test.shape == (10_000, n)
     channels = data.x_train.reshape(len(data.x_train), 1 if name == "mnist" else 3, -1)
     tolerance = 1e-3 if name == "mnist" else 1e-6  # MNIST's usual constants have four digits
     numpy.testing.assert_allclose(channels.mean(axis=(0, 2), dtype="float64"), 0, atol=tolerance)

@@ -10,6 +10,7 @@ import pytest
 import minigrad as mg
 from experiments import __main__ as command
 from experiments import appendices, chapter, lemmas, propositions, runner, theorem, theory
+from minigrad.facts import FACTS
 
 
 @pytest.fixture
@@ -607,7 +608,7 @@ def test_the_table_and_the_pictures_are_written(tmp_path, monkeypatch, capsys):
 
 def test_damaged_data_is_told_before_the_work(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(theory, "measure", lambda *a: pytest.fail("measured"))
-    for file in mg.datasets.FILES["mnist"]:
+    for file in FACTS["mnist"].files:
         (tmp_path / file).write_bytes(b"no data")
     with pytest.raises(SystemExit) as end:
         command.main(["theory", "--data", str(tmp_path), "--figures", str(tmp_path / "figures")])
