@@ -1,13 +1,15 @@
-"""minigrad: Galanti and Poggio, "SGD Noise and Implicit Low-Rank Bias in Deep Neural Networks" (CBMM Memo 134, 2022).
+"""minigrad: Galanti and Poggio, "SGD Noise and Implicit Low-Rank Bias in Deep Neural Networks".
 
-The network is a graph of layers (Eq. 3 and 4), the parameters a flat dict of arrays, and everything else functions.
-The last two axes of an array have meaning; every axis in front is free (runs side by side, seeds in front of them).
+CBMM Memo 134, 2022. The network is a graph of layers (Eq. 3 and 4), the parameters a flat dict of arrays, and
+everything else functions. The last two axes of an array have meaning; every axis in front is free (runs side
+by side, seeds in front of them).
 
-THE LEGEND. The paper's symbols, and no other single letters:
+THE LEGEND. The paper's symbols and a few of ours, and no other single letters:
 
     p, q        layers 1..L (1 the input, L the output); an edge (p, q) carries W^{pq} from q to p, and q < p
     E_T         the trainable edges; pred[p] every q with an edge (p, q)
-    v[q]        output of layer q, one row per sample                   (..., B, d_q)
+    x           inputs, one row per sample                              (..., B, n)
+    v[q]        output of layer q; v[1] is x                            (..., B, d_q)
     W           params[p, q], the weight of a trainable edge            (..., d_p, d_q)
     gamma, beta params["gamma", p], params["beta", p] of Eq. 5          (..., 1, 1), or (..., 1, d_p) per unit
     z           sum over pred(p) of W^{pq} v_q, before normalization    (..., B, d_p)
@@ -16,14 +18,19 @@ THE LEGEND. The paper's symbols, and no other single letters:
     f           v[L], the output of the network                         (..., B, k)
     df          cotangent of the output, d loss / d f                   (..., B, k)
     U[p]        cotangent at z_p: d loss / d W^{pq} = sum_j U_p[j] v_q[j]^T   (..., B, d_p)
+    V           v[q] as a factor of that gradient                       (..., B, d_q)
     y           target: one-hot rows, real values, or -1/+1 for k = 1   (..., B, k)
+    g           a gradient of Eq. 2                                     as its parameter
     s           singular values, descending                             (..., r)
     eta, lam    learning rate; lambda of Eq. 2, whose gradient is 2 lam W
     B, m, n, k  batch size, training samples, inputs, outputs
-    H, L        width, depth
+    H, L, d     width, depth, the width of the layer at hand
+    R, r        runs side by side, or their shape; a rank
+    D, M        a direction or difference, a matrix                     as W
+    e, h, i, j  an edge, the step of a difference, indices
 
-A cotangent is `d` and the name of its value: dz, dv, df. Reading order: graph, layers, network, tests/test_mathematics.py,
-then losses, optim, measures, train.
+A cotangent is `d` and the name of its value: dz, dv, df. Reading order: graph, layers, network,
+tests/test_mathematics.py, then losses, optim, measures, train.
 """
 
 from .backend import BackendError, load_backend

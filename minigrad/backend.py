@@ -21,10 +21,14 @@ def load_backend(name):
     try:
         cupy = importlib.import_module("cupy")
     except ModuleNotFoundError:
-        raise BackendError("CuPy is not installed: run pip install 'minigrad[gpu]', or use --backend numpy") from None
+        raise BackendError(
+            "CuPy is not installed: run pip install 'minigrad[gpu]', or use --backend numpy"
+        ) from None
     except ImportError as error:
         reason = str(error).strip().splitlines()[0]
-        raise BackendError(f"CuPy can't be loaded ({reason}): mend its installation, or use --backend numpy") from None
+        raise BackendError(
+            f"CuPy can't be loaded ({reason}): mend its installation, or use --backend numpy"
+        ) from None
     if not cupy.cuda.is_available():
         raise BackendError("CuPy finds no CUDA GPU on this machine: check its driver, or use --backend numpy")
     return cupy
@@ -38,7 +42,7 @@ def namespace(array):
 
 
 def to_host(array):
-    """A NumPy copy or view of `array`. On a GPU this waits for the device, so call it once per measured epoch."""
+    """A NumPy copy or view of `array`. On a GPU this waits for the device: once per measured epoch."""
     return array.get() if hasattr(array, "get") else numpy.asarray(array)
 
 

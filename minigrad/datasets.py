@@ -21,8 +21,8 @@ class Dataset(NamedTuple):
 def load_dataset(name, root=None):
     """The Dataset "mnist", "cifar10", "synthetic-mnist" or "synthetic-cifar10".
 
-    Real files are looked for in `root`, $MINIGRAD_DATA and ./data, verified, and downloaded to the first of these
-    where there are none; DataError if that fails.
+    Real files are looked for in `root`, $MINIGRAD_DATA and ./data, verified, and downloaded to the first of
+    these where there are none; DataError if that fails.
     """
     paths = find_or_fetch(name, root)
     if not paths:

@@ -138,8 +138,8 @@ def _fetch(name, file, target):
 def _fetch_from(url, name, file, target):
     """Download `target`, which appears only whole and verified; None, or the reason why not.
 
-    What a broken transfer leaves is continued, by the next call too. Two processes at once write the same bytes to
-    the same places; what is verified is a copy that no other process knows.
+    What a broken transfer leaves is continued, by the next call too. Two processes at once write the same
+    bytes to the same places; what is verified is a copy that no other process knows.
     """
     partial = target.with_name(f"partial.{target.name}")
     copy = target.with_name(f"partial.{os.getpid()}-{threading.get_ident()}.{target.name}")
@@ -176,7 +176,7 @@ def _size(path):
 
 
 def _transfer(url, partial, have):
-    """Add to `partial`, which has `have` bytes, what it lacks of `url`; all, where the server knows no ranges."""
+    """Add to `partial`, which has `have` bytes, what it lacks of `url`; all if the server knows no ranges."""
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         answer = urllib.request.urlopen(request, timeout=TIMEOUT)

@@ -1,44 +1,65 @@
 """The public gradient check: directional central differences, one random direction per parameter."""
 
 import math
+from typing import NamedTuple
 
 from .backend import namespace
 
-STEPS = (1e-3, 1e-4, 1e-5)  # the error of a right gradient has its minimum at one; that of a wrong one at none
+STEPS = (1e-3, 1e-4, 1e-5)  # a right gradient's error has its minimum at one of these, a wrong one's at none
+
+
+class Difference(NamedTuple):
+    """What one step says of one parameter's gradient."""
+
+    slope: float  # of f along the direction, by a central difference
+    error: float  # its distance from what grads says
+    rounding: float  # how much of that the rounding of f explains
+    jump: float  # between the one-sided slopes
+
+    @property
+    def excess(self):
+        return self.error - self.rounding
 
 
 def check_gradient(f, params, grads, rng, tol=1e-6):
-    """Compare grads with the slopes of f(params) -> scalar, in float64, along one random unit direction per parameter.
+    """Compare grads with slopes of f(params) -> scalar, in float64, along a random direction per parameter.
 
-    The error is relative to |gradient| |direction|, beyond the rounding of f: one wrong entry of n shows as about 1 / n.
-    AssertionError says which parameter, how far, and whether f has a kink there; ValueError for parameters that are not
-    float64 or keys and shapes that don't match.
+    The error is relative to |gradient| |direction|, beyond the rounding of f: one wrong entry of n shows as
+    about 1 / n. AssertionError says which parameter, how far, and whether f has a kink there; ValueError for
+    parameters that are not float64 or keys and shapes that don't match.
     """
     if params.keys() != grads.keys():
-        raise ValueError(f"params and grads must have the same keys, got {sorted(map(str, params.keys() ^ grads.keys()))} in one only")
+        odd = sorted(map(str, params.keys() ^ grads.keys()))
+        raise ValueError(f"params and grads must have the same keys, got {odd} in one only")
     for name, W in params.items():
-        if W.dtype != "float64" or W.shape != grads[name].shape:
-            raise ValueError(f"{name}: needs float64 and equal shapes, got {W.dtype} {W.shape} and gradient {grads[name].shape}")
+        shape = grads[name].shape
+        if W.dtype != "float64" or W.shape != shape:
+            raise ValueError(
+                f"{name}: needs float64 and equal shapes, got {W.dtype} {W.shape} and gradient {shape}"
+            )
     for name, W in params.items():
         D = rng.normal(size=W.shape)
         D = namespace(W).asarray(D / (D * D).sum() ** 0.5)
         expected = float((grads[name] * D).sum())
         size = float((grads[name] * grads[name]).sum()) ** 0.5
         here = float(f(params))
-        best, jump = None, 0.0
+        found = []
         for h in STEPS:
             after, before = (float(f({**params, name: W + step * D})) for step in (h, -h))
-            slope, earlier, jump = (after - before) / (2 * h), jump, abs(after - 2 * here + before) / h
+            slope = (after - before) / (2 * h)
             rounding = 1e-15 * (abs(after) + abs(before)) / h
-            error = abs(slope - expected)
-            if best is None or error - rounding < best[0]:
-                best = (error - rounding, error, slope)
-        if not best[0] <= tol * size < float("inf"):  # also when a value is NaN
-            # One-sided slopes of a smooth f differ by O(h); across a kink they keep their difference however small h is.
-            kept = jump > max(earlier / 2, 1e-3 * max(size, abs(slope)) + 2 * rounding)
-            kink = "a kink was hit: move the point" if kept else "no kink was hit"
-            cause = kink if math.isfinite(best[1] + size) else "f or grads is not finite there"
-            raise AssertionError(
-                f"gradient of {name}: slope {best[2]:.9g} by differences, {expected:.9g} by grads, "
-                f"relative error {best[1] / size if size else math.inf:.2g} > {tol:g}; {cause}"
-            )
+            jump = abs(after - 2 * here + before) / h
+            found.append(Difference(slope, abs(slope - expected), rounding, jump))
+        best = min(found, key=lambda difference: difference.excess)
+        right = best.excess <= tol * size and math.isfinite(size)  # not right when a value is NaN
+        if right:
+            continue
+        # One-sided slopes of a smooth f differ by O(h), across a kink by as much for any h.
+        earlier, last = found[-2:]
+        smooth = max(earlier.jump / 2, 1e-3 * max(size, abs(last.slope)) + 2 * last.rounding)
+        kink = "a kink was hit: move the point" if last.jump > smooth else "no kink was hit"
+        cause = kink if math.isfinite(best.error + size) else "f or grads is not finite there"
+        raise AssertionError(
+            f"gradient of {name}: slope {best.slope:.9g} by differences, {expected:.9g} by grads, "
+            f"relative error {best.error / size if size else math.inf:.2g} > {tol:g}; {cause}"
+        )

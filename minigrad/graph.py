@@ -8,10 +8,10 @@ ACTIVATIONS = ("relu", "leaky_relu", "sigmoid", "identity")
 
 @dataclass(frozen=True)
 class Layer:
-    """One v_p of Eq. 3: its width d_p, its sigma and whether n_p is batch normalization (Eq. 5) or the identity.
+    """One v_p of Eq. 3: its width d_p, its sigma, whether n_p is batch normalization (Eq. 5) or the identity.
 
-    `detached` and `scalar` say how the memo's text departs from standard batch norm (Ioffe and Szegedy), which is False
-    in both; without batch norm they have no meaning.
+    `detached` and `scalar` say how the memo's text departs from standard batch norm (Ioffe and Szegedy),
+    which is False in both; without batch norm they have no meaning.
     """
 
     width: int
@@ -23,7 +23,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Edge:
-    """(p, q) carries W^{pq} from layer q to layer p; with trainable=False, W^{pq} is the constant identity."""
+    """(p, q) carries W^{pq} from layer q to layer p; with trainable=False, that is the constant identity."""
 
     p: int
     q: int
@@ -32,14 +32,14 @@ class Edge:
 
 @dataclass(frozen=True)
 class Graph:
-    """Layers 1..L (1 the input, L the output) and edges, checked when built: ValueError names the rule and the value.
+    """Layers 1..L (1 the input, L the output) and edges, checked when built: ValueError names rule and value.
 
     A layer without a path to L is allowed: its gradients are zero. The activation of layer 1 has no meaning.
     """
 
     layers: tuple[Layer, ...]
     edges: tuple[Edge, ...]
-    pred: dict = field(init=False, repr=False, compare=False)  # pred[p]: every q with an edge (p, q), ascending
+    pred: dict = field(init=False, repr=False, compare=False)  # [p]: every q with an edge (p, q), ascending
     E_T: tuple = field(init=False, repr=False, compare=False)  # the trainable (p, q), ascending
 
     def __post_init__(self):
@@ -66,14 +66,18 @@ class Graph:
             if isinstance(layer.width, bool) or not isinstance(layer.width, int) or layer.width < 1:
                 raise ValueError(f"layer {p}: width must be a positive integer, got {layer.width!r}")
             if layer.activation not in ACTIVATIONS:
-                raise ValueError(f"layer {p}: activation must be one of {', '.join(ACTIVATIONS)}, got {layer.activation!r}")
+                known = ", ".join(ACTIVATIONS)
+                raise ValueError(f"layer {p}: activation must be one of {known}, got {layer.activation!r}")
             for name in ("batchnorm", "detached", "scalar"):
                 if not isinstance(getattr(layer, name), bool):
                     raise ValueError(f"layer {p}: {name} must be True or False, got {getattr(layer, name)!r}")
         if self.layers[0].batchnorm:
             raise ValueError("layer 1 is the data and can't have batchnorm=True")
         if self.layers[-1].activation != "identity" or self.layers[-1].batchnorm:
-            raise ValueError(f"layer L={self.L} is linear (Eq. 4): activation 'identity', no batchnorm; got {self.layers[-1]}")
+            raise ValueError(
+                f"layer L={self.L} is linear (Eq. 4): activation 'identity', no batchnorm; "
+                f"got {self.layers[-1]}"
+            )
         seen = set()
         for e in self.edges:
             if not 1 <= e.q < e.p <= self.L:
@@ -92,14 +96,14 @@ class Graph:
 
 
 def mlp(n, depth, width, k, batchnorm=False, detached=True, scalar=True):
-    """MLP-[BN-]L-H: `depth` hidden layers relu(n_p(W v)) of `width` units, then a linear output; depth + 1 matrices."""
+    """MLP-[BN-]L-H: `depth` layers relu(n_p(W v)) of `width` units, a linear output; depth + 1 matrices."""
     hidden = (Layer(width, "relu", batchnorm, detached, scalar),) * depth
     layers = (Layer(n, "identity"), *hidden, Layer(k, "identity"))
     return Graph(layers, tuple(Edge(p, p - 1) for p in range(2, depth + 3)))
 
 
 def resnet(n, blocks, width, k, batchnorm=False, detached=True, scalar=True):
-    """RES-[BN-]L-H of Section 4.1: a linear layer, `blocks` blocks z + relu(n2(W2 relu(n1(W1 z)))), a linear output.
+    """RES-[BN-]L-H of Section 4.1: a linear layer, blocks z + relu(n2(W2 relu(n1(W1 z)))), a linear output.
 
     The sum of a block is a layer of its own, with two constant edges into it; 2 blocks + 2 matrices.
     """
@@ -107,17 +111,20 @@ def resnet(n, blocks, width, k, batchnorm=False, detached=True, scalar=True):
     for _ in range(blocks):
         z = len(layers)
         layers += [Layer(width, "relu", batchnorm, detached, scalar)] * 2 + [Layer(width, "identity")]
-        edges += [Edge(z + 1, z), Edge(z + 2, z + 1), Edge(z + 3, z + 2, trainable=False), Edge(z + 3, z, trainable=False)]
+        edges += [Edge(z + 1, z), Edge(z + 2, z + 1)]
+        edges += [Edge(z + 3, z + 2, trainable=False), Edge(z + 3, z, trainable=False)]
     layers.append(Layer(k, "identity"))
     edges.append(Edge(len(layers), len(layers) - 1))
     return Graph(tuple(layers), tuple(edges))
 
 
 def parse(name, n, k, detached=True, scalar=True):
-    """The graph that the paper calls `name` (MLP-L-H, MLP-BN-L-H, RES-L-H or RES-BN-L-H) on n inputs and k outputs."""
+    """The graph that the paper calls MLP-L-H, MLP-BN-L-H, RES-L-H or RES-BN-L-H; n inputs, k outputs."""
     match = re.fullmatch(r"(MLP|RES)(-BN)?-([1-9]\d*)-([1-9]\d*)", name)
     if not match:
-        raise ValueError(f"a network's name must look like MLP-5-2000, MLP-BN-10-100 or RES-BN-5-500, got {name!r}")
+        raise ValueError(
+            f"a network's name must look like MLP-5-2000, MLP-BN-10-100 or RES-BN-5-500, got {name!r}"
+        )
     family, batchnorm, depth, width = match.groups()
     build = {"MLP": mlp, "RES": resnet}[family]
     return build(n, int(depth), int(width), k, batchnorm is not None, detached, scalar)

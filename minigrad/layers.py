@@ -1,7 +1,7 @@
 """The rules of Eq. 3 to 5, each with its derivative directly below it.
 
-Shapes: v, z, a and their cotangents are (..., B, d); W is (..., d_p, d_q); A, b are (..., 1, d); gamma and beta are
-(..., 1, 1), one scalar per layer as in Eq. 5, or (..., 1, d), one per unit as in standard batch norm.
+Shapes: v, z, a and their cotangents are (..., B, d); W is (..., d_p, d_q); A, b are (..., 1, d); gamma and
+beta are (..., 1, 1), one per layer as in Eq. 5, or (..., 1, d), one per unit as in standard batch norm.
 """
 
 from .backend import namespace, swap
@@ -85,7 +85,7 @@ def batchnorm(z, gamma, beta, A, b):
 def batchnorm_backward(da, gamma, A, normalized, A_is_constant=True, b_is_constant=False):
     """dz_j = gamma A (da_j - mean_i da_i) with A detached (Section 2.1), where n = A (z - b) is `normalized`.
 
-    The true gradient subtracts gamma A n_j mean_i(da_i n_i) too, what A = (variance + EPS)^(-1/2) itself passes on.
+    The true gradient subtracts gamma A n_j mean_i(da_i n_i) too, what A = (variance + EPS)^(-1/2) passes on.
     Returns dz (..., B, d), and the gradients of gamma and beta in their shape.
     """
     through_b = 0 if b_is_constant else da.mean(axis=-2, keepdims=True)
@@ -100,8 +100,8 @@ def batchnorm_backward(da, gamma, A, normalized, A_is_constant=True, b_is_consta
 
 
 def _sum_like(gamma, terms):
-    """The sum of terms (..., B, d) over samples, and over units too where they share one gamma: shaped as gamma."""
-    # One axis at a time: the order of the sum, and so its last bit, is then the same with and without leading axes.
+    """The sum of terms (..., B, d) over samples, and over units too where they share a gamma; like gamma."""
+    # One axis at a time: so the order of the sum, and its last bit, is the same with leading axes as without.
     if gamma.shape[-1] == 1:
         terms = terms.sum(axis=-1, keepdims=True)
     return terms.sum(axis=-2, keepdims=True)

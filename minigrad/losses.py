@@ -1,14 +1,14 @@
 """The loss ell of Eq. 1 averaged over the batch, and its cotangent df = d loss / d f (which holds the 1/B).
 
-f and y are (..., B, k); the loss is (...,). cross_entropy and mean_squared_error take one-hot rows or real targets,
-logistic and exponential take y = -1 or +1 (k = 1, the paper's univariate setting).
+f and y are (..., B, k); the loss is (...,). cross_entropy and mean_squared_error take one-hot rows or real
+targets, logistic and exponential take y = -1 or +1 (k = 1, the paper's univariate setting).
 """
 
 from .backend import namespace
 
 
 def cross_entropy(f, y):
-    """-sum_c y_c log softmax(f)_c, mean over the batch; rows of y sum to 1. Returns loss (...,) and df (..., B, k)."""
+    """-sum_c y_c log softmax(f)_c, mean over the batch; rows of y sum to 1: loss (...,), df (..., B, k)."""
     xp = namespace(f)
     shifted = f - f.max(axis=-1, keepdims=True)  # softmax doesn't change and no exponential overflows
     log_softmax = shifted - xp.log(xp.exp(shifted).sum(axis=-1, keepdims=True))

@@ -1,16 +1,17 @@
 """What the paper measures of a weight matrix: spectrum, rank, distances, and the bound of Theorem 1.
 
-W is (..., d_p, d_q) and every measure (...,) in float64. A matrix that is not finite measures NaN and spares its
-neighbours in the stack; nothing here turns NaN into 0.
+W is (..., d_p, d_q) and every measure (...,) in float64. A matrix that is not finite measures NaN and spares
+its neighbours in the stack; nothing here turns NaN into 0.
 """
 
 from .backend import namespace, swap
 
 
 def singular_values(W):
-    """(..., min(d_p, d_q)), descending, float64. float32 goes through the Gram matrix in float64 (floor 1.5e-8 ||W||).
+    """(..., min(d_p, d_q)), descending, float64.
 
-    float64, where tiny singular values are the point, takes the SVD.
+    float32 goes through the Gram matrix in float64, whose floor is 1.5e-8 ||W||; float64, where tiny singular
+    values are the point, takes the SVD.
     """
     xp = namespace(W)
     finite = xp.isfinite(W).all(axis=-1).all(axis=-1)[..., None]
@@ -52,12 +53,12 @@ def rank(W, tol=1e-4, norm="frobenius"):
 
 
 def distance(after, before, edges):
-    """d(W_{t+1}, W_t) of Section 4.2: the mean over `edges` of ||W_{t+1} - W_t||_F; `after`, `before` as params."""
+    """d(W_{t+1}, W_t) of Section 4.2, the mean over `edges` of ||W_{t+1} - W_t||_F; both are as params."""
     return sum(_frobenius(after[edge].astype("float64") - before[edge]) for edge in edges) / len(edges)
 
 
 def distance_to_rank(W, r, norm="spectral"):
-    """min ||W - V|| over V of rank <= r, the left side of Eq. 10, by Eckart and Young: from sigma_{r+1} on."""
+    """The least ||W - Z|| over rank(Z) <= r, left in Eq. 10, by Eckart and Young: from sigma_{r+1} on."""
     s = singular_values(W)
     if r >= s.shape[-1]:
         return 0 * s[..., 0]  # NaN stays NaN
@@ -65,7 +66,7 @@ def distance_to_rank(W, r, norm="spectral"):
 
 
 def theorem1_bound(grad, lam, norm="spectral"):
-    """The right side of Eq. 10 for one batch: ||grad|| / (2 lam), grad (..., d_p, d_q) that of the regularized loss.
+    """The right side of Eq. 10 for one batch: ||grad|| / (2 lam), grad that of the regularized loss.
 
     Infinite at lam = 0, where the theorem says nothing.
     """

@@ -20,32 +20,32 @@ class Cache(NamedTuple):
 
 
 class Stats(NamedTuple):
-    """A_l and b_l of Eq. 5 on one set of inputs, dicts by layer: what a network carries from training to test time."""
+    """A_l and b_l of Eq. 5 on a set of inputs, by layer: what a network takes from training to test time."""
 
     A: dict
     b: dict
 
 
 class GradFactors(NamedTuple):
-    """d loss / d W^{pq} = sum_j U_j V_j^T (Eq. 13): U (..., B, d_p) is the cotangent at z_p, V (..., B, d_q) is v_q."""
+    """d loss / d W^{pq} = sum_j U_j V_j^T (Eq. 13): U is the cotangent at z_p, V is v_q."""
 
-    U: object
-    V: object
+    U: object  # (..., B, d_p)
+    V: object  # (..., B, d_q)
 
     def matrix(self):
         """The gradient sum_j U_j V_j^T, (..., d_p, d_q), of rank at most B."""
         return swap(self.U) @ self.V
 
     def terms(self):
-        """Every U_j V_j^T, (..., B, d_p, d_q). Without batch norm term j is sample j's share of the gradient (Lemma 1)."""
+        """Every U_j V_j^T, (..., B, d_p, d_q): without batch norm, sample j's part of it (Lemma 1)."""
         return self.U[..., :, None] * self.V[..., None, :]
 
     def norms(self):
-        """||U_j V_j^T||_F = ||U_j|| ||V_j||, (..., B), in B (d_p + d_q) multiplications and without forming a matrix."""
+        """||U_j V_j^T||_F = ||U_j|| ||V_j||, (..., B), in B (d_p + d_q) multiplications, without a matrix."""
         return (self.U * self.U).sum(axis=-1) ** 0.5 * (self.V * self.V).sum(axis=-1) ** 0.5
 
     def gram(self):
-        """<U_i V_i^T, U_j V_j^T> = (U_i . U_j)(V_i . V_j), (..., B, B), in B^2 (d_p + d_q) multiplications, likewise."""
+        """<U_i V_i^T, U_j V_j^T> = (U_i . U_j)(V_i . V_j), (..., B, B), in B^2 (d_p + d_q) of them."""
         return (self.U @ swap(self.U)) * (self.V @ swap(self.V))
 
 
@@ -53,7 +53,7 @@ def init_params(graph, rng, xp=numpy, dtype="float32", init="uniform"):
     """Fresh parameters: params[p, q] (d_p, d_q) for E_T, params["gamma", p] = 1 and params["beta", p] = 0.
 
     gamma and beta are (1, 1), or (1, d_p) where the layer's batch norm has scalar=False.
-    init="uniform" draws U(-1/sqrt(d_q), 1/sqrt(d_q)), "he" draws N(0, 2/d_q); `rng` is NumPy's on every backend.
+    init="uniform" draws U(-1/sqrt(d_q), 1/sqrt(d_q)), "he" N(0, 2/d_q); `rng` is NumPy's on every backend.
     """
     if init not in ("uniform", "he"):
         raise ValueError(f"init must be 'uniform' or 'he', got {init!r}")
@@ -74,7 +74,7 @@ def init_params(graph, rng, xp=numpy, dtype="float32", init="uniform"):
 
 
 def forward(graph, params, x, A=None, b=None):
-    """Eq. 3 to 5 on a batch x (..., B, n) with the batch's own statistics; A and b, dicts by layer, replace them.
+    """Eq. 3 to 5 on a batch x (..., B, n) with its own statistics; A and b, dicts by layer, replace them.
 
     Giving A (from an earlier cache) makes the detached pseudo-gradient of `backward` a true gradient.
     """
@@ -85,9 +85,9 @@ def forward(graph, params, x, A=None, b=None):
 
 
 def predict(graph, params, x, stats=None):
-    """f (..., m, k) at test time, and the Stats used: those of x itself if None, else those given (Section 2.1).
+    """f (..., m, k) at test time, and the Stats used: those of x if None, else the given (Section 2.1).
 
-    Pass the full training set first and its Stats with any other input. A layer is dropped when nothing reads it any more.
+    Pass the full training set first, and its Stats with any other input. No layer outlives its last reader.
     """
     A, b = stats or (None, None)
     cache = Cache({1: x}, {}, {}, {}, A_is_constant=A is not None, b_is_constant=b is not None)
@@ -102,7 +102,7 @@ def predict(graph, params, x, stats=None):
 
 
 def _layer(graph, params, cache, p, A, b):
-    """Eq. 3 at layer p: z = sum over pred(p) of W^{pq} v_q, where a constant edge adds v_q itself, then n_p, then sigma."""
+    """Eq. 3 at layer p: z = sum over pred(p) of W^{pq} v_q (v_q of a constant edge), then n_p, then sigma."""
     z = None
     for q in graph.pred[p]:
         from_q = linear(params[p, q], cache.v[q]) if (p, q) in params else cache.v[q]
@@ -117,10 +117,10 @@ def _layer(graph, params, cache, p, A, b):
 
 
 def backward(graph, params, cache, df):
-    """The pseudo-gradient of Section 2.1, from df (..., B, k) down: U[p] (..., B, d_p), the cotangent at z_p, p >= 2.
+    """The pseudo-gradient of Section 2.1, from df (..., B, k) down: U[p] (..., B, d_p) at z_p, p >= 2.
 
-    It is the true gradient where no layer is detached. Also dscale, the gradients of gamma and beta, keyed and shaped as
-    in params. Axes in front of cache.v's are seeds.
+    It is the true gradient where no layer is detached. Also dscale, the gradients of gamma and beta, keyed
+    and shaped as in params. Axes in front of cache.v's are seeds.
     """
     dv, U, dscale = {graph.L: df}, {}, {}
     for p in range(graph.L, 1, -1):
@@ -155,7 +155,7 @@ def gradients(graph, cache, U, dscale):
 
 
 def per_sample(df):
-    """One seed per sample: (..., B, k) -> (B, ..., B, k); seed b is df on sample b and zero elsewhere (Lemma 2)."""
+    """A seed per sample: (..., B, k) -> (B, ..., B, k); seed b is df on sample b, else zero (Lemma 2)."""
     xp = namespace(df)
     B = df.shape[-2]
     return xp.eye(B, dtype=df.dtype).reshape(B, *(1,) * (df.ndim - 2), B, 1) * df

@@ -2,10 +2,10 @@
 
 
 def sgd_step(params, velocity, factors, dscale, eta, lam, momentum):
-    """In place: velocity <- momentum velocity + g, params <- params - eta velocity, with g the gradient of Eq. 2.
+    """In place: velocity <- momentum velocity + g, params <- params - eta velocity, g the gradient of Eq. 2.
 
-    g = sum_j U_j V_j^T + 2 lam W on every trainable W, and dscale alone on gamma and beta. `velocity` is keyed and
-    shaped as params, zeros at the start; eta, lam, momentum are Python floats, or (R, 1, 1) in the weights' dtype.
+    g = sum_j U_j V_j^T + 2 lam W on every trainable W, and dscale alone on gamma and beta. `velocity` is as
+    params, zeros at the start; eta, lam, momentum are Python floats, or (R, 1, 1) in the weights' dtype.
     """
     for edge, factor in factors.items():
         g = factor.matrix()

@@ -10,7 +10,7 @@ from .optim import sgd_step
 
 
 def batches(m, B, seed, epoch):
-    """Row indices (m // B, B) of one epoch: a permutation that (seed, epoch) alone determines; the rest is dropped."""
+    """Row indices (m // B, B) of an epoch: a permutation by (seed, epoch) alone; the rest is dropped."""
     if not 1 <= B <= m:
         raise ValueError(f"the batch size must satisfy 1 <= B <= m={m}, got B={B}")
     order = numpy.random.default_rng((seed, epoch)).permutation(m)
@@ -20,7 +20,7 @@ def batches(m, B, seed, epoch):
 def train_step(graph, params, velocity, x, y, loss, eta, lam, momentum):
     """One step of Eq. 2 on the batch x (..., B, n), y (..., B, k), in place; returns its factors.
 
-    `loss` is a name of losses.LOSSES; the factors, {(p, q): GradFactors}, are those at the weights before the step.
+    `loss` is a name of losses.LOSSES; the factors, {(p, q): GradFactors}, are those before the step.
     """
     cache = forward(graph, params, x)
     _, df = LOSSES[loss](cache.v[graph.L], y)
@@ -32,7 +32,7 @@ def train_step(graph, params, velocity, x, y, loss, eta, lam, momentum):
 
 @numpy.errstate(over="ignore", invalid="ignore")  # a diverging run is recorded as such, not warned about
 def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum):
-    """One SGD step (in place) per entry of rows (S, ..., B), indices into x (m, n) and y (m, k), on their device.
+    """One step in place per entry of rows (S, ..., B), indices into x (m, n) and y (m, k), on their device.
 
     Axes of rows between S and B are runs stacked side by side, each with its own batches.
     """
@@ -45,7 +45,7 @@ def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum):
 
 @numpy.errstate(over="ignore", invalid="ignore")
 def evaluate(graph, params, x, y, loss, stats=None):
-    """Loss (...,), accuracy (...,) in [0, 1] on x (m, n), y (m, k), and the Stats used: pass the training set first.
+    """Loss (...,), accuracy (...,) in [0, 1] on x (m, n), y (m, k), the Stats used: training set first.
 
     Accuracy compares argmax rows, and for k = 1 signs. It is NaN where the loss is not finite.
     """

@@ -1,4 +1,4 @@
-"""The bench compares like with like: all take the same steps, and who does not is found. No time is asserted."""
+"""The bench compares like with like: all contestants take the same steps. No time is asserted."""
 
 import numpy as np
 import pytest

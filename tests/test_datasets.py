@@ -1,4 +1,4 @@
-"""Data sets: content verified, downloads whole or absent, one sentence a fault, and what synthetic data can do."""
+"""Data sets: content verified, downloads whole or absent, a sentence a fault; what synthetic data can do."""
 
 import gzip
 import hashlib

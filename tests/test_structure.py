@@ -1,9 +1,12 @@
-"""What no single file shows: imports point one way, one file alone names CuPy, the legend has every letter."""
+"""What no single file shows: imports point one way, one file names CuPy, the legend has every letter."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
+
+import minigrad
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted((ROOT / "minigrad").glob("*.py"))
@@ -60,6 +63,29 @@ def test_imports_inside_minigrad_point_one_way(path):
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_minigrad_never_imports_experiments(path):
     assert not [name for name in imported(path) if name.split(".")[0] in ("experiments", "tests")]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_no_line_is_longer_than_110_columns(path):
+    lines = enumerate(path.read_text().splitlines(), start=1)
+    assert not [f"{path.name}:{number}" for number, line in lines if len(line) > 110]
+
+
+def letters(path):
+    """The single letters that a file gives a value."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.arg):
+            yield node.arg
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_every_single_letter_is_in_the_legend(path):
+    legend = minigrad.__doc__.split("THE LEGEND")[1].splitlines()
+    column = [line[4:16] for line in legend if line.startswith("    ")]
+    known = re.findall(r"\b[A-Za-z]\b", " ".join(column))
+    assert not {name for name in letters(path) if len(name) == 1} - {*known, "_"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
