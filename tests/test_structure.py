@@ -67,13 +67,13 @@ def test_minigrad_never_imports_experiments(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_no_line_is_longer_than_110_columns(path):
-    lines = enumerate(path.read_text().splitlines(), start=1)
+    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
     assert not [f"{path.name}:{number}" for number, line in lines if len(line) > 110]
 
 
 def letters(path):
     """The single letters that a file gives a value."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Name):
             yield node.id
         elif isinstance(node, ast.arg):
