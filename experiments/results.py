@@ -69,12 +69,17 @@ def csv_rows(preset, run, made, view, fields):
         "learned": made["learned"],
     }
     for field in fields:
-        by_layer = field == "layer_rank"
-        if by_layer:
-            places = [(made["epoch"][-1], layer) for layer in made["layer"]]
-        else:
-            places = [(epoch, "") for epoch in made["epoch"]]
-        for (epoch, layer), value in zip(places, made[field]):
-            if numpy.isfinite(value):
-                name = "rank" if by_layer else field
-                yield setting | dict(zip(VALUES[2:], (int(epoch), layer, name, float(value))))
+        for epoch, layer, value in _values(made, field):
+            name = "rank" if field == "layer_rank" else field
+            yield setting | dict(zip(VALUES[2:], (int(epoch), layer, name, value)))
+
+
+def _values(made, field):
+    """(epoch, layer, value) of every finite number; no value for the ranks by layer of a run that diverged."""
+    last = made["epoch"][-1]
+    if field != "layer_rank":
+        found = zip(made["epoch"], made[field])
+        return [(epoch, "", float(value)) for epoch, value in found if numpy.isfinite(value)]
+    if made["diverged"]:
+        return [(last, "", "")]
+    return [(last, layer, float(value)) for layer, value in zip(made["layer"], made[field])]

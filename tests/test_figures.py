@@ -415,6 +415,14 @@ def test_a_diverged_run_has_no_final_rank_even_if_its_matrices_still_have_one():
         assert made["rank"].tolist() == [3, 3]
 
 
+def test_a_run_that_diverged_is_in_the_csv_of_ranks_by_layer_too():
+    made = results.history(*stored(status="diverged"), View())
+    rows = list(results.csv_rows("quick", Run(B=32), made, View(), ["layer_rank"]))
+    assert [(row["B"], row["diverged"], row["field"], row["layer"], row["value"]) for row in rows] == [
+        (32, True, "rank", "", "")
+    ]
+
+
 def test_a_diverged_run_is_a_cross_and_no_rank():
     values = {"B": numpy.array([4, 8, 16]), "rank": numpy.array([numpy.nan, 3.0, 5.0]), "diverged": False}
     column = plots.Column("equal steps", [plots.Line("0.1", 0, [values])], "B")
