@@ -15,8 +15,13 @@ LABELS = {
     "true": "true gradient",
     "per-unit": "detached, γ, β per unit",
     "standard": "standard batch norm",
+    "a": "a: B = 128",
+    "b": "b: B = 16, a's steps",
+    "c": "c: B = 16, a's epochs",
+    "d": "d: as c, η / 8",
+    "e": "e: as c, λ / 8",
 }
-SYMBOLS = {"lam": "λ", "eta": "η", "B": "B", "cell": "cell"}
+SYMBOLS = {"lam": "λ", "eta": "η", "B": "B"}
 GREY = f"grey: not learned (train accuracy below {LEARNED} %, diverged, or W decayed to 0)"
 
 

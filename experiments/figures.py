@@ -333,7 +333,7 @@ class Plan:
                 learned = all(made["learned"] for made in seeds)
                 drawn.append(plots.Line(line.label, line.style, seeds, grey=not learned))
             columns.append(plots.Column(title, drawn, self.figure.x))
-        symbol = captions.SYMBOLS[self.figure.line]
+        symbol = captions.SYMBOLS.get(self.figure.line)
         picture = plots.histories(columns, self.figure.rows, self.title(), self.note(), symbol, captions.GREY)
         fields = [row.field for row in self.figure.rows]
         rows = []

@@ -194,7 +194,7 @@ def _mark(axis, line, row, x):
             finite = numpy.flatnonzero(numpy.isfinite(history[row.field]))
             last, y = (finite[-1], history[row.field][finite[-1]]) if len(finite) else (-1, high)
             points.append(("diverged", history[x][last], numpy.clip(y, low, high)))
-    colour = _look(line.style, line.grey)["color"]
+    colour = _look(line.style)["color"]  # a grey line's too, or nobody could tell which one it was
     for name, place, y in points:
         axis.plot(place, y, "", label=f"_{name}", color=colour, clip_on=False, zorder=4, **MARKS[name])
     return {name for name, _, _ in points}

@@ -188,7 +188,7 @@ def test_what_an_axis_sets_cannot_be_set_by_hand_too(name, field, value):
 def test_another_learning_rate_and_lambda_reach_the_cells_that_divide_them():
     """Where cell b does not learn, all are run at eta = 0.01, and d at an eighth of that."""
     ((_, lines), _) = Plan("control", "night", settings={"eta": 0.01, "lam": 8e-4}).columns
-    runs = {line.label: line.runs[0] for line in lines}
+    runs = {line.label[0]: line.runs[0] for line in lines}
     assert {cell: run.eta for cell, run in runs.items()} == dict.fromkeys("abcde", 0.01) | {"d": 0.01 / 8}
     assert {cell: run.lam for cell, run in runs.items()} == dict.fromkeys("abcde", 8e-4) | {"e": 1e-4}
 
@@ -316,7 +316,7 @@ def test_the_cost_grows_with_what_a_run_computes(compiled, monkeypatch):
 
 def test_the_cells_of_the_control_have_the_steps_and_the_budgets_that_it_compares():
     for title, lines in Plan("control", "paper").columns:
-        runs = {line.label: line.runs[0] for line in lines}
+        runs = {line.label[0]: line.runs[0] for line in lines}
         steps = {cell: run.epochs * (50_000 // (run.steps_of_B or run.B)) for cell, run in runs.items()}
         assert steps == {"a": 195_000, "b": 195_000, "c": 1_562_500, "d": 1_562_500, "e": 1_562_500}
         budgets = {cell: budget(run) for cell, run in runs.items()}
@@ -436,8 +436,10 @@ def test_a_diverged_run_is_a_cross_and_no_rank():
 def test_diverged_runs_in_a_picture_of_layers_do_not_hide_each_other():
     lost = {"layer": numpy.arange(1, 6), "layer_rank": numpy.full(5, numpy.nan), "diverged": True}
     found = lost | {"layer_rank": numpy.arange(5.0), "diverged": False}
-    lines = [plots.Line("32", 3, [lost]), plots.Line("64", 4, [lost]), plots.Line("128", 5, [found])]
+    lines = [plots.Line("32", 3, [lost], grey=True), plots.Line("64", 4, [lost], grey=True)]
+    lines.append(plots.Line("128", 5, [found]))
     (axis,) = plots.histories([plots.Column("", lines, "layer")], figures.LAYERS, "title", "note", "B").axes
     crosses = [line for line in axis.lines if line.get_label() == "_diverged"]
     assert len({tuple(line.get_xdata()) for line in crosses}) == 2
+    assert len({line.get_color() for line in crosses}) == 2  # also of lines that are grey
     assert {tuple(line.get_ydata()) for line in crosses} == {(axis.get_ylim()[1],)}
