@@ -45,7 +45,7 @@ def complete(runs, where=Where(), jobs=None):
         # The longest first, so that no core waits long at the end.
         todo = sorted(missing, key=cost, reverse=True)
         bar = tqdm(
-            total=sum(map(cost, missing)),
+            total=sum(map(cost, missing)) * (1 + 1e-9),  # the parts, added in another order, may come to more
             desc=f"training {len(missing)} of {len(set(runs))} runs",
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left",
             mininterval=0.5 if sys.stderr.isatty() else 30,
