@@ -10,6 +10,7 @@ QUICK ?=
 VENV := .venv$(if $(filter 0,$(FAST)),-plain)
 comma := ,
 EXTRAS := test$(if $(filter cupy,$(BACKEND)),$(comma)gpu)
+READY := $(VENV)/installed-$(BACKEND) $(if $(filter-out 0,$(FAST)),$(VENV)/numba)
 OPTIONS := --preset $(PRESET) --backend $(BACKEND) $(if $(DATA),--data "$(DATA)") $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
 
 FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7
@@ -31,7 +32,7 @@ help:
 	@echo "make clean   remove the virtual environments; data/, results/ and figures/ stay"
 	@echo "variables    PRESET BACKEND DATA SEEDS JOBS PYTHON, e.g. make fig1 PRESET=paper BACKEND=cupy SEEDS=3; FAST=0 leaves Numba out"
 
-$(FIGURES) $(TRUE) $(STANDARD) norms control theory claims list: $(VENV)/ready-$(BACKEND)
+$(FIGURES) $(TRUE) $(STANDARD) norms control theory claims list: $(READY)
 	$(VENV)/bin/python -m experiments $@ $(OPTIONS)
 
 figures: $(FIGURES)
@@ -39,24 +40,25 @@ figures-true: $(TRUE)
 figures-standard: $(STANDARD)
 .NOTPARALLEL:
 
-test: $(VENV)/ready-$(BACKEND)
+test: $(READY)
 	$(VENV)/bin/python -m pytest
 
-bench: .venv-bench/ready
+bench: .venv-bench/installed
 	.venv-bench/bin/python -m experiments.bench $(if $(QUICK),--quick)
 
-.venv-bench/ready: EXTRAS := bench
+.venv-bench/installed: EXTRAS := bench
 
 # Editable, so that a changed line is what runs; the stamp is written last, so a broken install starts anew.
-$(VENV)/ready-$(BACKEND) .venv-bench/ready: setup.cfg pyproject.toml
+$(VENV)/installed-$(BACKEND) .venv-bench/installed: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "minigrad needs Python 3.10 or newer; call make with PYTHON=/path/to/python3.10")'
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --editable ".[$(EXTRAS)]"
-	@$(if $(filter .venv,$(@D)),$(NUMBA),:)
 	touch $@
 
-# Half the time of a small batch; everything works without it.
-NUMBA = $(@D)/bin/python -m pip install --quiet --editable ".[fast]" 2>/dev/null || echo "Numba can't be installed here: going on without it, which takes up to twice as long (FAST=0 leaves it out from the start)"
+# Half the time of a small batch. Everything works without it, so where it can't be had the next call tries again.
+.venv/numba: setup.cfg | .venv/installed-$(BACKEND)
+	@.venv/bin/python -m pip install --quiet --retries 0 --timeout 10 --editable ".[fast]" 2>/dev/null && touch $@ || \
+	echo "Numba can't be installed here: going on without it, up to twice as slowly (FAST=0 leaves it out)"
 
 clean:
-	rm -rf .venv .venv-plain .venv-bench
+	rm -rf .venv .venv-plain .venv-bench .venv-fast

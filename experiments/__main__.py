@@ -65,7 +65,7 @@ def work(argv):
         where = Where(args.results, args.data, args.backend, args.keep_weights)
         chosen = {"preset": args.preset, "seeds": args.seeds, "settings": parse_settings(args.set)}
         names = [args.name] if args.name in FIGURES else FIGURES
-        every = {name: Plan(name, **chosen) for name in names}
+        every = {name: plan_of(name, args.name, chosen) for name in names}
     except (ValueError, BackendError) as error:
         parser.error(str(error))
     try:
@@ -95,6 +95,16 @@ def work(argv):
     except (DataError, BackendError, StoreError, Lost) as error:
         parser.error(str(error))
     return 0
+
+
+def plan_of(name, asked, chosen):
+    """The Plan of a figure; where all of them were asked for, an error says which one refuses."""
+    from .figures import Plan
+
+    try:
+        return Plan(name, **chosen)
+    except ValueError as error:
+        raise error if name == asked else ValueError(f"{name}: {error}") from None
 
 
 @contextlib.contextmanager
@@ -181,7 +191,9 @@ def parse_settings(texts):
         try:
             parsed = tuple(_parse(kind, value) for value in values.split(","))
         except ValueError:
-            raise ValueError(f"--set {text}: {name} takes values like {next(f.default for f in fields(Run) + fields(View) if f.name == name)}") from None
+            defaults = {f.name: f.default for f in fields(Run) + fields(View)}
+            example = str(defaults[name]).lower() if kind is bool else defaults[name]
+            raise ValueError(f"--set {text}: {name} takes values like {example}") from None
         settings[name] = parsed if kind is tuple or len(parsed) > 1 else parsed[0]
     return settings
 

@@ -22,6 +22,12 @@ LABELS = {
     "e": "e: as c, λ / 8",
 }
 SYMBOLS = {"lam": "λ", "eta": "η", "B": "B"}
+NORMS = {  # by detached and scalar
+    (True, True): "batch norm of the memo's text",
+    (False, True): "true gradient of batch norm",
+    (True, False): "detached batch norm with γ, β per unit",
+    (False, False): "standard batch norm",
+}
 GREY = f"grey: not learned (train accuracy below {LEARNED} %, diverged, or W decayed to 0)"
 
 
@@ -34,7 +40,7 @@ def written(field, value):
 
 def named(field, value):
     """The same with the field's symbol, where it has one: "η = 0.1", "MNIST"."""
-    return f"{SYMBOLS[field]} = {written(field, value)}" if field in SYMBOLS else written(field, value)
+    return f"{SYMBOLS[field]}\u00a0=\u00a0{written(field, value)}" if field in SYMBOLS else written(field, value)
 
 
 def seeds_of(number):
@@ -43,9 +49,9 @@ def seeds_of(number):
 
 
 def variation(name, preset, settings, seeds, stand_ins):
-    """The name of a picture's files: another preset than quick and every changed setting stand in it."""
+    """The name of a picture's files: another preset than quick and every changed setting stand in it, sorted."""
     parts = [name] if preset == "quick" else [name, preset]
-    for field, value in settings.items():
+    for field, value in sorted(settings.items()):
         values = value if isinstance(value, tuple) else (value,)
         texts = [str(v).lower() if isinstance(v, bool) else str(v) for v in values]
         parts.append(f"{field}={','.join(texts)}")
@@ -59,7 +65,10 @@ def variation(name, preset, settings, seeds, stand_ins):
 def title(plan):
     """A picture's title: it says what shortens or reduces the paper's setting."""
     run = plan.runs()[0]
-    return plan.figure.title.format(network=run.network, dataset=LABELS[run.dataset]) + f" ({_trust(plan)})"
+    eta = plan.settings.get("eta", plan.figure.base.eta)
+    norm = f", {NORMS[run.detached, run.scalar]}" if run.normalized() else ""
+    words = plan.figure.title.format(network=run.network, dataset=LABELS[run.dataset], norm=norm, eta=eta)
+    return f"{words} ({_trust(plan)})"
 
 
 def _trust(plan):
@@ -107,9 +116,10 @@ def _scaling(plan):
     ratios = sorted({line.paper.eta_steps() / line.runs[0].eta_steps() for line in lines})
     apart = [b for a, b in zip([0, *ratios], ratios) if b > 1.02 * a]
     times = " or ".join(f"{ratio:.3g}" for ratio in apart)
+    owner = "its own in the paper's steps" if "lam" in plan.settings else "the paper's"
     return (
         f"Reduced: {', '.join(smaller)}; λ is {times} times {_unscaled(plan)}, "
-        "so that the decay budget Σ 2ηλ over the steps is the paper's."
+        f"so that the decay budget Σ 2ηλ over the steps is {owner}."
     )
 
 

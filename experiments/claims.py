@@ -90,7 +90,7 @@ def trend(found, field, sign):
     with_, against, total = shown[True].count(1), shown[True].count(-1), len(shown[True])
     measured = f"{with_} of {total} pairs as claimed, {against} the other way"
     if shown[False]:
-        measured += f" (of {len(shown[False])} with a network that has learned nothing: {shown[False].count(1)}, {shown[False].count(-1)})"
+        measured += f" (of {len(shown[False])} with a network that has not learned: {shown[False].count(1)}, {shown[False].count(-1)})"
     return measured, "fails" if against else "holds" if with_ else "not decided"
 
 
@@ -205,7 +205,7 @@ def equal_in_blocks(found):
             first, second, full = ranks[:, 1:-1:2], ranks[:, 2:-1:2], ranks.max()
             differences += list((abs(first - second) / full)[numpy.minimum(first, second) < 0.95 * full])
     if not differences:
-        return "no block of a network that has learned something has lost rank", "not decided"
+        return "no block of a network that has learned has lost rank", "not decided"
     equal = numpy.mean(numpy.array(differences) <= 0.05)
     measured = f"{100 * equal:.0f} % of the {len(differences)} blocks that have lost rank, largest difference {100 * max(differences):.0f} %"
     return measured, "holds" if equal >= 0.9 else "fails"

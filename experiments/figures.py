@@ -14,11 +14,6 @@ LAMBDAS = (0.0, 1e-6, 1e-5, 1e-4, 1e-3)
 BATCHES = (4, 8, 16, 32, 64, 128)
 ETAS = (0.001, 0.01, 0.1)
 WIDE_ETAS = (0.0125, 0.025, 0.05, 0.1)
-TWINS = {  # in titles
-    "memo": "batch norm of the memo's text",
-    "true": "true gradient of batch norm",
-    "standard": "standard batch norm",
-}
 READINGS = {  # of Eq. 5's batch norm
     "memo": {},
     "true": {"detached": False},
@@ -110,7 +105,7 @@ FIGURES = {
         presets=CONVERGENCE,
     ),
     "fig2": Figure(
-        title="Figure 2: rank of {network} trained on {dataset} with varying batch sizes",
+        title="Figure 2{norm}: rank of {network} trained on {dataset} with varying batch sizes",
         base=BASE,
         axes={"eta": ETAS, "B": BATCHES},
         columns=("eta",),
@@ -119,7 +114,7 @@ FIGURES = {
         presets=PREFIXES,
     ),
     "fig3": Figure(
-        title="Figure 3: rank of {network} trained on {dataset} with varying weight decay",
+        title="Figure 3{norm}: rank of {network} trained on {dataset} with varying weight decay",
         base=BASE,
         axes={"B": BATCHES[2:], "lam": (0.0, 1e-4, 2e-4, 4e-4, 8e-4, 6e-3)},
         columns=("B",),
@@ -128,7 +123,7 @@ FIGURES = {
         presets=PREFIXES,
     ),
     "fig4": Figure(
-        title="Figure 4: rank of {network} trained on {dataset} with varying batch sizes",
+        title="Figure 4{norm}: rank of {network} trained on {dataset} with varying batch sizes",
         base=replace(BASE, network="RES-BN-5-500"),
         axes={"eta": ETAS, "B": BATCHES},
         columns=("eta",),
@@ -137,7 +132,7 @@ FIGURES = {
         presets=NARROW,
     ),
     "fig5": Figure(
-        title="Figure 5: rank of {network} trained on {dataset} with varying batch sizes",
+        title="Figure 5{norm}: rank of {network} trained on {dataset} with varying batch sizes",
         base=replace(BASE, network="MLP-5-500"),
         axes={"eta": ETAS, "B": BATCHES},
         columns=("eta",),
@@ -146,7 +141,7 @@ FIGURES = {
         presets=NARROW,
     ),
     "fig6": Figure(
-        title="Figure 6: ranks across the layers of {network} trained on {dataset}",
+        title="Figure 6{norm}: ranks across the layers of {network} trained on {dataset}",
         base=BASE,
         axes={"eta": WIDE_ETAS, "B": BATCHES[3:]},
         columns=("eta",),
@@ -156,7 +151,7 @@ FIGURES = {
         x="layer",
     ),
     "fig7": Figure(
-        title="Figure 7: ranks across the layers of {network} trained on {dataset}",
+        title="Figure 7{norm}: ranks across the layers of {network} trained on {dataset}",
         base=replace(BASE, network="RES-BN-5-500"),
         axes={"eta": WIDE_ETAS, "B": BATCHES[3:]},
         columns=("eta",),
@@ -166,22 +161,19 @@ FIGURES = {
         x="layer",
     ),
 }
-NORMALIZED = tuple(name for name, figure in FIGURES.items() if figure.base.normalized())
 
 
 def _twin(figure, reading):
-    """The same figure under one reading of batch norm, named in its title."""
-    number, _, rest = figure.title.partition(": ")
-    title = f"{number}, {TWINS[reading]}: {rest}"
-    return replace(figure, title=title, base=replace(figure.base, **READINGS[reading]))
+    """The same figure under another reading of batch norm."""
+    return replace(figure, base=replace(figure.base, **READINGS[reading]))
 
 
+NORMALIZED = [name for name, figure in FIGURES.items() if figure.base.normalized()]
 for twin in ("true", "standard"):
     FIGURES |= {f"{name}-{twin}": _twin(FIGURES[name], twin) for name in NORMALIZED}
-FIGURES |= {name: _twin(FIGURES[name], "memo") for name in NORMALIZED}
 FIGURES |= {
     "norms": Figure(
-        title="Four readings of batch norm: rank of {network} trained on {dataset}, η = 0.01",
+        title="Four readings of batch norm: rank of {network} trained on {dataset}, η\u00a0=\u00a0{eta}",
         base=replace(BASE, eta=0.01),
         axes={"reading": READINGS, "B": BATCHES},
         columns=("reading",),
@@ -190,7 +182,7 @@ FIGURES |= {
         presets=PREFIXES,
     ),
     "control": Figure(
-        title="The control: batch size, or number of steps and decay budget? On {dataset}, η = 0.03",
+        title="The control: batch size, or number of steps and decay budget? On {dataset}, η\u00a0=\u00a0{eta}",
         base=replace(BASE, eta=0.03),
         axes={
             "network": {"MLP-BN-10-100": READINGS["true"], "MLP-5-500": {"network": "MLP-5-500"}},
@@ -202,7 +194,9 @@ FIGURES |= {
         presets=WHOLE,
     ),
 }
-POINTS = {axis for figure in FIGURES.values() for axis in figure.axes} - {field.name for field in fields(Run)}
+AXES = dict.fromkeys(axis for figure in FIGURES.values() for axis in figure.axes)
+POINTS = [axis for axis in AXES if axis not in {field.name for field in fields(Run)}]
+LONGEST = 200  # characters of a file's name, less than systems allow
 
 
 class Line(NamedTuple):
@@ -246,6 +240,8 @@ class Plan:
             chosen = dict(zip(self.figure.columns, column))
             lines = [self._line(place, chosen, value) for place, value in enumerate(axes[self.figure.line])]
             self.columns.append((self._column_title(chosen, lines[0].runs[0]), lines))
+        if len(self.stem()) > LONGEST:
+            raise ValueError(f"so many settings make no name for {name}'s files: give fewer at a time")
 
     def _set_by_axes(self):
         """The fields that the points of its axes set, whatever their own value."""
@@ -267,7 +263,9 @@ class Plan:
     def _line(self, place, chosen, value):
         chosen = chosen | {self.figure.line: value}
         paper, run = self._at(chosen, {}), self._at(chosen, self.reduction.fields | self.settings)
-        style = BATCHES.index(value) if self.figure.line == "B" and value in BATCHES else place
+        style = place
+        if self.figure.line == "B":  # the same in every figure; other batch sizes come after these
+            style = BATCHES.index(value) if value in BATCHES else len(BATCHES) + place
         label = captions.written(self.figure.line, value)
         return Line(label, style, paper, grid(self._reduced(paper, run), seed=range(self.seeds)))
 

@@ -56,8 +56,8 @@ def in_parallel(work, items, jobs, bar):
 def _interrupts_later():
     """Hold a Ctrl-C back until the block ends; processes started inside never get one: the parent decides.
 
-    They inherit the mask. It covers this thread alone, and any other of this process may take the signal. Hence
-    a handler too: else the parent could leave a worker untold what to do, which ends in a traceback.
+    They inherit the mask. It covers this thread alone, and any other of this process may take the signal.
+    Hence a handler too: else the parent could leave a worker untold what to do, which ends in a traceback.
     """
     taken = []
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])

@@ -59,8 +59,8 @@ def _learned(made, norms):
 def csv_rows(preset, run, made, view, fields):
     """The finite numbers of one run's history as dicts, whose keys are the same in every figure.
 
-    These are all settings, then VALUES. `layer` is empty where a number is about the whole network; ranks by layer
-    are those after the last epoch.
+    These are all settings, then VALUES. `layer` is empty where a number is about the whole network; ranks by
+    layer are those after the last epoch.
     """
     setting = {"preset": preset} | run.as_dict() | asdict(view)
     setting |= {
@@ -75,7 +75,7 @@ def csv_rows(preset, run, made, view, fields):
 
 
 def _values(made, field):
-    """(epoch, layer, value) of every finite number; no value for the ranks by layer of a run that diverged."""
+    """(epoch, layer, value) of every finite number; of a run that diverged, ranks by layer have no value."""
     last = made["epoch"][-1]
     if field != "layer_rank":
         found = zip(made["epoch"], made[field])

@@ -1,4 +1,4 @@
-"""complete() and train(): what is missing is trained, a run at a time in each process, always to the same bits."""
+"""complete() and train(): what is missing is trained, a run at a time in each process, to the same bits."""
 
 import functools
 import sys
@@ -216,7 +216,7 @@ def finished(run, where):
 
 @functools.lru_cache(maxsize=1)
 def load(name, root, m, m_test):
-    """x (m, n), y (m, k), x_test, y_test: the first m / 10 samples of a class, in the file's order; 0: all."""
+    """x (m, n), y (m, k), x_test, y_test: the first m / 10 samples of a class, in file order; m = 0: all."""
     data = minigrad.load_dataset(name, root)
     rows = [_balanced(data.y_train, m, "m"), _balanced(data.y_test, m_test, "m_test")]
     return data.x_train[rows[0]], data.y_train[rows[0]], data.x_test[rows[1]], data.y_test[rows[1]]

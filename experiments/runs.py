@@ -49,6 +49,7 @@ class Run:
                 object.__setattr__(self, field.name, tuple(value))
             elif type(value) is not kind:
                 raise ValueError(f"{field.name} must be of type {kind.__name__}, got {value!r}")
+        parse(self.network, n=1, k=10)  # ValueError for a name that is none
         rules = {
             "dataset": (self.dataset in INPUTS, f"one of {', '.join(INPUTS)}"),
             "loss": (self.loss in LOSSES, f"one of {', '.join(LOSSES)}"),
@@ -86,7 +87,6 @@ class Run:
         for name, (holds, rule) in rules.items():
             if not holds:
                 raise ValueError(f"{name} must be {rule}, got {getattr(self, name)!r}")
-        self.graph()
 
     def graph(self):
         """The network's Graph, on the data set's inputs and 10 classes."""

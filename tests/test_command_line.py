@@ -143,7 +143,10 @@ def test_another_view_of_the_spectra_trains_nothing_and_changes_the_rank(here, c
         (["fig1", "--set", "B=1000"], "at most m=100"),
         (["fig1", "--set", "norm=nuclear"], "norm must be frobenius or spectral"),
         (["fig1", "--set", "tol=1"], "tol must be in [0, 1)"),
-        (["fig1", "--set", "output_layer=no"], "output_layer takes values like True"),
+        (["fig1", "--set", "output_layer=no"], "output_layer takes values like true"),
+        (["fig5", "--set", "detached=false"], "detached must be true without batch norm (MLP-5-500 has none)"),
+        (["claims", "--set", "B=16"], "control: control varies network, cell, which set B"),
+        (["fig2", "--set", "cell=a"], "fig2 varies eta, B, not cell"),
     ],
 )
 def test_a_mistake_is_one_sentence(capsys, here, args, words):

@@ -201,6 +201,37 @@ def test_an_unknown_point_of_an_axis_is_refused_with_those_there_are():
 # Names of files, and what stands in the picture.
 
 
+@pytest.mark.parametrize(
+    "name, settings, words",
+    [
+        ("fig2", {}, "Figure 2, batch norm of the memo's text: "),
+        ("fig2", {"detached": False}, "Figure 2, true gradient of batch norm: "),
+        ("fig2", {"scalar": False}, "Figure 2, detached batch norm with γ, β per unit: "),
+        ("fig2", {"detached": False, "scalar": False}, "Figure 2, standard batch norm: "),
+        ("fig2-standard", {}, "Figure 2, standard batch norm: "),
+        ("fig3", {"network": "MLP-10-100"}, "Figure 3: rank of MLP-10-100"),
+        ("fig5", {}, "Figure 5: "),
+        ("norms", {"eta": 0.1}, "η = 0.1 "),
+        ("control", {}, "η = 0.03 "),
+        ("control", {"eta": 0.01}, "η = 0.01 "),
+    ],
+)
+def test_a_title_says_what_is_trained_also_where_it_was_set_by_hand(name, settings, words):
+    assert words in Plan(name, "night", settings=settings).title().replace("\u00a0", " ")
+
+
+def test_a_batch_size_that_the_paper_has_not_looks_like_none_of_the_paper_s():
+    ((_, lines),) = Plan("fig2", "quick", settings={"eta": 0.1, "B": (256, 4, 512)}).columns
+    assert len({line.style for line in lines}) == 3 and lines[1].style == BATCHES.index(4)
+
+
+def test_the_order_of_settings_changes_no_name_and_a_name_too_long_is_refused_before_the_work():
+    one, other = ({"B": 4, "eta": 0.1}, {"eta": 0.1, "B": 4})
+    assert Plan("fig2", "quick", settings=one).stem() == Plan("fig2", "quick", settings=other).stem()
+    with pytest.raises(ValueError, match="no name for fig1's files: give fewer"):
+        Plan("fig1", "quick", settings={"lam": tuple(i * 1e-6 for i in range(40))})
+
+
 def test_no_preset_and_no_variation_overwrites_another_s_files():
     settings = [{}, {"tol": 1e-3}, {"B": (4, 16)}, {"B": 4}, {"eta": 0.1, "B": 4}]
     settings += [{"detached": False}, {"milestones": (60, 100)}]
