@@ -73,7 +73,7 @@ def work(argv):
             print("\n".join(overview(every, where, args.jobs)))
             return 0
         if args.name == "claims":
-            outcome, draw = claims.judge(every, where), functools.partial(claims.write, every["fig1"])
+            outcome, draw = claims.judge(every, where), functools.partial(claims.write, every)
         elif args.name == "theory":
             with writing(args.figures, parser):  # before the work: what it finds is not stored, and would be lost
                 Path(args.figures).mkdir(parents=True, exist_ok=True)

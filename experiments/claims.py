@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy
 
 from . import tables
-from .captions import variation, written
+from .captions import seeds_of, variation, written
 from .figures import FIGURES
 from .results import LEARNED, history
 from .runner import finished
@@ -260,13 +260,17 @@ def judge(plans, where):
     return claims
 
 
-def write(plan, claims, folder):
-    """folder/claims.md and claims.csv, whole or not at all; their paths. `plan` has the preset, settings and seeds."""
-    settings = {"preset": plan.preset, "seeds": plan.seeds}
-    seeds = plan.seeds if plan.seeds != plan.reduction.seeds else None
-    stem = variation("claims", plan.preset, plan.given, seeds, ())
-    head = f"Preset {plan.preset}, {plan.seeds} seed{'s' * (plan.seeds > 1)} a setting{'' if plan.seeds > 1 else ': ranges over seeds mean nothing here'}."
+def write(plans, claims, folder):
+    """folder/claims.md and claims.csv, whole or not at all; their paths. `plans` is as for judge."""
+    first = plans["fig1"]
+    numbers = sorted({plan.seeds for plan in plans.values()})
+    given = numbers[0] if any(plan.seeds != plan.reduction.seeds for plan in plans.values()) else None
+    stem = variation("claims", first.preset, first.given, given, ())
+    head = f"Preset {first.preset}, {' or '.join(map(seeds_of, numbers))} a setting."
+    if numbers[0] == 1:
+        head += " Of one seed, the range over seeds means nothing."
     rules = " ".join(__doc__.split("\n\n")[1].split())
     header = ("statement", "where", "measured", "verdict", "rule")
     rows = [(c.statement, c.place, c.measured, f"**{c.verdict}**", c.rule) for c in claims]
-    return tables.save(Path(folder) / stem, f"{head} {rules}", header, rows, [settings | c._asdict() for c in claims])
+    records = [{"preset": first.preset} | c._asdict() for c in claims]
+    return tables.save(Path(folder) / stem, f"{head} {rules}", header, rows, records)

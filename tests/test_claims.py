@@ -144,5 +144,6 @@ def test_the_table_is_written_from_the_store(tmp_path, monkeypatch, capsys):
     run = [row for row in rows if "not run: make" not in row["measured"]]
     assert ["Fig. 6" in row["place"] for row in run] == [True]
     text = Path(f"{stem}.md").read_text(encoding="utf-8")
-    assert text.startswith("Preset smoke, 1 seed a setting: ranges over seeds mean nothing here.") and text.count("**not decided**") >= len(rows) - 1
+    assert text.startswith("Preset smoke, 1 seed a setting. Of one seed, the range over seeds means nothing.")
+    assert text.count("**not decided**") >= len(rows) - 1
     assert all(line.count("|") == 6 for line in text.splitlines() if line.startswith("|"))
