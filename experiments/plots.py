@@ -31,7 +31,7 @@ MARKS = {
 
 # What lines are drawn against: the axis's label, and its base if it is logarithmic.
 AXES = {
-    "epoch": ("epoch", None), "begun": ("epoch that begins; at 1, nothing has been trained", 10), "layer": ("layer", None), "B": ("batch size B", 2), "E": ("decay budget E", 10),
+    "epoch": ("epoch", None), "begun": ("epoch that begins; at 1, nothing has been trained", 10), "layer": ("layer", None), "B": ("batch size B", 2),
     "matrix": ("trainable W, counted from the input", None), "step": ("training step", 10), "age": ("age s, in steps before the last", 10), "width": ("width H", 2),
 }
 
@@ -186,7 +186,7 @@ def _mark(axis, line, row, x):
         leaves = numpy.diff(numpy.ma.filled(beyond, False), prepend=False) & numpy.ma.filled(beyond, False)
         points += [(name, place, edge) for place in at[leaves]]
     for history in line.histories:
-        if x in ("B", "E"):  # every value is a run of its own
+        if x == "B":  # every value is a run of its own
             points += [("diverged", place, high) for place in at[~numpy.isfinite(history[row.field])]]
         elif history["diverged"] and x == "layer":  # a place for every line, so that none hides another
             points.append(("diverged", at[line.style % len(at)], high))
