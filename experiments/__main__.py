@@ -31,11 +31,11 @@ def work(argv):
     from minigrad.backend import BACKENDS, load_backend
 
     from . import claims, theory
-    from .chapter import SIZES
     from .figures import FIGURES, PRESETS, Plan
     from .parallel import Lost
     from .runner import Where, complete, finished, load
     from .store import StoreError
+    from .theory.sizes import SIZES
 
     parser = Parser(prog="python -m experiments", description="Train what is missing and draw one of the paper's figures.")
     parser.add_argument("name", metavar="NAME", choices=(*FIGURES, "theory", "claims", "list"), help=(

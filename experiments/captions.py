@@ -40,7 +40,9 @@ def written(field, value):
 
 def named(field, value):
     """The same with the field's symbol, where it has one: "η = 0.1", "MNIST"."""
-    return f"{SYMBOLS[field]}\u00a0=\u00a0{written(field, value)}" if field in SYMBOLS else written(field, value)
+    if field not in SYMBOLS:
+        return written(field, value)
+    return f"{SYMBOLS[field]}\u00a0=\u00a0{written(field, value)}"
 
 
 def seeds_of(number):
@@ -49,7 +51,7 @@ def seeds_of(number):
 
 
 def variation(name, preset, settings, seeds, stand_ins):
-    """The name of a picture's files: another preset than quick and every changed setting stand in it, sorted."""
+    """The name of a picture's files; another preset than quick and every changed setting stand in it."""
     parts = [name] if preset == "quick" else [name, preset]
     for field, value in sorted(settings.items()):
         values = value if isinstance(value, tuple) else (value,)

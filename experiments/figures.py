@@ -74,7 +74,7 @@ class Figure:
     line: str
     rows: tuple
     presets: dict
-    x: str = "epoch"  # or "layer": the last epoch's ranks against the layer's index
+    x: plots.Axis = plots.EPOCH
 
 
 TRAINING = (
@@ -83,6 +83,7 @@ TRAINING = (
     plots.Row("test_accuracy", "test accuracy (%)", floor=0, ceiling=103),
 )
 LAYERS = (plots.Row("layer_rank", "rank", floor=0),)
+LAYER = plots.Axis("layer", "layer", kind="places")  # the last epoch's ranks against the layer's index
 BASE = Run(measure_every=5)
 
 FIGURES = {
@@ -148,7 +149,7 @@ FIGURES = {
         line="B",
         rows=LAYERS,
         presets=PREFIXES,
-        x="layer",
+        x=LAYER,
     ),
     "fig7": Figure(
         title="Figure 7{norm}: ranks across the layers of {network} trained on {dataset}",
@@ -158,7 +159,7 @@ FIGURES = {
         line="B",
         rows=LAYERS,
         presets=NARROW,
-        x="layer",
+        x=LAYER,
     ),
 }
 
@@ -182,7 +183,7 @@ FIGURES |= {
         presets=PREFIXES,
     ),
     "control": Figure(
-        title="The control: batch size, or number of steps and decay budget? On {dataset}, η\u00a0=\u00a0{eta}",
+        title="The control: batch size, or steps and decay budget? On {dataset}, η\u00a0=\u00a0{eta}",
         base=replace(BASE, eta=0.03),
         axes={
             "network": {"MLP-BN-10-100": READINGS["true"], "MLP-5-500": {"network": "MLP-5-500"}},

@@ -16,8 +16,8 @@ from .tables import together, write_csv
 STYLE = Path(__file__).with_name("paper.mplstyle")
 WIDTH = 7.2  # inches, a page's text width: nothing is scaled down there
 
-# Okabe and Ito's colours, safe for colour-blind eyes. Six dashes and seven markers: no two of 42 lines look alike, even
-# in grey. The triangle that points down and the cross are kept for the marks.
+# Okabe and Ito's colours, safe for colour-blind eyes. Six dashes and seven markers: no two of 42 lines
+# look alike, even in grey. The triangle that points down and the cross are kept for the marks.
 COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9")
 DASHES = ("-", (0, (6, 1.5)), (0, (3, 1.2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)))
 MARKERS = "os^DP*<"
@@ -29,15 +29,23 @@ MARKS = {
 }
 
 
-# What lines are drawn against: the axis's label, and its base if it is logarithmic.
-AXES = {
-    "epoch": ("epoch", None), "begun": ("epoch that begins; at 1, nothing has been trained", 10), "layer": ("layer", None), "B": ("batch size B", 2),
-    "matrix": ("trainable W, counted from the input", None), "step": ("training step", 10), "age": ("age s, in steps before the last", 10), "width": ("width H", 2),
-}
+class Axis(NamedTuple):
+    """What lines are drawn against: a field of the histories, its label, its base if it is logarithmic.
+
+    Kind "time": a run moves along it, and where it diverges it ends. "places": side by side, at one time.
+    """
+
+    field: str
+    label: str
+    base: int | None = None
+    kind: str = "time"
+
+
+EPOCH = Axis("epoch", "epoch")
 
 
 class Line(NamedTuple):
-    """One line: its label, its place in the cycle of styles, and one dict of arrays per seed, the abscissa among them.
+    """One line: its label, its place in the cycle of styles, and one dict of arrays per seed, x among them.
 
     It is drawn in the rows whose field it has.
     """
@@ -49,11 +57,11 @@ class Line(NamedTuple):
 
 
 class Column(NamedTuple):
-    """The lines of one column of panels, against `x`: a key of AXES."""
+    """The lines of one column of panels, against the axis `x`."""
 
     title: str
     lines: list
-    x: str = "epoch"
+    x: Axis = EPOCH
 
 
 class Row(NamedTuple):
@@ -67,11 +75,11 @@ class Row(NamedTuple):
 
 
 def histories(columns, rows, title, note, legend_title, grey=None):
-    """Every row's field against the column's x: the arithmetic mean over seeds (of those still finite), their range as a band.
+    """Every row's field against the column's x: the mean over finite seeds, their range as a band.
 
-    A diverged run ends in a cross at its last finite value, at the upper edge if it has none. A hollow triangle at an
-    edge says that the mean goes on beyond it, to 0 perhaps on a log axis. The legend explains the marks that occur,
-    and in the words of `grey` what it means that a line is grey.
+    A diverged run ends in a cross at its last finite value, at the upper edge if it has none. A hollow
+    triangle at an edge says that the mean goes on beyond it, to 0 perhaps on a log axis. The legend explains
+    the marks that occur, and in the words of `grey` what it means that a line is grey.
     """
     with style.context(STYLE, after_reset=True):  # a user's matplotlibrc must not change the picture
         figure = Figure(figsize=(WIDTH, 1))
@@ -81,43 +89,79 @@ def histories(columns, rows, title, note, legend_title, grey=None):
         axes = figure.subplots(len(rows), len(columns), sharex="col", sharey="row", squeeze=False)
         marks = set()
         for row, panels in zip(rows, axes):
-            lines = [(axis, line, column.x) for column, axis in zip(columns, panels) for line in column.lines if row.field in line.histories[0]]
-            if row.log and any((_stack(line, row.field, x)[1] > 0).any() for _, line, x in lines):
-                # clip, not mask: a line that falls to 0 is seen to leave through the lower edge, and its band with it
-                panels[0].set_yscale("log", nonpositive="clip")
-            for axis, line, x in lines:
-                if AXES[x][1]:
-                    axis.set_xscale("log", base=AXES[x][1])
-                _draw(axis, line, row, x)
-            low, high = panels[0].get_ylim()
-            if panels[0].get_yscale() == "linear":
-                high += 0.04 * high  # room above lines that run along the top
-                panels[0].yaxis.get_major_locator().set_params(integer=high > 5)  # no rank of 2.5
-            ends = zip((low, high), (row.floor, row.ceiling))
-            # sorted: a floor above every value must not turn the axis upside down
-            panels[0].set_ylim(sorted(auto if end is None else end for auto, end in ends))
-            panels[0].set_ylabel(row.label)
-            marks = marks.union(*(_mark(axis, line, row, x) for axis, line, x in lines))
-        looks = {f"{legend_title} = {line.label}" if legend_title else line.label: _look(line.style) for column in columns for line in column.lines}
-        heading += _legend(figure, [Line2D([], [], label=label, **look) for label, look in looks.items()], 3)
-        notes = [Line2D([], [], label=m, color="0.3", linestyle="", **MARKS[m]) for m in MARKS if m in marks]
-        if any(line.grey for column in columns for line in column.lines):
-            notes.append(Line2D([], [], label=grey, color=GREY, marker=""))
-        heading += _legend(figure, notes, 1.5)
-        for kind in {column.x for column in columns}:
-            alike = [axis for column, axis in zip(columns, axes[0]) if column.x == kind]
-            ends = numpy.array([axis.get_xlim() for axis in alike])
-            for axis in alike:
-                axis.set_xlim(ends[:, 0].min(), ends[:, 1].max())
+            marks |= _draw_row(row, columns, panels)
+        heading += _legend(figure, _names_of_lines(columns, legend_title), 3)
+        heading += _legend(figure, _names_of_marks(columns, marks, grey), 1.5)
+        _share_the_scale_of_x(columns, axes[0])
         for column, top, bottom in zip(columns, axes[0], axes[-1]):
             _fit(top.set_title(column.title), column.title, 0.88 * WIDTH / len(columns))
-            bottom.set_xlabel(AXES[column.x][0])
-            if not AXES[column.x][1]:
-                bottom.xaxis.get_major_locator().set_params(integer=True)
-            if AXES[column.x][1] == 2:
-                bottom.xaxis.set_major_formatter("{x:.0f}")
+            _label_x(bottom, column.x)
         _arrange(figure, axes, heading)
     return figure
+
+
+def _draw_row(row, columns, panels):
+    """Draw one field in every column's panel; the names of the marks used."""
+    drawn = []
+    for column, axis in zip(columns, panels):
+        drawn += [(axis, line, column.x) for line in column.lines if row.field in line.histories[0]]
+    if row.log and any((_stack(line, row.field, x)[1] > 0).any() for _, line, x in drawn):
+        # clip, not mask: a line that falls to 0 is seen to leave through the lower edge, and its band with it
+        panels[0].set_yscale("log", nonpositive="clip")
+    for axis, line, x in drawn:
+        if x.base:
+            axis.set_xscale("log", base=x.base)
+        _draw(axis, line, row, x)
+    _end_y(row, panels[0])
+    marks = set()
+    for axis, line, x in drawn:
+        marks |= _mark(axis, line, row, x)
+    return marks
+
+
+def _end_y(row, axis):
+    """Label the y axis, and let it end at the row's floor and ceiling."""
+    low, high = axis.get_ylim()
+    if axis.get_yscale() == "linear":
+        high += 0.04 * high  # room above lines that run along the top
+        axis.yaxis.get_major_locator().set_params(integer=high > 5)  # no rank of 2.5
+    bottom = low if row.floor is None else row.floor
+    top = high if row.ceiling is None else row.ceiling
+    # A floor above every value must not turn the axis upside down.
+    axis.set_ylim(min(bottom, top), max(bottom, top))
+    axis.set_ylabel(row.label)
+
+
+def _names_of_lines(columns, legend_title):
+    """The legend's handles, one for every label."""
+    looks = {line.label: _look(line.style) for column in columns for line in column.lines}
+    start = f"{legend_title} = " if legend_title else ""
+    return [Line2D([], [], label=start + label, **look) for label, look in looks.items()]
+
+
+def _names_of_marks(columns, marks, grey):
+    """The handles of the marks that occur, and of grey if a line is."""
+    handles = [Line2D([], [], label=m, color="0.3", linestyle="", **MARKS[m]) for m in MARKS if m in marks]
+    if any(line.grey for column in columns for line in column.lines):
+        handles.append(Line2D([], [], label=grey, color=GREY, marker=""))
+    return handles
+
+
+def _share_the_scale_of_x(columns, panels):
+    """Panels against the same axis end at the same values."""
+    for x in {column.x for column in columns}:
+        alike = [panel for column, panel in zip(columns, panels) if column.x == x]
+        ends = numpy.array([panel.get_xlim() for panel in alike])
+        for panel in alike:
+            panel.set_xlim(ends[:, 0].min(), ends[:, 1].max())
+
+
+def _label_x(panel, x):
+    panel.set_xlabel(x.label)
+    if x.base is None:
+        panel.xaxis.get_major_locator().set_params(integer=True)
+    elif x.base == 2:
+        panel.xaxis.set_major_formatter("{x:.0f}")
 
 
 def _fit(artist, text, inches):
@@ -134,10 +178,11 @@ def _inches(artist):
 
 
 def _legend(figure, handles, handlelength):
-    """[the legend] in as few lines as fit, which are read from left to right; [] if there is nothing to explain."""
+    """[the legend] in as few lines as fit, read from left to right; [] if there is nothing to explain."""
     for lines in range(1, len(handles) + 1):
         n = math.ceil(len(handles) / lines)
-        across = [handle for first in range(n) for handle in handles[first::n]]  # matplotlib fills column by column
+        # matplotlib fills column by column
+        across = [handle for first in range(n) for handle in handles[first::n]]
         legend = figure.legend(handles=across, loc="upper center", ncols=n, handlelength=handlelength)
         if _inches(legend).width <= WIDTH or n == 1:
             return [legend]
@@ -146,7 +191,7 @@ def _legend(figure, handles, handlelength):
 
 
 def _arrange(figure, axes, heading):
-    """Stack what stands above the panels by its measured height, so that nothing overlaps however long the note is."""
+    """Stack what stands above the panels by its measured height, so that nothing overlaps."""
     tops = [0.08]
     for artist in heading:
         tops.append(tops[-1] + _inches(artist).height + 0.08)
@@ -169,40 +214,51 @@ def _look(place, grey=False):
 
 def _draw(axis, line, row, x):
     at, values = _stack(line, row.field, x)
-    if values.count():
-        look = _look(line.style, line.grey)
-        every = (0.05 * (line.style % 6), 0.3) if x in ("epoch", "begun", "step", "age") else None
-        behind = 1.5 if line.grey else 2
-        axis.plot(at, values.mean(axis=0), label=line.label, markevery=every, zorder=behind, **look)
-        axis.fill_between(at, values.min(axis=0), values.max(axis=0), color=look["color"], alpha=0.25, linewidth=0)
+    if not values.count():
+        return
+    look = _look(line.style, line.grey)
+    few = (0.05 * (line.style % 6), 0.3) if x.kind == "time" else None  # markers, each line's at other places
+    behind = 1.5 if line.grey else 2
+    axis.plot(at, values.mean(axis=0), label=line.label, markevery=few, zorder=behind, **look)
+    low, high = values.min(axis=0), values.max(axis=0)
+    axis.fill_between(at, low, high, color=look["color"], alpha=0.25, linewidth=0)
 
 
 def _mark(axis, line, row, x):
-    """Mark where the mean leaves the axis (each time anew) and where a run diverged; the names of the marks used."""
+    """Mark where the mean leaves the axis, each time anew, and where a run diverged; the marks' names."""
     (at, values), (low, high) = _stack(line, row.field, x), axis.get_ylim()
-    points = []
     mean = values.mean(axis=0)
-    for name, beyond, edge in (("below the axis, or 0", mean < low, low), ("above the axis", mean > high, high)):
-        leaves = numpy.diff(numpy.ma.filled(beyond, False), prepend=False) & numpy.ma.filled(beyond, False)
-        points += [(name, place, edge) for place in at[leaves]]
+    points = [("below the axis, or 0", place, low) for place in _leaving(at, mean < low)]
+    points += [("above the axis", place, high) for place in _leaving(at, mean > high)]
     for history in line.histories:
-        if x == "B":  # every value is a run of its own
-            points += [("diverged", place, high) for place in at[~numpy.isfinite(history[row.field])]]
-        elif history["diverged"] and x == "layer":  # a place for every line, so that none hides another
+        if history["diverged"] and x.kind == "time":
+            last, value = _last_finite(history, row.field, x)
+            points.append(("diverged", last, high if value is None else numpy.clip(value, low, high)))
+        elif history["diverged"]:  # a place for every line, so that none hides another
             points.append(("diverged", at[line.style % len(at)], high))
-        elif history["diverged"]:
-            finite = numpy.flatnonzero(numpy.isfinite(history[row.field]))
-            last, y = (finite[-1], history[row.field][finite[-1]]) if len(finite) else (-1, high)
-            points.append(("diverged", history[x][last], numpy.clip(y, low, high)))
     colour = _look(line.style)["color"]  # a grey line's too, or nobody could tell which one it was
     for name, place, y in points:
         axis.plot(place, y, "", label=f"_{name}", color=colour, clip_on=False, zorder=4, **MARKS[name])
     return {name for name, _, _ in points}
 
 
+def _leaving(at, beyond):
+    """The places where a line is beyond an edge and was not just before."""
+    beyond = numpy.ma.filled(beyond, False)
+    return at[beyond & ~numpy.concatenate([[False], beyond[:-1]])]
+
+
+def _last_finite(history, field, x):
+    """Where a run's last finite value stands, and the value; its end and None if there is none."""
+    finite = numpy.flatnonzero(numpy.isfinite(history[field]))
+    if not len(finite):
+        return history[x.field][-1], None
+    return history[x.field][finite[-1]], history[field][finite[-1]]
+
+
 def _stack(line, field, x):
-    """x (E,) and values (seeds, E), masked where not finite. A diverged run's epochs are the first of the others'."""
-    at = max((h[x] for h in line.histories), key=len)
+    """x (E,) and values (seeds, E), masked where not finite. A diverged run has fewer x."""
+    at = max((h[x.field] for h in line.histories), key=len)
     values = numpy.full((len(line.histories), len(at)), numpy.nan)
     for row, history in zip(values, line.histories):
         row[: len(history[field])] = history[field]
@@ -211,21 +267,27 @@ def _stack(line, field, x):
 
 def tidy(columns, rows):
     """The numbers behind the picture, one dict each: every finite one; `diverged` is about the whole run."""
-    return [
-        {"column": column.title, "line": line.label, "seed": seed, "diverged": bool(history["diverged"]),
-         column.x: int(at) if at % 1 == 0 else float(at), "field": row.field, "value": float(value)}
-        for column in columns
-        for line in column.lines
-        for seed, history in enumerate(line.histories)
-        for row in rows
-        if row.field in history
-        for at, value in zip(history[column.x], history[row.field])
-        if numpy.isfinite(value)
-    ]
+    records = []
+    for column in columns:
+        for line in column.lines:
+            for seed, history in enumerate(line.histories):
+                for row in rows:
+                    if row.field in history:
+                        about = {"column": column.title, "line": line.label, "seed": seed}
+                        about["diverged"] = bool(history["diverged"])
+                        records += _finite(about, history, row.field, column.x.field)
+    return records
+
+
+def _finite(about, history, field, x):
+    for at, value in zip(history[x], history[field]):
+        if numpy.isfinite(value):
+            place = int(at) if at % 1 == 0 else float(at)
+            yield about | {x: place, "field": field, "value": float(value)}
 
 
 def save(figure, records, stem):
-    """Write stem.png, stem.svg and stem.csv, each whole or not at all, the same numbers to the same bytes; their paths."""
+    """Write stem.png, .svg and .csv together, the same numbers to the same bytes; their paths."""
     with together(stem, "png", "svg", "csv") as (paths, partial):
         with style.context(STYLE, after_reset=True):
             figure.savefig(partial[0], format="png", dpi=200)

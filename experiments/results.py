@@ -34,13 +34,11 @@ def history(meta, arrays, view):
     norms = [norm_of_spectrum(s, "frobenius") for s in spectra]
     averaged = len(spectra) if view.output_layer else len(spectra) - 1
     measured = {name: values for name, values in arrays.items() if values.ndim == 1}
-    diverged = meta["status"] == "diverged"  # at its end it has no rank, whatever can still be counted
-    rank = numpy.mean(ranks[:averaged], axis=0)
+    diverged = meta["status"] == "diverged"  # its layers have no final rank, whatever can be counted
     made = measured | {
         "train_accuracy": 100 * measured["train_accuracy"],
         "test_accuracy": 100 * measured["test_accuracy"],
-        "rank": rank,
-        "final_rank": numpy.nan if diverged else rank[-1],
+        "rank": numpy.mean(ranks[:averaged], axis=0),
         "norm": numpy.mean(norms[:averaged], axis=0),
         "layer": numpy.arange(1, len(spectra) + 1),
         "layer_rank": numpy.array([numpy.nan if diverged else r[-1] for r in ranks]),

@@ -46,7 +46,7 @@ def write(path, meta, arrays):
         try:
             with open(partial, "wb") as file:
                 text = json.dumps({"meta": meta, "arrays": list(arrays)})
-                # As numpy.savez, which in NumPy 2.0 leaves the archive open after an error and complains later.
+                # As numpy.savez, which in NumPy 2.0 leaves the archive open after an error.
                 with zipfile.ZipFile(file, "w") as archive:
                     for name, array in {"meta": text, **arrays}.items():
                         with archive.open(f"{name}.npy", "w", force_zip64=True) as member:

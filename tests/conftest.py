@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,6 +21,12 @@ def pytest_configure():
     """
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         del os.environ[name]
+
+
+@pytest.fixture
+def rng(request):
+    """A generator of the test's own, seeded by its name."""
+    return np.random.default_rng(zlib.crc32(request.node.name.encode()))
 
 
 @pytest.fixture

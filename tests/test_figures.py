@@ -442,7 +442,7 @@ def test_a_diverged_run_has_no_final_rank_even_if_its_matrices_still_have_one():
     meta, arrays = stored()
     for status, expected in (("finished", 3), ("diverged", numpy.nan)):
         made = results.history({"status": status}, arrays, View())
-        numpy.testing.assert_equal([made["final_rank"], *made["layer_rank"]], [expected] * 3)
+        numpy.testing.assert_equal(made["layer_rank"], [expected] * 2)
         assert made["rank"].tolist() == [3, 3]
 
 
@@ -454,22 +454,12 @@ def test_a_run_that_diverged_is_in_the_csv_of_ranks_by_layer_too():
     ]
 
 
-def test_a_diverged_run_is_a_cross_and_no_rank():
-    values = {"B": numpy.array([4, 8, 16]), "rank": numpy.array([numpy.nan, 3.0, 5.0]), "diverged": False}
-    column = plots.Column("equal steps", [plots.Line("0.1", 0, [values])], "B")
-    picture = plots.histories([column], [plots.Row("rank", "final rank", floor=0)], "title", "note", "η")
-    (axis,) = picture.axes
-    crosses = [line for line in axis.lines if line.get_label() == "_diverged"]
-    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in crosses] == [(4, axis.get_ylim()[1])]
-    assert [record["B"] for record in plots.tidy([column], [plots.Row("rank", "final rank")])] == [8, 16]
-
-
 def test_diverged_runs_in_a_picture_of_layers_do_not_hide_each_other():
     lost = {"layer": numpy.arange(1, 6), "layer_rank": numpy.full(5, numpy.nan), "diverged": True}
     found = lost | {"layer_rank": numpy.arange(5.0), "diverged": False}
     lines = [plots.Line("32", 3, [lost], grey=True), plots.Line("64", 4, [lost], grey=True)]
     lines.append(plots.Line("128", 5, [found]))
-    (axis,) = plots.histories([plots.Column("", lines, "layer")], figures.LAYERS, "title", "note", "B").axes
+    (axis,) = plots.histories([plots.Column("", lines, figures.LAYER)], figures.LAYERS, "title", "note", "B").axes
     crosses = [line for line in axis.lines if line.get_label() == "_diverged"]
     assert len({tuple(line.get_xdata()) for line in crosses}) == 2
     assert len({line.get_color() for line in crosses}) == 2  # also of lines that are grey

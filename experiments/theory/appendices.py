@@ -10,11 +10,13 @@ from minigrad.measures import distance_to_rank, rank
 from minigrad.network import backward, factors, forward, init_params
 from minigrad.train import batches
 
-from . import plots
-from .chapter import CLASSES, SAMPLES, Check, Picture, binary, line, log_spaced
-from .captions import LABELS
-from .lemmas import TOLERANCE, lemma_2, nonzero
+from .. import plots
+from ..captions import LABELS
+from ..verdicts import Check
+from .lemmas import lemma_2, nonzero
 from .propositions import SMALL
+from .pictures import STEPS, Picture, line
+from .sizes import CLASSES, SAMPLES, TOLERANCE, binary, log_spaced
 
 STEP = 1e-100  # of the complex step: rows decay to 1e-62, and its square must not reach them
 STATIONARY = 1e-3  # of its terms: Eq. 26 holds
@@ -145,7 +147,7 @@ def report_appendix_e(size, folder):
                 Check("V is as near to rank B* as the residual of Eq. 26 on B* samples", "Appendix E, rank constraint", f"B* = 1, for the V in turn: right side {', '.join(f'{r:.2g}' for r in found['right'])}, left {', '.join(f'{v:.2g}' for v in found['left'])}; "
                       f"Eq. 26 is the gradient of the normalized loss, to {found['error']:.1e}, and its first term has σ₂/σ₁ ≤ {found['beyond']:.1e}", f"{setting}, {label}", found["holds"] and found["gradient_holds"]),
             ]
-        columns.append(plots.Column(f"ρ = {rho}", lines, "step"))
+        columns.append(plots.Column(f"ρ = {rho}", lines, STEPS))
     return checks, Picture(
         "appendixE", "Appendix E: does training reach Eq. 26 (exponential loss, normalized V), and lose rank?",
         f"MLP-2-16, {LABELS[size.mnist]}, {title} as −1 and +1, m = {SAMPLES}. ρ is the product of the norms, held. The residual is the left side of Eq. 26 on a batch, relative to its first term, the largest over the matrices and the batches of an epoch.",

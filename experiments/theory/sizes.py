@@ -1,40 +1,20 @@
-"""What a chapter of `make theory` is made of: its size and data, and the checks and the picture that it ends in."""
+"""How large everything is that `make theory` tries, and on which data."""
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy
 
-from . import plots, runner
+from .. import runner
 
+# Decides ranks in float64: rounding leaves singular values near 1e-15 of the largest.
+TOLERANCE = 1e-10
 SAMPLES = 40  # of the binary problems: few enough for GD to converge within ten thousand steps
 CLASSES = {"digits 0 and 1": ((0,), (1,)), "even and odd digits": ((0, 2, 4, 6, 8), (1, 3, 5, 7, 9))}
 
 
-class Check(NamedTuple):
-    """A row of the table: the statement, its place in the memo, what was measured and on what, and whether it holds."""
-
-    statement: str
-    place: str
-    measured: str
-    setting: str
-    holds: bool
-
-
-class Picture(NamedTuple):
-    """What plots.histories draws, its file's name after "theory-", and the data set it is about."""
-
-    name: str
-    title: str
-    note: str
-    columns: list
-    rows: list
-    data: str
-
-
 @dataclass(frozen=True)
 class Size:
-    """How large everything is. The defaults are --preset quick; smoke tries the program, and its verdicts mean nothing."""
+    """How large everything is. The defaults are --preset quick; smoke only tries the program."""
 
     preset: str = "quick"
     mnist: str = "mnist"
@@ -62,8 +42,21 @@ class Size:
 
 SIZES = {
     "quick": Size(),
-    "smoke": Size("smoke", "synthetic-mnist", "synthetic-cifar10", wide=8, width=8, batches=(2, 3), steps=50, widths=(2, 4), seeds=1,
-                  ranks=(1, 2), theorem_epochs=2, epochs=2, samples=40),
+    "smoke": Size(
+        preset="smoke",
+        mnist="synthetic-mnist",
+        cifar10="synthetic-cifar10",
+        wide=8,
+        width=8,
+        batches=(2, 3),
+        steps=50,
+        widths=(2, 4),
+        seeds=1,
+        ranks=(1, 2),
+        theorem_epochs=2,
+        epochs=2,
+        samples=40,
+    ),
 }
 
 
@@ -74,20 +67,17 @@ def data(name, folder, m):
 
 
 def binary(name, folder, classes):
-    """SAMPLES digits, the two groups of `classes` as -1 and +1: x (m, n), centred, of mean square length 1; y (m, 1)."""
+    """SAMPLES digits, the two `classes` as -1 and +1: x (m, n), centred, mean square length 1; y (m, 1)."""
     each = SAMPLES // sum(map(len, classes))
     x, y = data(name, folder, 10 * each)
     label = y.argmax(axis=1)
     rows = numpy.isin(label, classes[0] + classes[1])
     x = x[rows] - x[rows].mean(axis=0)
-    return x / (x**2).sum(axis=1).mean() ** 0.5, numpy.where(numpy.isin(label[rows], classes[1]), 1.0, -1.0)[:, None]
+    length = (x**2).sum(axis=1).mean() ** 0.5
+    y = numpy.where(numpy.isin(label[rows], classes[1]), 1.0, -1.0)
+    return x / length, y[:, None]
 
 
 def log_spaced(last, most):
     """At most `most` whole numbers from 1 to `last`, evenly spaced on a log axis."""
     return numpy.unique(numpy.geomspace(1, last, most).round().astype(int))
-
-
-def line(label, style, **history):
-    """A line of a picture with one history."""
-    return plots.Line(label, style, [{"diverged": False} | history])

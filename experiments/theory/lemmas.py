@@ -1,7 +1,4 @@
-"""Lemmas 1 and 2, measured on gradients that were computed without their factors.
-
-TOLERANCE decides ranks in float64: rounding leaves singular values near 1e-15 of the largest, what is there stays above.
-"""
+"""Lemmas 1 and 2, measured on gradients that were computed without their factors."""
 
 import numpy
 
@@ -9,12 +6,13 @@ from minigrad.backend import swap
 from minigrad.graph import parse
 from minigrad.network import backward, forward, init_params
 
-from . import plots
-from .chapter import Check, Picture, data, line
-from .captions import LABELS
+from .. import plots
+from ..captions import LABELS
+from ..verdicts import Check
+from .pictures import BATCH, MATRIX, Picture, line
+from .sizes import TOLERANCE, data
 
 STEP = 1e-20  # of the complex step: nothing is subtracted, so any step will do whose square is lost in rounding
-TOLERANCE = 1e-10
 ROOM = 2**22  # numbers in the perturbed copies of W that exist at a time
 
 
@@ -114,7 +112,7 @@ def report_lemma_1(size, folder):
         labels = {"float64": "float64", "float32": "float32", "BN": "float64, with batch norm: not the lemma's case"}
         columns.append(plots.Column(f"{family}-5-{size.wide}", [
             line(labels[key], place, matrix=numpy.arange(1, len(f["ratio"]) + 1), ratio=numpy.nanmax(f["ratio"], axis=1)) for place, (key, f) in enumerate(found.items())
-        ], "matrix"))
+        ], MATRIX))
     return checks, Picture(
         "lemma1", "Lemma 1: without batch norm, the gradient of every output for every sample has rank at most 1",
         f"σ₂/σ₁ of ∂f(x)/∂W, the largest of {4 * 10} gradients (4 samples of {LABELS[size.cifar10]}, 10 outputs), at initialization, for every trainable W "
@@ -153,7 +151,7 @@ def report_lemma_2(size, folder):
         B = numpy.array(size.batches)
         lines = [("into normalized layers", True, into), ("into normalized layers, A not detached", False, into), ("into the other layers", True, ~into)]
         columns.append(plots.Column(name, [line("bound of Lemma 2: B", 0, B=B, rank=B)] + [
-            line(label, place, B=B, rank=numpy.array([f["rank"][rows, 1].max() for f in found[detached]])) for place, (label, detached, rows) in enumerate(lines, start=1)], "B"))
+            line(label, place, B=B, rank=numpy.array([f["rank"][rows, 1].max() for f in found[detached]])) for place, (label, detached, rows) in enumerate(lines, start=1)], BATCH))
     return checks, Picture(
         "lemma2", "Lemma 2: with batch norm, the gradient of a batch has rank at most B, and B − 1 into a normalized layer",
         f"The largest rank over the trainable W of Σ βⱼ ∂f(xⱼ)/∂W, one random β over samples and 10 outputs (so the output matrix has rank 10 at most), {LABELS[size.cifar10]}, at initialization; "
