@@ -43,7 +43,7 @@ def verdicts_if(report, tapes, answer, monkeypatch):
         return [check.verdict == "holds" for check in report(sizes.SIZES["smoke"], None)[0]]
 
 
-@pytest.mark.parametrize("report", theory.CHAPTERS, ids=lambda report: report.__name__)
+@pytest.mark.parametrize("report", [chapter.measure for chapter in theory.CHAPTERS.values()], ids=theory.CHAPTERS)
 def test_what_holds_for_every_W_holds_in_every_chapter_and_a_row_says_what_its_functions_found(report, monkeypatch):
     """Also at the sizes of --preset smoke, where what is only expected of training may fail."""
     tapes = {}
@@ -79,17 +79,20 @@ def test_eq_26_s_stationary_points_are_told_from_others():
 
 def test_the_longest_chapter_is_measured_first_and_told_in_its_place(monkeypatch):
     begun = []
-    first, longest = (lambda *_, name=name: begun.append(name) or name for name in ("first", "longest"))
-    monkeypatch.setattr(theorem, "report_theorem_1", longest)
-    monkeypatch.setattr(theory, "CHAPTERS", (first, longest))
+
+    def chapter(name):
+        return theory.Chapter(lambda size, folder: begun.append(name) or name)
+
+    monkeypatch.setattr(theory, "CHAPTERS", {name: chapter(name) for name in ("first", theory.LONGEST)})
     monkeypatch.setattr(theory.parallel, "in_parallel", lambda work, items, jobs, bar: [work(item) for item in items])
     monkeypatch.setattr(theory.parallel, "report", lambda amount: None)
-    assert theory.measure(None, None, 1) == ["first", "longest"] and begun == ["longest", "first"]
+    assert list(theory.measure(None, None, 1)) == ["first", theory.LONGEST]
+    assert begun == [theory.LONGEST, "first"]
 
 
 def test_the_table_and_the_pictures_are_written(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    found = [([Verdict("W is low", "Theorem 9", "|1| < 2", "MLP", "holds"), Verdict("W is high", "Theorem 10", "2 < 1", "MLP", "does not hold")], None)]
+    found = {"appendix D": ([Verdict("W is low", "Theorem 9", "|1| < 2", "MLP", "holds"), Verdict("W is high", "Theorem 10", "2 < 1", "MLP", "does not hold")], None)}
     monkeypatch.setattr(theory, "measure", lambda size, folder, jobs: found)
     assert command.main(["theory", "--preset", "smoke", "--figures", "out"]) == 0
     assert capsys.readouterr().out.splitlines() == ["out/theory-smoke.md", "out/theory-smoke.csv"]
@@ -98,12 +101,12 @@ def test_the_table_and_the_pictures_are_written(tmp_path, monkeypatch, capsys):
     with open("out/theory-smoke.csv", encoding="utf-8") as file:
         assert [row["verdict"] for row in csv.DictReader(file)] == ["holds", "does not hold"]
     checks, picture = appendices.report_appendix_e(sizes.SIZES["smoke"], None)
-    paths = theory.save(sizes.SIZES["smoke"], [(checks, picture)], tmp_path)
+    paths = theory.save(sizes.SIZES["smoke"], {"appendix E": (checks, picture)}, tmp_path)
     names = [path.name for path in paths]
     picture_names = [f"theory-smoke-appendixE.{kind}" for kind in ("png", "svg", "csv")]
     assert names == ["theory-smoke.md", "theory-smoke.csv", *picture_names]
     assert "no result)" in (tmp_path / "theory-smoke-appendixE.svg").read_text(encoding="utf-8")
-    paths = theory.save(sizes.SIZES["quick"].on(["mnist"]), [(checks, picture)], tmp_path)
+    paths = theory.save(sizes.SIZES["quick"].on(["mnist"]), {"appendix E": (checks, picture)}, tmp_path)
     assert paths[0].name == "theory-synthetic.md"
     assert "stand-in)" in (tmp_path / "theory-synthetic-appendixE.svg").read_text(encoding="utf-8")
 
@@ -143,7 +146,7 @@ def test_ctrl_c_is_one_true_sentence(place, name, tmp_path, monkeypatch, capsys)
     def interrupted(*a):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(theory, "measure", lambda *a: [])
+    monkeypatch.setattr(theory, "measure", lambda *a: {})
     monkeypatch.setattr(place, name, interrupted)
     assert command.main(["theory", "--preset", "smoke", "--figures", str(tmp_path / "new")]) == 130
     assert capsys.readouterr().err == "\ninterrupted: run the same command again, which trains no stored run anew\n"

@@ -5,7 +5,9 @@ propositions, theorem, window and appendices.
 """
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
@@ -14,38 +16,50 @@ from .. import parallel, plots, verdicts
 from ..captions import variation
 from . import appendices, lemmas, propositions, theorem, window
 
-CHAPTERS = (
-    lemmas.report_lemma_1,
-    lemmas.report_lemma_2,
-    propositions.report_prop_1,
-    propositions.report_prop_2,
-    theorem.report_theorem_1,
-    window.report_window,
-    appendices.report_appendix_d,
-    appendices.report_appendix_e,
-)
+
+class Chapter(NamedTuple):
+    """measure(size, folder) returns [Verdict] and numbers; picture(size, numbers) a Picture, if there is one."""
+
+    measure: Callable
+    picture: Callable | None = None
+
+
+def as_it_is(size, picture):
+    return picture
+
+
+CHAPTERS = {
+    "lemma 1": Chapter(lemmas.report_lemma_1, as_it_is),
+    "lemma 2": Chapter(lemmas.report_lemma_2, as_it_is),
+    "proposition 1": Chapter(propositions.report_prop_1, as_it_is),
+    "proposition 2": Chapter(propositions.report_prop_2, as_it_is),
+    "theorem 1": Chapter(theorem.report_theorem_1, as_it_is),
+    "window": Chapter(window.report_window, as_it_is),
+    "appendix D": Chapter(appendices.report_appendix_d),
+    "appendix E": Chapter(appendices.report_appendix_e, as_it_is),
+}
+LONGEST = "theorem 1"  # is measured first, so that no core waits for it
 HEAD = (
     "Ranks of gradients are decided in float64 at 1e-10 of the largest singular value, where rounding leaves "
     "1e-15; those of W and V at 1e-4 of the norm, as in the figures."
 )
 
 
-def _chapter(number, size, folder):
+def _measure(name, size, folder):
     with threadpool_limits(1):
-        found = CHAPTERS[number](size, folder)
+        found = CHAPTERS[name].measure(size, folder)
     parallel.report(1)
     return found
 
 
 def measure(size, folder, jobs=None):
-    """What every chapter finds, (verdicts, picture) each, `jobs` chapters at a time."""
-    longest = CHAPTERS.index(theorem.report_theorem_1)
-    order = sorted(range(len(CHAPTERS)), key=lambda number: number != longest)  # first, so that no core waits
+    """{chapter: (verdicts, numbers)}, `jobs` chapters at a time."""
+    order = sorted(CHAPTERS, key=lambda name: name != LONGEST)
     shown = "{desc}: {n} of {total} chapters|{bar}| {elapsed} gone"
-    with tqdm(total=len(CHAPTERS), desc="theory", bar_format=shown) as bar:
-        work = functools.partial(_chapter, size=size, folder=folder)
-        found = parallel.in_parallel(work, order, jobs or parallel.cores(), bar)
-    return [found[order.index(number)] for number in range(len(CHAPTERS))]
+    with tqdm(total=len(order), desc="theory", bar_format=shown) as bar:
+        work = functools.partial(_measure, size=size, folder=folder)
+        found = dict(zip(order, parallel.in_parallel(work, order, jobs or parallel.cores(), bar)))
+    return {name: found[name] for name in CHAPTERS}
 
 
 def save(size, found, figures):
@@ -54,7 +68,10 @@ def save(size, found, figures):
     stand_ins = not smoke and any(name.startswith("synthetic") for name in size.datasets)
     stem = Path(figures) / variation("theory", size.preset, {}, None, stand_ins)
     paths = []
-    for picture in (picture for _, picture in found if picture):
+    for name, (_, numbers) in found.items():
+        if CHAPTERS[name].picture is None:
+            continue
+        picture = CHAPTERS[name].picture(size, numbers)
         title = picture.title
         if smoke:
             title += " (smoke test of the program, no result)"
@@ -65,5 +82,5 @@ def save(size, found, figures):
         paths += plots.save(drawn, records, stem.with_name(f"{stem.name}-{picture.name}"))
     meaning = ", which tests the program: no verdict means anything" if smoke else ""
     head = f"Preset {size.preset}{meaning}. {HEAD}"
-    rows = [verdict for chapter, _ in found for verdict in chapter]
+    rows = [verdict for chapter, _ in found.values() for verdict in chapter]
     return verdicts.save(stem, head, rows, size.preset) + paths
