@@ -11,7 +11,9 @@ VENV := .venv$(if $(filter 0,$(FAST)),-plain)
 comma := ,
 EXTRAS := test$(if $(filter cupy,$(BACKEND)),$(comma)gpu)
 READY := $(VENV)/installed-$(BACKEND) $(if $(filter-out 0,$(FAST)),$(VENV)/numba)
-OPTIONS := --preset $(PRESET) --backend $(BACKEND) $(if $(DATA),--data "$(DATA)") $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
+# What is set is passed on, and a command that doesn't take it says so.
+OPTIONS := --preset $(PRESET) $(if $(filter-out numpy,$(BACKEND)),--backend $(BACKEND)) $(if $(SEEDS),--seeds $(SEEDS))
+WORK := $(if $(DATA),--data "$(DATA)") $(if $(JOBS),--jobs $(JOBS))
 
 FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7
 NORMALIZED := fig2 fig3 fig4 fig6 fig7
@@ -32,8 +34,14 @@ help:
 	@echo "make clean   remove the virtual environments; data/, results/ and figures/ stay"
 	@echo "variables    PRESET BACKEND DATA SEEDS JOBS PYTHON, e.g. make fig1 PRESET=paper BACKEND=cupy SEEDS=3; FAST=0 leaves Numba out"
 
-$(FIGURES) $(TRUE) $(STANDARD) norms control theory claims list: $(READY)
-	$(VENV)/bin/python -m experiments $@ $(OPTIONS)
+$(FIGURES) $(TRUE) $(STANDARD) norms control theory: $(READY)
+	$(VENV)/bin/python -m experiments $@ $(OPTIONS) $(WORK)
+
+claims: $(READY)
+	$(VENV)/bin/python -m experiments claims --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS))
+
+list: $(READY)
+	$(VENV)/bin/python -m experiments list --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
 
 figures: $(FIGURES)
 figures-true: $(TRUE)

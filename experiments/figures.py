@@ -322,8 +322,8 @@ class Plan:
         return captions.variation(self.name, self.preset, self.given, seeds, self.stand_ins)
 
     def draw(self, results, folder):
-        """Draw `results` (in the order of runs()) into folder/STEM.png, .svg and .csv; the paths."""
-        read = {run: history(*result, self.view) for run, result in zip(self.runs(), results)}
+        """Draw `results`, {run: (meta, arrays)}, into folder/STEM.png, .svg and .csv; the paths."""
+        read = {run: history(*results[run], self.view) for run in self.runs()}
         columns = []
         for title, lines in self.columns:
             drawn = []

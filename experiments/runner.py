@@ -36,17 +36,17 @@ class Where:
 def complete(runs, where=Where(), jobs=None):
     """Train the runs that the store lacks, `jobs` at a time (default: one per core, one for a GPU).
 
-    Returns all results in order, (meta, arrays) each. Interrupted at any moment, the same call continues.
+    Returns {run: (meta, arrays)}. Interrupted at any moment, the same call continues.
     """
-    runs = list(runs)
-    missing = [run for run in dict.fromkeys(runs) if not finished(run, where)]
+    runs = dict.fromkeys(runs)  # a run that two settings share is trained once
+    missing = [run for run in runs if not finished(run, where)]
     jobs = min(jobs or (1 if where.backend == "cupy" else cores()), len(missing))
     if missing:
         # The longest first, so that no core waits long at the end.
         todo = sorted(missing, key=cost, reverse=True)
         bar = tqdm(
             total=sum(map(cost, missing)) * (1 + 1e-9),  # the parts, added in another order, may come to more
-            desc=f"training {len(missing)} of {len(set(runs))} runs",
+            desc=f"training {len(missing)} of {len(runs)} runs",
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left",
             mininterval=0.5 if sys.stderr.isatty() else 30,
             delay=0.5,
@@ -57,7 +57,7 @@ def complete(runs, where=Where(), jobs=None):
                     train(run, where, bar.update)
             else:
                 in_parallel(functools.partial(_train_in_worker, where=where), todo, jobs, bar)
-    return [store.read(store.result_path(where.results, run)) for run in runs]
+    return {run: store.read(store.result_path(where.results, run)) for run in runs}
 
 
 def _train_in_worker(run, where):

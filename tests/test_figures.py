@@ -9,6 +9,7 @@ import numpy
 import pytest
 
 from experiments import __main__ as command
+from experiments import commands
 from experiments import figures, plots, results, runner, store
 from experiments.figures import BATCHES, CELLS, FIGURES, PRESETS, READINGS, Plan
 from experiments.results import View
@@ -338,7 +339,7 @@ def test_the_cost_grows_with_what_a_run_computes(compiled, monkeypatch):
     for change in more:
         assert cost(Run(**change)) > 1.1 * base, change
     assert cost(Run(m=1000)) < base / 4
-    words = [command.duration(seconds) for seconds in (0.1, 90, 600, 9000, 1e6)]
+    words = [commands.duration(seconds) for seconds in (0.1, 90, 600, 9000, 1e6)]
     assert words == ["1 s", "90 s", "10 min", "2 h", "12 days"]
 
 
@@ -416,7 +417,8 @@ def test_learned_is_half_of_the_samples_finite_and_no_matrix_gone_to_zero(values
 
 def test_a_setting_is_drawn_grey_if_one_of_its_seeds_has_not_learned(monkeypatch, tmp_path):
     plan = Plan("fig2", "quick", seeds=2, settings={"B": (4, 8), "eta": 0.1})
-    found, drawn = [stored(), stored(), stored(), stored(accuracy=0.1)], []
+    found = dict(zip(plan.runs(), (stored(), stored(), stored(), stored(accuracy=0.1))))
+    drawn = []
     monkeypatch.setattr(plots, "histories", lambda columns, *args: drawn.extend(columns))
     monkeypatch.setattr(plots, "save", lambda picture, rows, stem: list(rows))
     rows = plan.draw(found, tmp_path)

@@ -347,9 +347,9 @@ def test_a_second_call_trains_nothing(tmp_path, monkeypatch, uninterrupted):
     changed = store.result_path(tmp_path, RUN).stat().st_mtime_ns
     monkeypatch.setattr(runner, "train_epoch", lambda *args: pytest.fail("trained again"))
     train(RUN, where)
-    (again,) = complete([RUN], where)
-    assert again[0] == first[0][0] and store.result_path(tmp_path, RUN).stat().st_mtime_ns == changed
-    assert_same_bits(again[1], first[0][1])
+    again = complete([RUN], where)
+    assert again[RUN][0] == first[RUN][0] and store.result_path(tmp_path, RUN).stat().st_mtime_ns == changed
+    assert_same_bits(again[RUN][1], first[RUN][1])
 
 
 def test_a_process_that_waited_for_a_run_takes_the_other_one_s_result(tmp_path, monkeypatch):
@@ -361,22 +361,23 @@ def test_a_process_that_waited_for_a_run_takes_the_other_one_s_result(tmp_path, 
 
 
 def test_keep_weights_trains_a_run_without_them_anew_and_equals_it(tmp_path, monkeypatch, uninterrupted):
-    (before,) = complete([RUN], Where(str(tmp_path)), jobs=1)
+    _, before = complete([RUN], Where(str(tmp_path)), jobs=1)[RUN]
     where = Where(str(tmp_path), keep_weights=True)
     assert finished(RUN, Where(str(tmp_path))) and not finished(RUN, where)
-    (after,) = complete([RUN], where, jobs=1)
-    assert_same_bits(without_weights(after[1]), before[1])
-    assert_same_bits(after[1], uninterrupted[1])
+    _, after = complete([RUN], where, jobs=1)[RUN]
+    assert_same_bits(without_weights(after), before)
+    assert_same_bits(after, uninterrupted[1])
     monkeypatch.setattr(runner, "train_epoch", lambda *args: pytest.fail("trained again"))
     for where in (where, Where(str(tmp_path))):
-        assert_same_bits(complete([RUN], where, jobs=1)[0][1], after[1])
+        assert_same_bits(complete([RUN], where, jobs=1)[RUN][1], after)
 
 
-def test_results_come_in_the_order_asked_for_and_as_often(tmp_path):
+def test_every_run_has_its_own_result(tmp_path):
     short, long = grid(PLAIN, epochs=(1, 3))
     results = complete([short, long, short], Where(str(tmp_path)), jobs=1)
-    assert [meta["run"] for meta, _ in results] == [run.as_dict() for run in (short, long, short)]
-    assert complete([], Where(str(tmp_path))) == []
+    assert list(results) == [short, long]
+    assert all(meta["run"] == run.as_dict() for run, (meta, _) in results.items())
+    assert complete([], Where(str(tmp_path))) == {}
 
 
 # Divergence.
@@ -385,7 +386,8 @@ def test_results_come_in_the_order_asked_for_and_as_often(tmp_path):
 def test_a_diverged_run_is_recorded_as_diverged_with_its_numbers_and_spares_the_others(tmp_path):
     alone = trained(RUN, tmp_path / "alone")[1]
     both = tmp_path / "both"
-    (meta, arrays), (_, spared) = complete([DIVERGING, RUN], Where(str(both)), jobs=1)
+    results = complete([DIVERGING, RUN], Where(str(both)), jobs=1)
+    (meta, arrays), (_, spared) = results[DIVERGING], results[RUN]
     assert_same_bits(spared, alone)
     assert meta["status"] == "diverged" and 1 < meta["epoch"] < DIVERGING.epochs
     assert arrays["epoch"].tolist() == list(range(meta["epoch"] + 1))
@@ -460,11 +462,12 @@ def test_one_process_and_two_give_the_same_bits(tmp_path):
     runs = [*grid(RUN, seed=(0, 1), lam=(0.0, 1e-3)), DIVERGING]
     one = complete(runs, Where(str(tmp_path / "one")), jobs=1)
     two = complete(runs, Where(str(tmp_path / "two")), jobs=2)
-    for (meta, arrays), (expected, numbers) in zip(two, one):
-        assert meta == expected
-        assert_same_bits(arrays, numbers)
+    assert list(one) == list(two) == runs
+    for run in runs:
+        assert two[run][0] == one[run][0]
+        assert_same_bits(two[run][1], one[run][1])
     assert_only_results(tmp_path / "two", runs)
-    different = {arrays["train_loss"].tobytes() for _, arrays in one}
+    different = {arrays["train_loss"].tobytes() for _, arrays in one.values()}
     assert len(different) == len(runs)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import __main__ as command
-from experiments import runner, theory
+from experiments import commands, runner, theory
 from experiments.theory import appendices, lemmas, propositions, sizes, theorem, window
 from experiments.verdicts import Verdict
 from minigrad.facts import FACTS
@@ -122,8 +122,15 @@ def test_damaged_data_is_told_before_the_work(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     "arguments, words",
-    [(["--preset", "paper"], "no settings for its theory"), (["--backend", "cupy"], "got --backend"), (["--seeds", "3"], "got --seeds"), (["--set", "B=4"], "got --set"),
-     (["--plot-only"], "got --plot-only"), (["--results", "x"], "got --results"), (["--jobs", "0"], "at least 1")],
+    [
+        (["--preset", "paper"], "invalid choice: 'paper'"),
+        (["--backend", "cupy"], "unrecognized arguments: --backend"),
+        (["--seeds", "3"], "unrecognized arguments: --seeds"),
+        (["--set", "B=4"], "unrecognized arguments: --set"),
+        (["--plot-only"], "unrecognized arguments: --plot-only"),
+        (["--results", "x"], "unrecognized arguments: --results"),
+        (["--jobs", "0"], "at least 1"),
+    ],
 )
 def test_theory_refuses_what_it_does_not_take(arguments, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -141,7 +148,7 @@ def test_a_folder_that_cannot_be_written_is_noticed_before_the_work(tmp_path, mo
     assert end.value.code == 2 and "file can't be written" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("place, name", [(theory, "measure"), (command, "work"), (theory, "save")])
+@pytest.mark.parametrize("place, name", [(theory, "measure"), (commands, "run"), (theory, "save")])
 def test_ctrl_c_is_one_true_sentence(place, name, tmp_path, monkeypatch, capsys):
     def interrupted(*a):
         raise KeyboardInterrupt

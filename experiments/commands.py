@@ -1,0 +1,154 @@
+"""What each command does; a user's mistake ends in one sentence and status 2."""
+
+import contextlib
+import sys
+import tempfile
+from pathlib import Path
+
+from minigrad import BackendError, DataError
+from minigrad.backend import load_backend
+from minigrad.fetch import DataUnavailable, find_or_fetch
+
+from . import claims, theory
+from .figures import FIGURES, Plan
+from .options import command_line, parse_settings
+from .parallel import Lost, cores
+from .runner import Where, complete, cost, finished, load
+from .store import StoreError
+from .theory.sizes import SIZES
+
+
+class Mistake(Exception):
+    """What was asked for can't be done; the message says why."""
+
+
+def run(argv):
+    """Do what the command line says; the exit status, and one sentence for a mistake."""
+    parser = command_line()
+    args = parser.parse_args(argv)
+    try:
+        work = COMMANDS.get(args.name, draw_figure)
+        work(args)
+    except (Mistake, DataError, BackendError, StoreError, Lost) as error:
+        parser.error(str(error))
+    return 0
+
+
+def draw_figure(args):
+    """Train what is missing of a figure, and draw it."""
+    plan = _plan(args.name, args)
+    load_backend(args.backend)
+    where = Where(args.results, args.data, args.backend, args.keep_weights)
+    replaced = _replaced(plan, where, args)
+    if replaced:
+        plan = _plan(args.name, args, replaced)
+    absent = [run for run in plan.runs() if not finished(run, where)]
+    if args.plot_only and absent:
+        missing = f"{len(absent)} of {len(plan.runs())} runs are not in {where.results}"
+        raise Mistake(f"{missing}: call it without --plot-only first")
+    results = complete(plan.runs(), where, args.jobs)
+    with _writing(args.figures):
+        _tell(plan.draw(results, args.figures))
+
+
+def list_figures(args):
+    """A line for every figure: its runs, how many the store has, and about how long the others take."""
+    jobs = args.jobs or cores()
+    where = Where(args.results)
+    for name, plan in _plans(args).items():
+        runs = set(plan.runs())
+        missing = [cost(run) for run in runs if not finished(run, where)]
+        left = "done"
+        if missing:
+            seconds = max(sum(missing) / jobs, max(missing))
+            left = f"about {duration(seconds)} left on {jobs} cores"
+        print(f"{name:14} {len(runs) - len(missing):3} of {len(runs):3} runs, {left}: {plan.title()}")
+
+
+def judge_claims(args):
+    """Judge the paper's statements from the store."""
+    plans = _plans(args)
+    found = claims.judge(plans, Where(args.results))
+    with _writing(args.figures):
+        _tell(claims.write(plans, found, args.figures))
+
+
+def check_theory(args):
+    """Check the theory. Nothing that it finds is stored: what may go wrong is tried before the work."""
+    with _writing(args.figures):
+        Path(args.figures).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=args.figures).close()
+    size = SIZES[args.preset]
+    size = size.on(_stand_ins(size.datasets, args))
+    for name in size.datasets:
+        load(name, args.data, 10, 10)  # damaged data too is told before the work
+    found = theory.measure(size, args.data, args.jobs)
+    with _writing(args.figures):
+        _tell(theory.save(size, found, args.figures))
+
+
+COMMANDS = {"list": list_figures, "claims": judge_claims, "theory": check_theory}  # any other is a figure
+
+
+# What they share.
+
+
+def _plan(name, args, stand_ins=()):
+    """The Plan of a figure as the options ask for it."""
+    try:
+        return Plan(name, args.preset, args.seeds, parse_settings(args.set), stand_ins)
+    except ValueError as error:
+        where = "" if name == args.name else f"{name}: "  # all figures were asked for: which one refuses
+        raise Mistake(f"{where}{error}") from None
+
+
+def _plans(args):
+    return {name: _plan(name, args) for name in FIGURES}
+
+
+def _replaced(plan, where, args):
+    """The data sets that a stand-in replaces, of those that the plan still needs."""
+    missing = sorted({run.dataset for run in plan.runs() if not finished(run, where)})
+    if not args.plot_only:
+        return _stand_ins(missing, args)
+    # The store may have been filled without the real data.
+    return missing if args.preset == "quick" else []
+
+
+def _stand_ins(names, args):
+    """The data sets that can be neither found nor fetched, which --preset quick replaces; DataError else."""
+    replaced = []
+    for name in names:
+        try:
+            find_or_fetch(name, args.data)
+        except DataUnavailable as error:
+            if args.preset != "quick":
+                raise
+            print(f"{error}; --preset quick goes on with synthetic-{name} in its place", file=sys.stderr)
+            replaced.append(name)
+    return replaced
+
+
+@contextlib.contextmanager
+def _writing(folder):
+    """What can't be written in the block, to `folder` at least, is a Mistake."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or folder
+        raise Mistake(
+            f"{place} can't be written ({error.strerror}): mend that, then run the same command again"
+        ) from None
+
+
+def _tell(paths):
+    for path in paths:
+        print(path)
+
+
+def duration(seconds):
+    """As a person would say it: "40 s", "4 min", "3 h", "12 days"."""
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 1):.0f} s"
