@@ -2,8 +2,6 @@
 
 import numpy
 
-from .results import LEARNED
-
 LABELS = {
     "mnist": "MNIST",
     "cifar10": "CIFAR-10",
@@ -28,7 +26,6 @@ NORMS = {  # by detached and scalar
     (True, False): "detached batch norm with γ, β per unit",
     (False, False): "standard batch norm",
 }
-GREY = f"grey: not learned (train accuracy below {LEARNED} %, diverged, or W decayed to 0)"
 
 
 def written(field, value):
@@ -48,6 +45,11 @@ def named(field, value):
 def seeds_of(number):
     """1 seed, 3 seeds."""
     return f"{number} seed{'' if number == 1 else 's'}"
+
+
+def grey(learned):
+    """What it means that a line is grey, where `learned` percent of train accuracy make it coloured."""
+    return f"grey: not learned (train accuracy below {learned} %, diverged, or W decayed to 0)"
 
 
 def variation(name, preset, settings, seeds, stand_ins):

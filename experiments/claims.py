@@ -17,8 +17,7 @@ from . import tables
 from .captions import seeds_of, variation, written
 from .figures import FIGURES
 from .results import LEARNED, history
-from .runner import finished
-from .store import read, result_path
+from .store import finished, read, result_path
 
 short = functools.partial(numpy.format_float_positional, precision=3, fractional=False, trim="-")
 LAST = 0.9  # of the epochs: what lies after it is the end of a run
@@ -56,7 +55,7 @@ def outcomes(plan, where):
     """Every setting of a figure, or None where the store lacks one of its runs."""
     found = []
     for line in (line for _, lines in plan.columns for line in lines):
-        if not all(finished(run, where) for run in line.runs):
+        if not all(finished(where.results, run) for run in line.runs):
             return None
         stored = [read(result_path(where.results, run)) for run in line.runs]
         found.append(Outcome(line.paper, [history(*result, plan.view) for result in stored]))

@@ -13,8 +13,9 @@ from . import claims, theory
 from .figures import FIGURES, Plan
 from .options import command_line, parse_settings
 from .parallel import Lost, cores
-from .runner import Where, complete, cost, finished, load
-from .store import StoreError
+from .runner import Where, complete
+from .samples import load
+from .store import StoreError, finished
 from .theory.sizes import SIZES
 
 
@@ -42,9 +43,9 @@ def draw_figure(args):
     replaced = _replaced(plan, where, args)
     if replaced:
         plan = _plan(args.name, args, replaced)
-    absent = [run for run in plan.runs() if not finished(run, where)]
+    absent = _missing(plan, where)
     if args.plot_only and absent:
-        missing = f"{len(absent)} of {len(plan.runs())} runs are not in {where.results}"
+        missing = f"{len(absent)} of {len(set(plan.runs()))} runs are not in {where.results}"
         raise Mistake(f"{missing}: call it without --plot-only first")
     results = complete(plan.runs(), where, args.jobs)
     with _writing(args.figures):
@@ -54,13 +55,13 @@ def draw_figure(args):
 def list_figures(args):
     """A line for every figure: its runs, how many the store has, and about how long the others take."""
     jobs = args.jobs or cores()
-    where = Where(args.results)
     for name, plan in _plans(args).items():
         runs = set(plan.runs())
-        missing = [cost(run) for run in runs if not finished(run, where)]
+        missing = _missing(plan, Where(args.results))
         left = "done"
         if missing:
-            seconds = max(sum(missing) / jobs, max(missing))
+            costs = [run.cost() for run in missing]
+            seconds = max(sum(costs) / jobs, max(costs))
             left = f"about {duration(seconds)} left on {jobs} cores"
         print(f"{name:14} {len(runs) - len(missing):3} of {len(runs):3} runs, {left}: {plan.title()}")
 
@@ -106,9 +107,15 @@ def _plans(args):
     return {name: _plan(name, args) for name in FIGURES}
 
 
+def _missing(plan, where):
+    """The runs of a plan that the store lacks."""
+    runs = dict.fromkeys(plan.runs())
+    return [run for run in runs if not finished(where.results, run, where.keep_weights)]
+
+
 def _replaced(plan, where, args):
     """The data sets that a stand-in replaces, of those that the plan still needs."""
-    missing = sorted({run.dataset for run in plan.runs() if not finished(run, where)})
+    missing = sorted({run.dataset for run in _missing(plan, where)})
     if not args.plot_only:
         return _stand_ins(missing, args)
     # The store may have been filled without the real data.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import captions, plots
-from .results import View, csv_rows, history
+from .results import LEARNED, View, csv_rows, history
 from .runs import Run, grid
 
 LAMBDAS = (0.0, 1e-6, 1e-5, 1e-4, 1e-3)
@@ -333,7 +333,8 @@ class Plan:
                 drawn.append(plots.Line(line.label, line.style, seeds, grey=not learned))
             columns.append(plots.Column(title, drawn, self.figure.x))
         symbol = captions.SYMBOLS.get(self.figure.line)
-        picture = plots.histories(columns, self.figure.rows, self.title(), self.note(), symbol, captions.GREY)
+        grey = captions.grey(LEARNED)
+        picture = plots.histories(columns, self.figure.rows, self.title(), self.note(), symbol, grey)
         fields = [row.field for row in self.figure.rows]
         rows = []
         for run, made in read.items():

@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 import minigrad
 from minigrad.backend import load_backend, to_host
-from minigrad.kernels import COMPILED
 from minigrad.measures import distance, singular_values
 from minigrad.network import init_params
 from minigrad.optim import step_decay
@@ -19,7 +18,8 @@ from minigrad.train import batches, evaluate, train_epoch
 
 from . import store
 from .parallel import cores, in_parallel, report
-from .runs import SAMPLES
+from .runs import Run
+from .samples import load
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,14 @@ def complete(runs, where=Where(), jobs=None):
     Returns {run: (meta, arrays)}. Interrupted at any moment, the same call continues.
     """
     runs = dict.fromkeys(runs)  # a run that two settings share is trained once
-    missing = [run for run in runs if not finished(run, where)]
+    missing = [run for run in runs if not store.finished(where.results, run, where.keep_weights)]
     jobs = min(jobs or (1 if where.backend == "cupy" else cores()), len(missing))
     if missing:
         # The longest first, so that no core waits long at the end.
-        todo = sorted(missing, key=cost, reverse=True)
+        todo = sorted(missing, key=Run.cost, reverse=True)
         bar = tqdm(
-            total=sum(map(cost, missing)) * (1 + 1e-9),  # the parts, added in another order, may come to more
+            # The parts, added in another order, may come to more.
+            total=sum(map(Run.cost, missing)) * (1 + 1e-9),
             desc=f"training {len(missing)} of {len(runs)} runs",
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left",
             mininterval=0.5 if sys.stderr.isatty() else 30,
@@ -67,17 +68,18 @@ def _train_in_worker(run, where):
 def train(run, where, progress=lambda seconds: None):
     """Train one run to its end, from its checkpoint if there is one, and store it.
 
-    `progress` gets what of cost(run) is done. A run whose loss or weights stop being finite ends there, with
+    `progress` gets what of run.cost() is done. A run whose loss or weights stop being finite ends there, with
     the status "diverged", and keeps its numbers.
     """
     with store.lock(where.results, run), threadpool_limits(1):
-        if finished(run, where):  # by another process, while this one waited
-            progress(cost(run))
+        # Another process may have finished it, while this one waited for the lock.
+        if store.finished(where.results, run, where.keep_weights):
+            progress(run.cost())
             return
         data = on_device(run, where)
         x, y, _, _ = data
         state = State.begin(run, where)
-        progress(cost(run) * state.epoch / run.epochs)
+        progress(run.cost() * state.epoch / run.epochs)
         if state.epoch == 0:
             state.measure(data)
         saved = time.monotonic()
@@ -91,12 +93,12 @@ def train(run, where, progress=lambda seconds: None):
             )
             if before is not None:
                 state.measure(data, before)
-            progress(cost(run) / run.epochs)
+            progress(run.cost() / run.epochs)
             if time.monotonic() - saved >= where.save_every:
                 state.save(where)
                 saved = time.monotonic()
         if not state.is_finite():
-            progress(cost(run) * (1 - state.epoch / run.epochs))
+            progress(run.cost() * (1 - state.epoch / run.epochs))
         state.finish(where)
 
 
@@ -204,43 +206,3 @@ def on_device(run, where):
             f"B={run.B} is more than the {len(data[0])} training samples: set a smaller B"
         )
     return tuple(map(load_backend(where.backend).asarray, data))
-
-
-def finished(run, where):
-    """Whether the store has the run, with its weights if `where` asks for them."""
-    path = store.result_path(where.results, run)
-    if not path.exists():
-        return False
-    return not where.keep_weights or any(name.startswith("W ") for name in store.read(path)[1])
-
-
-@functools.lru_cache(maxsize=1)
-def load(name, root, m, m_test):
-    """x (m, n), y (m, k), x_test, y_test: the first m / 10 samples of a class, in file order; m = 0: all."""
-    data = minigrad.load_dataset(name, root)
-    rows = [_balanced(data.y_train, m, "m"), _balanced(data.y_test, m_test, "m_test")]
-    return data.x_train[rows[0]], data.y_train[rows[0]], data.x_test[rows[1]], data.y_test[rows[1]]
-
-
-def _balanced(y, m, field):
-    if m == 0:
-        return slice(None)
-    k = y.shape[1]
-    rows = [numpy.flatnonzero(y[:, c])[: m // k] for c in range(k)]
-    if any(len(r) < m // k for r in rows):
-        raise minigrad.DataError(
-            f"{field}={m} asks for {m // k} samples of every class, more than the data set has"
-        )
-    return numpy.sort(numpy.concatenate(rows))
-
-
-def cost(run):
-    """About how many seconds the run takes on one core, by its layers, weights and multiplications."""
-    graph = run.graph()
-    weights = sum(graph.width(p) * graph.width(q) for p, q in graph.E_T)
-    m, m_test = run.m or SAMPLES[run.dataset], run.m_test or 10_000
-    steps = run.epochs * run.steps()
-    measured = sum(map(run.measured, range(run.epochs + 1)))
-    multiplications = (3 * steps * run.B + measured * (m + m_test)) * weights
-    by_layer, by_weight = (5e-6, 4e-10) if COMPILED else (4e-5, 1e-9)
-    return steps * (by_layer * graph.L + by_weight * weights) + multiplications / 5e10

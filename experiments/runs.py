@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from minigrad.facts import FACTS
 from minigrad.graph import parse
+from minigrad.kernels import COMPILED
 from minigrad.optim import step_decay
 
 VERSION = 1  # raised when the code changes the numbers: old results are then trained anew
@@ -108,6 +109,17 @@ class Run:
     def budget(self):
         """E = sum_t eta_t 2 lambda / (1 - momentum): what nothing refreshes shrinks by exp(-E)."""
         return self.eta_steps() * 2 * self.eta * self.lam / (1 - self.momentum)
+
+    def cost(self):
+        """About how many seconds the run takes on one core, by its layers, weights and multiplications."""
+        graph = self.graph()
+        weights = sum(graph.width(p) * graph.width(q) for p, q in graph.E_T)
+        m, m_test = self.m or SAMPLES[self.dataset], self.m_test or 10_000
+        steps = self.epochs * self.steps()
+        measured = sum(map(self.measured, range(self.epochs + 1)))
+        multiplications = (3 * steps * self.B + measured * (m + m_test)) * weights
+        by_layer, by_weight = (5e-6, 4e-10) if COMPILED else (4e-5, 1e-9)
+        return steps * (by_layer * graph.L + by_weight * weights) + multiplications / 5e10
 
     def measured(self, epoch):
         """Whether this epoch (0 is before training) is measured: the first ten, every n-th, the last."""

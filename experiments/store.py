@@ -37,6 +37,14 @@ def partial_path(results, run):
     return Path(results) / f"{run.key}.partial.npz"
 
 
+def finished(results, run, with_weights=False):
+    """Whether the finished run lies there, with its weights if these are asked for."""
+    path = result_path(results, run)
+    if not path.exists():
+        return False
+    return not with_weights or any(name.startswith("W ") for name in read(path)[1])
+
+
 def write(path, meta, arrays):
     """Write meta (JSON's types) and arrays (a dict by name) to `path`: whole and on disk, or not at all."""
     try:

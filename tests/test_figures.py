@@ -9,11 +9,9 @@ import numpy
 import pytest
 
 from experiments import __main__ as command
-from experiments import commands
-from experiments import figures, plots, results, runner, store
+from experiments import commands, figures, plots, results, runner, runs, store
 from experiments.figures import BATCHES, CELLS, FIGURES, PRESETS, READINGS, Plan
 from experiments.results import View
-from experiments.runner import Where, cost, finished
 from experiments.runs import Run
 from minigrad import rank
 from minigrad.optim import step_decay
@@ -327,18 +325,18 @@ def test_the_list_counts_what_is_done_and_tells_the_time_left(capsys):
         Path(store.result_path("here", run)).touch()
     assert command.main(["list", "--preset", "smoke", "--results", "here"]) == 0
     assert "36 of  36 runs, done" in capsys.readouterr().out.splitlines()[1]
-    assert finished(plan.runs()[0], Where("here"))
+    assert store.finished("here", plan.runs()[0])
 
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_the_cost_grows_with_what_a_run_computes(compiled, monkeypatch):
-    monkeypatch.setattr(runner, "COMPILED", compiled)
-    base = cost(Run())
+    monkeypatch.setattr(runs, "COMPILED", compiled)
+    base = Run().cost()
     more = [{"epochs": 1000}, {"B": 4}, {"steps_of_B": 16}]
     more += [{"network": "MLP-BN-10-500"}, {"network": "MLP-BN-20-100"}]
     for change in more:
-        assert cost(Run(**change)) > 1.1 * base, change
-    assert cost(Run(m=1000)) < base / 4
+        assert Run(**change).cost() > 1.1 * base, change
+    assert Run(m=1000).cost() < base / 4
     words = [commands.duration(seconds) for seconds in (0.1, 90, 600, 9000, 1e6)]
     assert words == ["1 s", "90 s", "10 min", "2 h", "12 days"]
 

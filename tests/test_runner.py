@@ -18,8 +18,9 @@ from threadpoolctl import threadpool_info
 import minigrad as mg
 from experiments import parallel, runner, store
 from experiments.results import View, history
-from experiments.runner import Where, complete, finished, train
+from experiments.runner import Where, complete, train
 from experiments.runs import Run, grid
+from experiments.samples import load
 from minigrad.measures import rank_of_spectrum
 from processes import wait_for
 
@@ -149,7 +150,7 @@ def test_the_last_numbers_are_those_of_the_kept_weights(uninterrupted):
     graph = RUN.graph()
     params = {(p, q): arrays[f"W {p}-{q}"] for p, q in graph.E_T}
     params |= {(name, p): arrays[f"W {name}-{p}"] for name in ("gamma", "beta") for p in (2, 3)}
-    x, y, x_test, y_test = runner.load(RUN.dataset, None, RUN.m, RUN.m_test)
+    x, y, x_test, y_test = load(RUN.dataset, None, RUN.m, RUN.m_test)
     f, stats = mg.predict(graph, params, x)
     f_test, _ = mg.predict(graph, params, x_test, stats)
     for part, output, target in (("train", f, y), ("test", f_test, y_test)):
@@ -177,7 +178,7 @@ def test_a_result_has_no_weights_unless_they_are_asked_for(tmp_path, uninterrupt
 
 def test_a_subset_has_as_many_samples_of_every_class_in_the_file_s_order():
     data = mg.load_dataset("synthetic-mnist")
-    x, y, x_test, y_test = runner.load("synthetic-mnist", None, 60, 60)
+    x, y, x_test, y_test = load("synthetic-mnist", None, 60, 60)
     assert (y.sum(axis=0) == 6).all() and (y_test.sum(axis=0) == 6).all()
     for part, whole in ((x, data.x_train), (x_test, data.x_test)):
         places = [numpy.flatnonzero((whole == row).all(axis=1)).item() for row in part]
@@ -237,7 +238,7 @@ DIE = """if True:
     import test_runner
     results = sys.argv[1]
     where = runner.Where(results, keep_weights=True, save_every=0)
-    runner.load("synthetic-mnist", None, 60, 60)
+    load("synthetic-mnist", None, 60, 60)
     store.provenance("numpy")
     deaths = 0
     for life in [*range(1, 24), 10**9]:
@@ -318,7 +319,7 @@ def test_a_checkpoint_of_another_backend_is_refused_and_kept(tmp_path):
         train(RUN, Where(str(tmp_path)))
     message = str(error.value)
     assert str(path) in message and "--backend cupy" in message and "delete it" in message and "\n" not in message
-    assert path.read_bytes() == bytes_ and not finished(RUN, Where(str(tmp_path)))
+    assert path.read_bytes() == bytes_ and not store.finished(tmp_path, RUN)
 
 
 def test_a_checkpoint_of_other_kernels_is_refused_and_kept(tmp_path):
@@ -328,7 +329,7 @@ def test_a_checkpoint_of_other_kernels_is_refused_and_kept(tmp_path):
     store.write(path, meta, arrays)
     with pytest.raises(store.StoreError, match="kernels of others 1.0.*Numba.*delete it"):
         train(RUN, Where(str(tmp_path)))
-    assert path.exists() and not finished(RUN, Where(str(tmp_path)))
+    assert path.exists() and not store.finished(tmp_path, RUN)
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):
@@ -357,13 +358,13 @@ def test_a_process_that_waited_for_a_run_takes_the_other_one_s_result(tmp_path, 
     monkeypatch.setattr(runner, "train_epoch", lambda *args: pytest.fail("trained again"))
     done = []
     train(RUN, Where(str(tmp_path)), done.append)
-    assert sum(done) == runner.cost(RUN)
+    assert sum(done) == RUN.cost()
 
 
 def test_keep_weights_trains_a_run_without_them_anew_and_equals_it(tmp_path, monkeypatch, uninterrupted):
     _, before = complete([RUN], Where(str(tmp_path)), jobs=1)[RUN]
     where = Where(str(tmp_path), keep_weights=True)
-    assert finished(RUN, Where(str(tmp_path))) and not finished(RUN, where)
+    assert store.finished(tmp_path, RUN) and not store.finished(tmp_path, RUN, with_weights=True)
     _, after = complete([RUN], where, jobs=1)[RUN]
     assert_same_bits(without_weights(after), before)
     assert_same_bits(after, uninterrupted[1])
@@ -418,7 +419,7 @@ def test_a_run_that_diverges_between_two_measurements_ends_at_the_next(tmp_path)
 def test_weights_of_a_diverged_run_can_be_kept(tmp_path):
     _, arrays = trained(DIVERGING, tmp_path, keep_weights=True)
     assert {f"W {edge}" for edge in EDGES} <= set(arrays)
-    assert finished(DIVERGING, Where(str(tmp_path), keep_weights=True))
+    assert store.finished(tmp_path, DIVERGING, with_weights=True)
 
 
 # Progress, threads, data.
@@ -433,7 +434,7 @@ def test_the_progress_adds_up_to_the_cost_of_the_run_also_when_resumed(tmp_path,
                 train(run, where, first)
         done = []
         train(run, where, done.append)
-        numpy.testing.assert_allclose(sum(done), runner.cost(run), rtol=1e-9)
+        numpy.testing.assert_allclose(sum(done), run.cost(), rtol=1e-9)
 
 
 def test_training_uses_one_blas_thread_and_gives_the_others_back(tmp_path):

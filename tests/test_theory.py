@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import __main__ as command
-from experiments import commands, runner, theory
+from experiments import commands, samples, theory
 from experiments.theory import appendices, lemmas, propositions, sizes, theorem, window
 from experiments.verdicts import Verdict
 from minigrad.facts import FACTS
@@ -19,7 +19,7 @@ EXACT = {"Lemma 1", "Eq. 13", "Lemma 2", "sharper than Lemma 2", "Eq. 23 and 24"
 
 MEASURED = {
     lemmas: ["data", "lemma_1", "lemma_2"],
-    runner: ["load"],
+    samples: ["load"],
     theorem: ["theorem_1", "rank_of_U_S", "train_epoch"],
     window: ["data", "window"],
     propositions: ["binary", "descend", "prop_1", "converged", "at_kinks", "zero_point", "prop_2", "almost_convergence"],

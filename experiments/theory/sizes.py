@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy
 
-from .. import runner
+from ..samples import load
 
 # Decides ranks in float64: rounding leaves singular values near 1e-15 of the largest.
 TOLERANCE = 1e-10
@@ -62,7 +62,7 @@ SIZES = {
 
 def data(name, folder, m):
     """The first m training samples of a data set, balanced, in float64: x (m, n), y (m, 10)."""
-    x, y, _, _ = runner.load(name, folder, m, 10)
+    x, y, _, _ = load(name, folder, m, 10)
     return x.astype("float64"), y.astype("float64")
 
 

@@ -10,7 +10,7 @@ from minigrad.network import backward, forward, gradients, init_params
 from minigrad.optim import step_decay
 from minigrad.train import batches, evaluate, train_epoch
 
-from .. import plots, runner
+from .. import plots, samples
 from ..captions import LABELS, written
 from ..runs import Run
 from ..verdicts import Check
@@ -75,7 +75,7 @@ def report_theorem_1(size, folder):
     checks, columns = [], []
     for network in (f"MLP-BN-10-{size.width}", f"RES-BN-5-{size.width}"):
         run = replace(SETTING, network=network, dataset=size.cifar10, epochs=size.theorem_epochs)
-        x, y, _, _ = runner.load(run.dataset, folder, run.m, run.m_test)
+        x, y, _, _ = samples.load(run.dataset, folder, run.m, run.m_test)
         graph = run.graph()
         params = init_params(graph, numpy.random.default_rng(0))
         velocity = {name: numpy.zeros_like(W) for name, W in params.items()}
