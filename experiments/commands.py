@@ -10,9 +10,10 @@ from minigrad.backend import load_backend
 from minigrad.fetch import DataUnavailable, find_or_fetch
 
 from . import claims, theory
-from .figures import FIGURES, Plan
+from .figures import FIGURES
 from .options import command_line, parse_settings
 from .parallel import Lost, cores
+from .plans import Plan
 from .runner import Where, complete
 from .samples import load
 from .store import StoreError, finished

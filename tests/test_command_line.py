@@ -1,4 +1,4 @@
-"""The command as a user meets it: from a name to pictures, and one sentence with exit status 2 for every mistake."""
+"""The command as a user meets it: from a name to pictures, and one sentence with status 2 for a mistake."""
 
 import csv
 import os
@@ -10,13 +10,15 @@ import pytest
 
 from experiments import __main__ as command
 from experiments import runner
-from experiments.figures import LAMBDAS, Plan
+from experiments.figures import LAMBDAS
 from experiments.options import parse_settings
+from experiments.plans import Plan
 from minigrad.facts import FACTS
 from processes import wait_for
 
 ROOT = Path(command.__file__).resolve().parents[1]
-ONE = ["--set", "dataset=mnist", "--set", "loss=cross_entropy", "--set", "lam=1e-4", "--seeds", "1", "--jobs", "1"]
+ONE = ["--set", "dataset=mnist", "--set", "loss=cross_entropy", "--set", "lam=1e-4"]
+ONE += ["--seeds", "1", "--jobs", "1"]
 SMALL = ["--set", "network=MLP-1-4", "--set", "epochs=2"]
 
 
@@ -88,7 +90,8 @@ def test_it_works_from_any_folder_and_with_warnings_as_errors(here, start):
 
 
 def test_other_folders_can_be_given(here, capsys):
-    assert call(capsys, "fig1", "--preset", "smoke", *ONE, *SMALL, "--results", "a/b", "--figures", "c/d")[0] == 0
+    folders = ["--results", "a/b", "--figures", "c/d"]
+    assert call(capsys, "fig1", "--preset", "smoke", *ONE, *SMALL, *folders)[0] == 0
     assert sorted(p.name for p in here.iterdir()) == ["a", "c"] and drawn("csv", "c/d").exists()
 
 
@@ -149,7 +152,7 @@ def test_another_view_of_the_spectra_trains_nothing_and_changes_the_rank(here, c
         (["fig1", "--set", "norm=nuclear"], "norm must be frobenius or spectral"),
         (["fig1", "--set", "tol=1"], "tol must be in [0, 1)"),
         (["fig1", "--set", "output_layer=no"], "output_layer takes values like true"),
-        (["fig5", "--set", "detached=false"], "detached must be true without batch norm (MLP-5-500 has none)"),
+        (["fig5", "--set", "detached=false"], "detached must be true without batch norm"),
         (["claims", "--set", "B=16"], "control: control varies network, cell, which set B"),
         (["fig2", "--set", "cell=a"], "fig2 varies eta, B, not cell"),
     ],
@@ -167,7 +170,8 @@ def test_one_traceback_less_in_a_real_process(start):
 
 
 def test_plot_only_without_results_says_how_many_are_missing(capsys):
-    assert "1 of 1 runs are not in results" in refusal(capsys, "fig1", "--preset", "smoke", *ONE, "--plot-only")
+    message = refusal(capsys, "fig1", "--preset", "smoke", *ONE, "--plot-only")
+    assert "1 of 1 runs are not in results" in message
 
 
 def test_cupy_without_a_gpu_is_an_error_and_no_fallback(capsys, here):
@@ -263,7 +267,8 @@ def test_what_differs_from_the_paper_stands_under_the_title():
     assert "78 or 93.6" in note and "means over the seeds" in note
     assert "epochs" not in note  # they are the paper's
     assert "Set by hand: eta = 0.05." in Plan("fig1", "paper", settings={"eta": 0.05}).note()
-    assert Plan("fig1", "paper", seeds=1).note() == "" and Plan("fig1", "paper", seeds=1).title().endswith("(1 seed)")
+    plan = Plan("fig1", "paper", seeds=1)
+    assert plan.note() == "" and plan.title().endswith("(1 seed)")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 
 from experiments import __main__ as command
 from experiments import commands, figures, plots, results, runner, runs, store
-from experiments.figures import BATCHES, CELLS, FIGURES, PRESETS, READINGS, Plan
+from experiments.figures import BATCHES, CELLS, FIGURES, PRESETS, READINGS
+from experiments.plans import Plan
 from experiments.results import View
 from experiments.runs import Run
 from minigrad import rank
@@ -459,7 +460,8 @@ def test_diverged_runs_in_a_picture_of_layers_do_not_hide_each_other():
     found = lost | {"layer_rank": numpy.arange(5.0), "diverged": False}
     lines = [plots.Line("32", 3, [lost], grey=True), plots.Line("64", 4, [lost], grey=True)]
     lines.append(plots.Line("128", 5, [found]))
-    (axis,) = plots.histories([plots.Column("", lines, figures.LAYER)], figures.LAYERS, "title", "note", "B").axes
+    column = plots.Column("", lines, figures.LAYER)
+    (axis,) = plots.histories([column], figures.LAYERS, "title", "note", "B").axes
     crosses = [line for line in axis.lines if line.get_label() == "_diverged"]
     assert len({tuple(line.get_xdata()) for line in crosses}) == 2
     assert len({line.get_color() for line in crosses}) == 2  # also of lines that are grey

@@ -19,7 +19,9 @@ ROWS = (
     Row("rank", "(d) average rank", floor=0),
 )
 DISTANCE = ROWS[:1]
-NOTE = "Reduced: MLP-5-100 (paper: MLP-5-2000), 100 training samples; λ is 78 times the paper's. 2 seeds: mean and range. " * 2
+NOTE = "Reduced: MLP-5-100 (paper: MLP-5-2000), 100 training samples; λ is 78 times the paper's. "
+NOTE += "2 seeds: mean and range. "
+NOTE *= 2
 
 
 @pytest.fixture
@@ -40,7 +42,12 @@ def history(rng, epochs=21, diverged=False, **fields):
 
 
 def grid(rng, titles=("MNIST, cross-entropy", "CIFAR-10, squared loss"), lines=3, seeds=2):
-    return [Column(t, [Line(f"1e-{s}", s, [history(rng) for _ in range(seeds)]) for s in range(lines)]) for t in titles]
+    """A column for every title, with as many made-up lines and seeds."""
+    columns = []
+    for title in titles:
+        made = [[history(rng) for _ in range(seeds)] for _ in range(lines)]
+        columns.append(Column(title, [Line(f"1e-{s}", s, histories) for s, histories in enumerate(made)]))
+    return columns
 
 
 def one(history):
@@ -61,8 +68,10 @@ def test_a_line_is_drawn_in_the_rows_whose_field_it_has(rng):
     del part["rank"]
     columns = [Column("MNIST", [Line("whole", 0, [whole]), Line("part", 1, [part])])]
     figure = draw(columns)
-    assert [len(drawn(axis, "part")) for axis in figure.axes] == [1, 1, 1, 0] and drawn(figure.axes[3], "whole")
-    assert {record["field"] for record in plots.tidy(columns, ROWS) if record["line"] == "part"} == {row.field for row in ROWS[:3]}
+    assert [len(drawn(axis, "part")) for axis in figure.axes] == [1, 1, 1, 0]
+    assert drawn(figure.axes[3], "whole")
+    fields = {record["field"] for record in plots.tidy(columns, ROWS) if record["line"] == "part"}
+    assert fields == {row.field for row in ROWS[:3]}
 
 
 def legends(figure):
@@ -80,15 +89,18 @@ def test_the_csv_holds_exactly_the_plotted_numbers(rng, tmp_path):
     for r, row in enumerate(ROWS[1:3]):
         for c, column in enumerate(columns):
             for n, line in enumerate(column.lines):
-                mine = [e for e in records if (e["column"], e["line"], e["field"]) == (column.title, line.label, row.field)]
+                name = (column.title, line.label, row.field)
+                mine = [e for e in records if (e["column"], e["line"], e["field"]) == name]
                 by_epoch = {}
                 for record in mine:
                     by_epoch.setdefault(float(record["epoch"]), []).append(float(record["value"]))
                 (artist,) = drawn(panels[r, c], line.label)
                 x, y = artist.get_xdata(), numpy.ma.filled(artist.get_ydata(), numpy.nan)
                 assert list(x[numpy.isfinite(y)]) == list(by_epoch)
-                numpy.testing.assert_allclose(y[numpy.isfinite(y)], [numpy.mean(v) for v in by_epoch.values()], rtol=1e-15)
-                band = {tuple(vertex) for path in panels[r, c].collections[n].get_paths() for vertex in path.vertices}
+                means = [numpy.mean(values) for values in by_epoch.values()]
+                numpy.testing.assert_allclose(y[numpy.isfinite(y)], means, rtol=1e-15)
+                paths = panels[r, c].collections[n].get_paths()
+                band = {tuple(vertex) for path in paths for vertex in path.vertices}
                 assert band == {(e, end(v)) for e, v in by_epoch.items() for end in (min, max)}
                 seen += len(mine)
     assert seen == len(records) > 0
@@ -139,7 +151,8 @@ def test_zeros_on_a_log_axis_are_marked_at_the_lower_edge_each_time_the_line_fal
     figure = draw(one(made), [row])
     axis = figure.axes[0]
     marks = drawn(axis, "_below the axis, or 0")
-    assert [(m.get_xdata()[0], m.get_ydata()[0]) for m in marks] == [(made["epoch"][i], axis.get_ylim()[0]) for i in (5, 12)]
+    edge = axis.get_ylim()[0]
+    assert [(m.get_xdata()[0], m.get_ydata()[0]) for m in marks] == [(made["epoch"][i], edge) for i in (5, 12)]
     assert {mark.get_marker() for mark in marks} == {"v"} and "below the axis, or 0" in legends(figure)
     assert [r["value"] for r in plots.tidy(one(made), [row])].count(0) == 4
 
@@ -171,18 +184,23 @@ def test_a_gap_is_not_bridged(rng):
 
 def test_redrawing_is_byte_equal_whatever_the_users_matplotlibrc(rng, tmp_path):
     columns = grid(rng)
-    for name in ("first", "second"):
-        with matplotlib.rc_context({} if name == "first" else {"axes.linewidth": 3, "svg.hashsalt": None, "savefig.bbox": "tight"}):
+    other = {"axes.linewidth": 3, "svg.hashsalt": None, "savefig.bbox": "tight"}
+    for name, settings in {"first": {}, "second": other}.items():
+        with matplotlib.rc_context(settings):
             plots.save(draw(columns, DISTANCE), plots.tidy(columns, DISTANCE), tmp_path / name / "fig")
     for suffix in ("png", "svg", "csv"):
-        assert (tmp_path / "first" / f"fig.{suffix}").read_bytes() == (tmp_path / "second" / f"fig.{suffix}").read_bytes()
+        first, second = (tmp_path / name / f"fig.{suffix}" for name in ("first", "second"))
+        assert first.read_bytes() == second.read_bytes()
 
 
 @pytest.mark.parametrize("failing", ["png", "svg", "csv"])
 def test_a_failing_write_leaves_the_old_files_and_nothing_else(rng, tmp_path, monkeypatch, failing):
     columns = grid(rng, lines=1, seeds=1)
     figure, records = draw(columns, DISTANCE), plots.tidy(columns, DISTANCE)
-    old = {path: path.write_bytes(b"old") and b"old" for path in (tmp_path / f"fig.{s}" for s in ("png", "svg", "csv"))}
+    paths = [tmp_path / f"fig.{suffix}" for suffix in ("png", "svg", "csv")]
+    for path in paths:
+        path.write_bytes(b"old")
+
     def full_disk(path, format, **options):
         path.write_bytes(b"half")
         if format == failing:
@@ -197,7 +215,7 @@ def test_a_failing_write_leaves_the_old_files_and_nothing_else(rng, tmp_path, mo
         records = [records[0], records[1] | {"value": Unwritable()}]
     with pytest.raises(OSError, match="no space"):
         plots.save(figure, records, tmp_path / "fig")
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == old
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(paths, b"old")
 
 
 def test_a_dot_in_the_name_is_kept(rng, tmp_path):
@@ -208,27 +226,34 @@ def test_a_dot_in_the_name_is_kept(rng, tmp_path):
 
 @pytest.mark.parametrize("hard", [False, True], ids=["usual", "long-texts-and-many-lines"])
 def test_no_text_overlaps_another_or_leaves_the_figure(rng, hard):
-    titles = ("MNIST, cross-entropy", "MNIST, squared loss", "CIFAR-10, cross-entropy", "CIFAR-10, squared loss")
+    titles = [f"{data}, {loss}" for data in ("MNIST", "CIFAR-10") for loss in ("cross-entropy", "squared loss")]
     if hard:
         titles = tuple(f"synthetic ({title})'s shape of numbers" for title in titles)
     columns = grid(rng, titles, lines=9 if hard else 5, seeds=1)
     columns[0].lines[1].histories[0] = history(rng, epochs=8, diverged=True)
     columns[1].lines[1].histories[0]["distance"][10:] = 0
     rows = ROWS[:2] if hard else ROWS
-    figure = draw(columns, rows, title="Figure 1: convergence " * (6 if hard else 1), note=NOTE.upper() * 3 if hard else NOTE)
+    title, note = "Figure 1: convergence ", NOTE
+    if hard:
+        title, note = 6 * title, 3 * note.upper()
+    figure = draw(columns, rows, title, note)
     figure.draw_without_rendering()
-    texts = [t for t in figure.findobj(Text) if t.get_visible() and t.get_text() and t.get_window_extent().width]
+    texts = [t for t in figure.findobj(Text) if t.get_visible() and t.get_text()]
+    texts = [t for t in texts if t.get_window_extent().width]
     # ticks beyond the limits have texts too, which are never drawn
     hidden = set()
     for axis in figure.axes:
         for one_axis in (axis.xaxis, axis.yaxis):
             shown = {id(tick) for tick in one_axis._update_ticks()}
             every = one_axis.get_major_ticks() + one_axis.get_minor_ticks()
-            hidden |= {id(label) for tick in every if id(tick) not in shown for label in (tick.label1, tick.label2)}
+            for tick in every:
+                if id(tick) not in shown:
+                    hidden |= {id(tick.label1), id(tick.label2)}
     boxes = [(t.get_text(), t.get_window_extent()) for t in texts if id(t) not in hidden]
     assert len(boxes) > 30
     for text, box in boxes:
-        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, (text, box)
+        assert box.x0 >= 0 and box.y0 >= 0, (text, box)
+        assert box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, (text, box)
     for (text, box), (other, its) in combinations(boxes, 2):
         overlap = min(box.x1, its.x1) - max(box.x0, its.x0), min(box.y1, its.y1) - max(box.y0, its.y0)
         assert min(overlap) <= 0, (text, other, overlap)
@@ -236,7 +261,11 @@ def test_no_text_overlaps_another_or_leaves_the_figure(rng, hard):
 
 def test_every_line_is_told_apart_without_colour_and_looks_the_same_in_every_panel(rng):
     figure = draw(grid(rng, lines=9, seeds=1), ROWS[:2])
-    looks = [{a.get_label(): (str(a._dash_pattern), a.get_marker()) for a in axis.lines} for axis in figure.axes]
+
+    def look_of(line):
+        return str(line._dash_pattern), line.get_marker()
+
+    looks = [{line.get_label(): look_of(line) for line in axis.lines} for axis in figure.axes]
     assert all(look == looks[0] for look in looks) and len(set(looks[0].values())) == 9
     assert len({(str(plots._look(s)["linestyle"]), plots._look(s)["marker"]) for s in range(42)}) == 42
     kept_for_marks = {mark["marker"] for mark in plots.MARKS.values()}

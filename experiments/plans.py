@@ -1,0 +1,156 @@
+"""Plan: a figure under a preset: from its name to its runs, and from their results to a picture."""
+
+import itertools
+import re
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from . import captions, plots
+from .figures import BATCHES, FIGURES, POINTS, Times
+from .results import LEARNED, View, csv_rows, history
+from .runs import Run, grid
+
+LONGEST = 200  # characters of a file's name, less than systems allow
+
+
+class Line(NamedTuple):
+    """One line of a figure: its name, its place among the styles, the paper's run, and those in its place."""
+
+    label: str
+    style: int
+    paper: Run
+    runs: list  # one per seed
+
+
+class Plan:
+    """A figure under a preset: .columns is a list of (title, [Line])."""
+
+    def __init__(self, name, preset, seeds=None, settings=None, stand_ins=()):
+        """`settings` replace fields of Run and View, and values of the figure's axes (a tuple for several).
+
+        Data sets in `stand_ins` are replaced by synthetic ones. ValueError for what does not fit.
+        """
+        self.name, self.figure, self.preset, self.stand_ins = name, FIGURES[name], preset, tuple(stand_ins)
+        self.reduction = self.figure.presets[preset]
+        self.seeds = self.reduction.seeds if seeds is None else seeds
+        if self.seeds < 1:
+            raise ValueError(f"the number of seeds must be at least 1, got {self.seeds}")
+        self.given = dict(settings or {})
+        settings = dict(self.given)
+        axes = {axis: self._values(axis, settings.pop(axis, None)) for axis in self.figure.axes}
+        self.view = View(**{f.name: settings.pop(f.name) for f in fields(View) if f.name in settings})
+        for field, values in settings.items():
+            if field in POINTS:
+                raise ValueError(f"{name} varies {', '.join(axes)}, not {field}")
+            if field in self._set_by_axes():
+                raise ValueError(
+                    f"{name} varies {', '.join(axes)}, which set {field}: it can't be set by hand too"
+                )
+            if isinstance(values, tuple) and field != "milestones":
+                raise ValueError(f"{field} takes one value, {name} varies {', '.join(axes)}: got {values}")
+        self.settings = settings
+        self.columns = []
+        for column in itertools.product(*(axes[axis] for axis in self.figure.columns)):
+            chosen = dict(zip(self.figure.columns, column))
+            lines = [self._line(place, chosen, value) for place, value in enumerate(axes[self.figure.line])]
+            self.columns.append((self._column_title(chosen, lines[0].runs[0]), lines))
+        if len(self.stem()) > LONGEST:
+            raise ValueError(f"so many settings make no name for {name}'s files: give fewer at a time")
+
+    def _set_by_axes(self):
+        """The fields that the points of its axes set, whatever their own value."""
+        named = [known for known in self.figure.axes.values() if isinstance(known, dict)]
+        points = [point for known in named for point in known.values()]
+        return {field for point in points for field, value in point.items() if not isinstance(value, Times)}
+
+    def _values(self, axis, given):
+        """The values of an axis: those of the figure, or those given by hand."""
+        known = self.figure.axes[axis]
+        if given is None:
+            return tuple(known)
+        values = given if isinstance(given, tuple) else (given,)
+        unknown = [value for value in values if value not in known]
+        if isinstance(known, dict) and unknown:
+            raise ValueError(f"{axis} must be one of {', '.join(known)} in {self.name}, got {unknown[0]}")
+        return values
+
+    def _line(self, place, chosen, value):
+        chosen = chosen | {self.figure.line: value}
+        paper, run = self._at(chosen, {}), self._at(chosen, self.reduction.fields | self.settings)
+        style = place
+        if self.figure.line == "B":  # the same in every figure; other batch sizes come after these
+            style = BATCHES.index(value) if value in BATCHES else len(BATCHES) + place
+        label = captions.written(self.figure.line, value)
+        return Line(label, style, paper, grid(self._reduced(paper, run), seed=range(self.seeds)))
+
+    def _at(self, chosen, given):
+        """The figure's run with the fields `given`, at one point of every axis."""
+        base, changes = self.figure.base, dict(given)
+        for axis, value in chosen.items():
+            known = self.figure.axes[axis]
+            for field, new in (known[value] if isinstance(known, dict) else {axis: value}).items():
+                own = given.get(field, getattr(base, field))
+                changes[field] = own * new if isinstance(new, Times) else new
+        return replace(base, **changes)
+
+    def _column_title(self, chosen, run):
+        """Where the column lies on its axes; data set and network are those that are really trained."""
+        shown = {
+            axis: getattr(run, axis) if axis in ("dataset", "network") else value
+            for axis, value in chosen.items()
+        }
+        return ", ".join(captions.named(axis, value) for axis, value in shown.items())
+
+    def runs(self):
+        """All of them, in the order in which they are drawn."""
+        return [run for _, lines in self.columns for line in lines for run in line.runs]
+
+    def _reduced(self, paper, run):
+        """`run`, in place of `paper`, with the preset's width, data and, if it scales, lambda."""
+        if self.reduction.width and "network" not in self.settings:
+            run = replace(run, network=re.sub(r"\d+$", str(self.reduction.width), run.network))
+        replaced = self.preset == "smoke" or run.dataset in self.stand_ins
+        if replaced and not run.dataset.startswith("synthetic-"):
+            run = replace(run, dataset="synthetic-" + run.dataset)
+        return self._scaled(paper, run) if self.reduction.scaled else run
+
+    def _scaled(self, paper, run):
+        """`run` with the decay budget of `paper`: fewer steps, a larger lambda."""
+        if "milestones" not in self.settings:
+            drops = [round(epoch * run.epochs / paper.epochs) for epoch in paper.milestones]
+            run = replace(run, milestones=tuple(drops))
+        return replace(run, lam=run.lam * paper.eta_steps() / run.eta_steps())
+
+    def title(self):
+        """The picture's title: it says what shortens or reduces the paper's setting."""
+        return captions.title(self)
+
+    def note(self):
+        """The lines under the title: the reduction, the data, what was set by hand, the seeds."""
+        return captions.note(self)
+
+    def stem(self):
+        """The name of its files, without the suffix."""
+        seeds = self.seeds if self.seeds != self.reduction.seeds else None
+        return captions.variation(self.name, self.preset, self.given, seeds, self.stand_ins)
+
+    def draw(self, results, folder):
+        """Draw `results`, {run: (meta, arrays)}, into folder/STEM.png, .svg and .csv; the paths."""
+        read = {run: history(*results[run], self.view) for run in self.runs()}
+        columns = []
+        for title, lines in self.columns:
+            drawn = []
+            for line in lines:
+                seeds = [read[run] for run in line.runs]
+                learned = all(made["learned"] for made in seeds)
+                drawn.append(plots.Line(line.label, line.style, seeds, grey=not learned))
+            columns.append(plots.Column(title, drawn, self.figure.x))
+        symbol = captions.SYMBOLS.get(self.figure.line)
+        grey = captions.grey(LEARNED)
+        picture = plots.histories(columns, self.figure.rows, self.title(), self.note(), symbol, grey)
+        fields = [row.field for row in self.figure.rows]
+        rows = []
+        for run, made in read.items():
+            rows += csv_rows(self.preset, run, made, self.view, fields)
+        return plots.save(picture, rows, Path(folder) / self.stem())
