@@ -40,23 +40,26 @@ class Plan:
         settings = dict(self.given)
         axes = {axis: self._values(axis, settings.pop(axis, None)) for axis in self.figure.axes}
         self.view = View(**{f.name: settings.pop(f.name) for f in fields(View) if f.name in settings})
-        for field, values in settings.items():
-            if field in POINTS:
-                raise ValueError(f"{name} varies {', '.join(axes)}, not {field}")
-            if field in self._set_by_axes():
-                raise ValueError(
-                    f"{name} varies {', '.join(axes)}, which set {field}: it can't be set by hand too"
-                )
-            if isinstance(values, tuple) and field != "milestones":
-                raise ValueError(f"{field} takes one value, {name} varies {', '.join(axes)}: got {values}")
+        self._refuse_what_axes_set(settings)
         self.settings = settings
         self.columns = []
-        for column in itertools.product(*(axes[axis] for axis in self.figure.columns)):
-            chosen = dict(zip(self.figure.columns, column))
+        for values in itertools.product(*(axes[axis] for axis in self.figure.columns)):
+            chosen = dict(zip(self.figure.columns, values))
             lines = [self._line(place, chosen, value) for place, value in enumerate(axes[self.figure.line])]
             self.columns.append((self._column_title(chosen, lines[0].runs[0]), lines))
         if len(self.stem()) > LONGEST:
             raise ValueError(f"so many settings make no name for {name}'s files: give fewer at a time")
+
+    def _refuse_what_axes_set(self, settings):
+        """ValueError for a setting by hand that the figure's axes don't leave room for."""
+        varied = f"{self.name} varies {', '.join(self.figure.axes)}"
+        for field, values in settings.items():
+            if field in POINTS:
+                raise ValueError(f"{varied}, not {field}")
+            if field in self._set_by_axes():
+                raise ValueError(f"{varied}, which set {field}: it can't be set by hand too")
+            if isinstance(values, tuple) and field != "milestones":
+                raise ValueError(f"{field} takes one value, {varied}: got {values}")
 
     def _set_by_axes(self):
         """The fields that the points of its axes set, whatever their own value."""
@@ -89,7 +92,8 @@ class Plan:
         base, changes = self.figure.base, dict(given)
         for axis, value in chosen.items():
             known = self.figure.axes[axis]
-            for field, new in (known[value] if isinstance(known, dict) else {axis: value}).items():
+            point = known[value] if isinstance(known, dict) else {axis: value}
+            for field, new in point.items():
                 own = given.get(field, getattr(base, field))
                 changes[field] = own * new if isinstance(new, Times) else new
         return replace(base, **changes)

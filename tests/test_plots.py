@@ -152,7 +152,8 @@ def test_zeros_on_a_log_axis_are_marked_at_the_lower_edge_each_time_the_line_fal
     axis = figure.axes[0]
     marks = drawn(axis, "_below the axis, or 0")
     edge = axis.get_ylim()[0]
-    assert [(m.get_xdata()[0], m.get_ydata()[0]) for m in marks] == [(made["epoch"][i], edge) for i in (5, 12)]
+    places = [(mark.get_xdata()[0], mark.get_ydata()[0]) for mark in marks]
+    assert places == [(made["epoch"][i], edge) for i in (5, 12)]
     assert {mark.get_marker() for mark in marks} == {"v"} and "below the axis, or 0" in legends(figure)
     assert [r["value"] for r in plots.tidy(one(made), [row])].count(0) == 4
 
@@ -226,7 +227,8 @@ def test_a_dot_in_the_name_is_kept(rng, tmp_path):
 
 @pytest.mark.parametrize("hard", [False, True], ids=["usual", "long-texts-and-many-lines"])
 def test_no_text_overlaps_another_or_leaves_the_figure(rng, hard):
-    titles = [f"{data}, {loss}" for data in ("MNIST", "CIFAR-10") for loss in ("cross-entropy", "squared loss")]
+    losses = ("cross-entropy", "squared loss")
+    titles = [f"{data}, {loss}" for data in ("MNIST", "CIFAR-10") for loss in losses]
     if hard:
         titles = tuple(f"synthetic ({title})'s shape of numbers" for title in titles)
     columns = grid(rng, titles, lines=9 if hard else 5, seeds=1)
