@@ -4,27 +4,28 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from experiments import bench
+from experiments import tables
+from experiments.bench import contestants, measurements, problem, table
 
-CONTESTANTS = {"NumPy alone": None, "rules alone": None, "PyTorch": "torch", "JAX scan": "jax"}
+LIBRARIES = {"NumPy alone": None, "rules alone": None, "PyTorch": "torch", "JAX scan": "jax"}
 
 
 @pytest.fixture
 def small(monkeypatch):
     """Networks of width 16 on 12 inputs, and their data."""
-    monkeypatch.setattr(bench, "INPUTS", 12)
-    monkeypatch.setattr(bench, "SAMPLES", 64)
-    return bench.data()
+    monkeypatch.setattr(problem, "INPUTS", 12)
+    return problem.data(64)
 
 
 @pytest.mark.parametrize("name", ["MLP-BN-3-16", "RES-BN-2-16", "MLP-2-16"])
-@pytest.mark.parametrize("contestant", CONTESTANTS)
-def test_contestants_take_the_same_steps(contestant, name, small):
-    if CONTESTANTS[contestant]:
-        pytest.importorskip(CONTESTANTS[contestant])
-    graph, params = bench.start(name)
+@pytest.mark.parametrize("contestant", LIBRARIES)
+def test_contestants_take_the_same_steps(contestant, name, small, monkeypatch):
+    if LIBRARIES[contestant]:
+        pytest.importorskip(LIBRARIES[contestant])
+    monkeypatch.setattr(contestants, "LAM", 0.5)  # of the bench's own decay, half is below the tolerance
+    graph, params = problem.start(name)
     rows, ends = mg.batches(64, 8, seed=0, epoch=1)[:4], []
-    for make in (bench.minigrad, bench.CONTESTANTS[contestant]):
+    for make in (contestants.minigrad, contestants.TRAINING[contestant]):
         advance, weights = make(graph, params, *small)
         advance(rows)
         ends.append(weights())
@@ -36,22 +37,21 @@ def test_contestants_take_the_same_steps(contestant, name, small):
 @pytest.mark.parametrize("fault", [{"MOMENTUM": 0.8}, {"LAM": 0.5}, {"ETA": 2e-3}])
 def test_a_contestant_that_takes_other_steps_is_found(fault, small, monkeypatch):
     def wrong(*args):
-        advance, weights = readable(*args)
+        advance, weights = contestants.rules_alone(*args)
 
         def advance_wrongly(rows):
             with monkeypatch.context() as patch:
                 for name, value in fault.items():
-                    patch.setattr(bench, name, value)
+                    patch.setattr(contestants, name, value)
                 advance(rows)
 
         return advance_wrongly, weights
 
-    readable = bench.readable
-    for other in ("pytorch", "jax_scan"):
-        monkeypatch.setattr(bench, other, readable)
-    assert bench.agree("MLP-BN-3-16", *small) < 1e-5
-    monkeypatch.setattr(bench, "jax_scan", wrong)
-    assert bench.agree("MLP-BN-3-16", *small) > 1e-5
+    for other in ("PyTorch", "JAX scan"):
+        monkeypatch.setitem(contestants.TRAINING, other, contestants.rules_alone)
+    assert measurements.agree("MLP-BN-3-16", *small) < 1e-5
+    monkeypatch.setitem(contestants.TRAINING, "JAX scan", wrong)
+    assert measurements.agree("MLP-BN-3-16", *small) > 1e-5
 
 
 def test_the_floor_takes_every_product_of_a_step(small, monkeypatch):
@@ -63,8 +63,8 @@ def test_the_floor_takes_every_product_of_a_step(small, monkeypatch):
         return matmul(a, b, out=out)
 
     monkeypatch.setattr(np, "matmul", counted)
-    graph, params = bench.start("RES-BN-2-16")
-    advance, _ = bench.products(graph, params, *small)
+    graph, params = problem.start("RES-BN-2-16")
+    advance, _ = contestants.products(graph, params, *small)
     advance(mg.batches(64, 8, seed=0, epoch=1)[:1])
     multiplications = sum(a[0] * a[1] * b[1] for a, b in taken)
     products = [(graph.width(p) * graph.width(q), 3 if q > 1 else 2) for p, q in graph.E_T]
@@ -73,6 +73,27 @@ def test_the_floor_takes_every_product_of_a_step(small, monkeypatch):
 
 def test_numbers_have_three_digits_and_no_power_of_ten():
     numbers = {0.000338: "0.000338", 0.5: "0.5", 12.34: "12.3", 999.6: "1000", 171713.2: "172000"}
-    assert [bench.number(v) for v in numbers] == list(numbers.values())
-    assert bench.middle([3, 1, 2]) == "2 (1 to 3)" and bench.middle([2]) == "2"
-    assert bench.table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |\n"
+    assert [table.number(v) for v in numbers] == list(numbers.values())
+    assert table.middle([3, 1, 2]) == "2 (1 to 3)" and table.middle([2]) == "2"
+    assert tables.markdown(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |\n"
+
+
+def test_importing_the_bench_keeps_every_core_and_needs_neither_pytorch_nor_jax(start):
+    """Workers import it, and want more than one core; the suite imports it where nothing of `bench` is."""
+    program = """
+import os, sys
+os.sched_setaffinity = None  # a call of it is a TypeError
+sys.modules |= {"torch": None, "jax": None}  # an import of them is an ImportError
+import experiments.bench.__main__, experiments.bench.table
+"""
+    process = start("-c", program)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+
+
+def test_the_command_is_read_before_any_library(start):
+    """BLAS starts as many threads as it may use cores when it is imported, so it must not come first."""
+    program = "import sys, experiments.bench.__main__; assert not {'numpy', 'threadpoolctl'} & {*sys.modules}"
+    process = start("-c", program)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
