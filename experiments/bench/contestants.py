@@ -96,7 +96,8 @@ def jax_scan(graph, params, x, y):
         for p in range(2, graph.L + 1):
             z = 0
             for q in graph.pred[p]:
-                z = z + (v[q] @ params[name(p, q)].T if name(p, q) in edges else v[q])
+                from_q = v[q] @ params[name(p, q)].T if name(p, q) in edges else v[q]
+                z = z + from_q
             layer = graph.layers[p - 1]
             if layer.batchnorm:
                 centred = z - z.mean(axis=0, keepdims=True)

@@ -9,7 +9,6 @@ import numpy
 import minigrad as mg
 
 from . import contestants
-from .contestants import CONTESTANTS, TRAINING
 from .problem import ETA, LAM, MOMENTUM, at_rest, start
 
 SHARE = 0.4  # seconds that one turn of one contestant takes at least
@@ -47,7 +46,7 @@ def agree(name, x, y):
     for order in range(5):
         rows = mg.batches(len(x), 8, seed=order, epoch=1)[:4]
         ends = {}
-        for contestant, make in TRAINING.items():
+        for contestant, make in contestants.TRAINING.items():
             advance, weights = make(graph, params, x, y)
             advance(rows)
             ends[contestant] = weights()
@@ -64,9 +63,9 @@ def steps(name, B, x, y, rounds):
     """{contestant: microseconds a step, one per turn}."""
     graph, params = start(name)
     rows = mg.batches(len(x), B, seed=0, epoch=1)
-    runs = {contestant: make(graph, params, x, y)[0] for contestant, make in CONTESTANTS.items()}
+    runs = {contestant: make(graph, params, x, y)[0] for contestant, make in contestants.CONTESTANTS.items()}
     ours = runs["minigrad"]
-    ours(rows[:2])
+    ours(rows[:2])  # Numba compiles
     one_step = seconds(ours, rows[:8]) / 8
     rows = rows[: max(3, round(SHARE / one_step))]
     turns = {contestant: functools.partial(advance, rows) for contestant, advance in runs.items()}
@@ -79,7 +78,7 @@ def epochs(name, B, x, y):
     """{contestant: seconds of one whole epoch}."""
     graph, params = start(name)
     rows = mg.batches(len(x), B, seed=0, epoch=1)
-    runs = {contestant: make(graph, params, x, y)[0] for contestant, make in TRAINING.items()}
+    runs = {contestant: make(graph, params, x, y)[0] for contestant, make in contestants.TRAINING.items()}
     runs["JAX scan"](rows)  # compiles for this length
     return {contestant: [seconds(advance, rows)] for contestant, advance in runs.items()}
 
