@@ -1,7 +1,8 @@
-"""One run, one file: whole or absent, readable or refused by a sentence; locks between processes; provenance."""
+"""One run, one file: whole or absent, read or refused by a sentence; locks between processes; provenance."""
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import pickle
@@ -32,8 +33,9 @@ def rng(request):
 @pytest.fixture
 def path(tmp_path):
     """A folder of its own holds one whole file."""
-    store.write(tmp_path / "results" / "run.npz", META, {"distance": numpy.arange(4.0)})
-    return tmp_path / "results" / "run.npz"
+    path = tmp_path / "results" / "run.npz"
+    store.write(path, META, {"distance": numpy.arange(4.0)})
+    return path
 
 
 def assert_still_whole(path):
@@ -46,8 +48,8 @@ def assert_still_whole(path):
 
 def assert_one_sentence(error, path, *words):
     message = str(error.value)
-    assert str(path) in message and "\n" not in message
-    for word in words:
+    assert "\n" not in message
+    for word in (str(path), *words):
         assert word in message
 
 
@@ -62,11 +64,14 @@ def test_what_is_written_is_read_bit_for_bit(tmp_path, rng):
         "W 3-2": numpy.asfortranarray(rng.normal(size=(3, 8))),
         "spectrum 2-1": numpy.empty((0, 5)),
     }
-    store.write(tmp_path / "new" / "folder" / "run.npz", META, arrays)
-    meta, read = store.read(tmp_path / "new" / "folder" / "run.npz")
-    assert meta == META and list(read) == list(arrays)
+    path = tmp_path / "new" / "folder" / "run.npz"
+    store.write(path, META, arrays)
+    meta, read = store.read(path)
+    assert meta == META
+    assert list(read) == list(arrays)
     for name, array in arrays.items():
-        assert read[name].dtype == array.dtype and read[name].tobytes() == array.tobytes()
+        assert read[name].dtype == array.dtype, name
+        assert read[name].tobytes() == array.tobytes(), name
         # Another layout would be summed in another order by BLAS, and a resumed run would have other bits.
         assert read[name].flags.f_contiguous == array.flags.f_contiguous, name
 
@@ -74,7 +79,8 @@ def test_what_is_written_is_read_bit_for_bit(tmp_path, rng):
 def test_a_new_file_replaces_the_old_one(path):
     store.write(path, {"status": "finished"}, {"loss": numpy.ones(2)})
     meta, arrays = store.read(path)
-    assert meta == {"status": "finished"} and list(arrays) == ["loss"]
+    assert meta == {"status": "finished"}
+    assert list(arrays) == ["loss"]
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
@@ -93,8 +99,9 @@ class Breaks:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), RuntimeError()], ids=repr)
 def test_a_writer_interrupted_half_way_leaves_the_old_file_alone(path, error):
+    arrays = {"distance": numpy.ones(1000), "late": Breaks(error)}
     with pytest.raises(type(error)):
-        store.write(path, {"status": "new"}, {"distance": numpy.ones(1000), "late": Breaks(error)})
+        store.write(path, {"status": "new"}, arrays)
     assert_still_whole(path)
 
 
@@ -133,9 +140,10 @@ def test_a_file_that_does_not_reach_the_disk_replaces_nothing(path, monkeypatch,
 
 def test_the_file_synced_is_the_whole_file_that_appears(path, monkeypatch):
     synced = []
-    monkeypatch.setattr(os, "fsync", lambda fd: synced.append((os.fstat(fd).st_ino, os.fstat(fd).st_size)))
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd)))
     store.write(path, META, {"distance": numpy.ones(1000)})
-    assert synced == [(path.stat().st_ino, path.stat().st_size)]
+    appeared = path.stat()
+    assert [(file.st_ino, file.st_size) for file in synced] == [(appeared.st_ino, appeared.st_size)]
 
 
 def test_the_kernel_refusing_to_write_on_is_one_sentence(path):
@@ -153,8 +161,9 @@ def test_the_kernel_refusing_to_write_on_is_one_sentence(path):
 
 def test_a_full_disk_is_one_sentence_and_keeps_what_was_finished(tmp_path):
     """A file system of 64 KiB, in a name space of its own."""
-    mount = ["unshare", "--map-root-user", "--mount", "sh", "-c", 'mount -t tmpfs -o size=64k none "$0" && exec "$@"', str(tmp_path)]
-    if not shutil.which("unshare") or subprocess.run([*mount, "true"], capture_output=True).returncode:
+    mount_and_run = 'mount -t tmpfs -o size=64k none "$0" && exec "$@"'
+    inside = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount_and_run, str(tmp_path)]
+    if not shutil.which("unshare") or subprocess.run([*inside, "true"], capture_output=True).returncode:
         pytest.skip("this machine lets nobody mount a small file system")
     code = """if True:
         import os, sys, numpy
@@ -168,11 +177,14 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_was_finished(tmp_path):
             print(error)
         print(store.read(path)[0]["status"], os.listdir(path.parent))
     """
-    command = [*mount, sys.executable, "-W", "error", "-c", code, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=60)
+    command = [*inside, sys.executable, "-W", "error", "-c", code, str(tmp_path)]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60)
     sentence, rest = done.stdout.splitlines()
-    assert str(tmp_path / "run.npz") in sentence and os.strerror(errno.ENOSPC) in sentence and "make room" in sentence
-    assert rest == "old ['run.npz']" and done.stderr == ""
+    for words in (str(tmp_path / "run.npz"), os.strerror(errno.ENOSPC), "make room"):
+        assert words in sentence
+    assert rest == "old ['run.npz']"
+    assert done.stderr == ""
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(path):
@@ -210,8 +222,9 @@ def test_a_damaged_byte_gives_the_same_numbers_or_a_sentence_never_other_numbers
         except store.StoreError:
             refused += 1
             continue
-        assert meta == META and list(arrays) == ["distance"], place
-        numpy.testing.assert_array_equal(arrays["distance"], numpy.arange(4.0))
+        assert meta == META, place
+        assert list(arrays) == ["distance"], place
+        numpy.testing.assert_array_equal(arrays["distance"], numpy.arange(4.0), err_msg=str(place))
     assert refused > len(whole) / 2
 
 
@@ -220,14 +233,24 @@ def bare_array(path):
         numpy.save(file, numpy.ones(3))
 
 
+def folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def link_into_nothing(path):
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
 OTHER_FILES = {
     "text": lambda path: path.write_text("no archive\n" * 100),
     "one bare array": bare_array,
     "an archive without meta": lambda path: numpy.savez(path, distance=numpy.ones(3)),
     "an archive whose meta is no JSON": lambda path: numpy.savez(path, meta=numpy.array("{")),
-    "a folder": lambda path: (path.unlink(), path.mkdir()),
-    "nothing": lambda path: path.unlink(),
-    "a link into nothing": lambda path: (path.unlink(), path.symlink_to("nowhere")),
+    "a folder": folder,
+    "nothing": Path.unlink,
+    "a link into nothing": link_into_nothing,
 }
 
 
@@ -237,7 +260,10 @@ def test_another_thing_in_the_place_of_a_result_is_refused(path, kind):
     assert_refused(path)
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything; a folder in its place is refused above")
+ROOT_READS_ALL = "root may read everything; a folder in its place is refused above"
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason=ROOT_READS_ALL)
 def test_a_file_that_may_not_be_read_is_refused(path):
     path.chmod(0)
     assert_refused(path)
@@ -287,7 +313,8 @@ HOLD = """if True:
     fcntl.flock = flock
     with store.lock(sys.argv[1], Run()):
         with open(sys.argv[2], "a") as log:
-            log.write("in\\n"); log.flush()
+            log.write("in\\n")
+            log.flush()
             print("held", flush=True)
             sys.stdin.readline()
             log.write("out\\n")
@@ -298,7 +325,7 @@ HOLD = """if True:
 def holder(tmp_path, start):
     """holder() is a process that takes the lock, says so, and lets go when it is told a line."""
     args = ("-W", "error", "-c", HOLD, tmp_path / "results", tmp_path / "log")
-    return lambda: start(*args, stdin=subprocess.PIPE)
+    return functools.partial(start, *args, stdin=subprocess.PIPE)
 
 
 def test_a_second_process_waits_until_the_first_lets_go(tmp_path, holder):
@@ -322,7 +349,10 @@ def test_the_lock_of_a_killed_process_is_free(holder):
 
 
 def test_locks_of_different_runs_are_different(tmp_path):
-    with store.lock(tmp_path, Run()), store.lock(tmp_path, Run(seed=1)), store.lock(tmp_path / "other", Run()):
+    ours = store.lock(tmp_path, Run())
+    another_run_s = store.lock(tmp_path, Run(seed=1))
+    another_folder_s = store.lock(tmp_path / "other", Run())
+    with ours, another_run_s, another_folder_s:
         pass
 
 
@@ -350,17 +380,20 @@ def test_provenance_names_commit_versions_backend_blas_and_machine():
     found = store.provenance("numpy")
     assert json.loads(json.dumps(found)) == found
     assert set(found) == {"commit", "backend", "kernels", "python", "numpy", "blas", "machine"}
-    assert found["backend"] == f"numpy {numpy.__version__}" and found["numpy"] == numpy.__version__
+    assert found["backend"] == f"numpy {numpy.__version__}"
+    assert found["numpy"] == numpy.__version__
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert found["blas"].strip() and found["kernels"] in ("numpy", kernels.PATH)
-    assert found["commit"] == "unknown" or re.fullmatch(r"[0-9a-f]{40}(-dirty)?", found["commit"])
+    assert found["blas"].strip()
+    assert found["kernels"] in ("numpy", kernels.PATH)
+    assert re.fullmatch(r"unknown|[0-9a-f]{40}(-dirty)?", found["commit"])
 
 
 def git(folder, *args):
     """Without the user's configuration, which may ask for signatures or have hooks."""
     command = ["git", "-C", folder, "-c", "user.name=a", "-c", "user.email=a@b", *args]
     env = os.environ | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
-    return subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout.strip()
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=env)
+    return done.stdout.strip()
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
