@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy
 
-from . import tables
+from . import files
 from .captions import seeds_of, variation, written
 from .figures import FIGURES
 from .results import LEARNED, history
@@ -272,4 +272,4 @@ def write(plans, claims, folder):
     header = ("statement", "where", "measured", "verdict", "rule")
     rows = [(c.statement, c.place, c.measured, f"**{c.verdict}**", c.rule) for c in claims]
     records = [{"preset": first.preset} | c._asdict() for c in claims]
-    return tables.save(Path(folder) / stem, f"{head} {rules}", header, rows, records)
+    return files.save_table(Path(folder) / stem, f"{head} {rules}", header, rows, records)

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from pathlib import Path
 
 
 class Lost(Exception):
@@ -22,6 +23,7 @@ def in_parallel(work, items, jobs, bar):
 
     Lost if a process is killed.
     """
+    _sweep()
     context = multiprocessing.get_context("spawn")  # forking a process that has BLAS threads isn't safe
     progress = context.SimpleQueue()
     alive, leash = context.Pipe(duplex=False)
@@ -50,6 +52,23 @@ def in_parallel(work, items, jobs, bar):
         with _interrupts_later():  # a second Ctrl-C must not break this off
             leash.close()  # what still trains ends at once: its checkpoint is whole at any moment
             pool.shutdown(cancel_futures=True)
+
+
+def _sweep():
+    """Remove the semaphores that no process has any more: a command that was killed whole leaves its own."""
+    left = {}
+    for path in Path("/dev/shm").glob("sem.mp-*"):
+        with contextlib.suppress(FileNotFoundError):
+            about = path.stat()
+            if about.st_uid == os.getuid():
+                left[str(about.st_ino)] = path
+    for maps in Path("/proc").glob("[0-9]*/maps") if left else ():
+        with contextlib.suppress(OSError):  # a process that has ended, or another user's
+            for line in maps.read_text(encoding="utf-8", errors="replace").splitlines():
+                if "/dev/shm/" in line:
+                    left.pop(line.split()[4], None)
+    for path in left.values():
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from . import captions, plots
+from . import captions, files, plots
 from .figures import BATCHES, FIGURES, POINTS, Times
 from .results import LEARNED, View, csv_rows, history
 from .runs import Run, grid
@@ -157,4 +157,4 @@ class Plan:
         rows = []
         for run, made in read.items():
             rows += csv_rows(self.preset, run, made, self.view, fields)
-        return plots.save(picture, rows, Path(folder) / self.stem())
+        return files.save_picture(Path(folder) / self.stem(), picture, rows)

@@ -11,8 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from .tables import together, write_csv
-
 STYLE = Path(__file__).with_name("paper.mplstyle")
 WIDTH = 7.2  # inches, a page's text width: nothing is scaled down there
 
@@ -286,11 +284,8 @@ def _finite(about, history, field, x):
             yield about | {x: place, "field": field, "value": float(value)}
 
 
-def save(figure, records, stem):
-    """Write stem.png, .svg and .csv together, the same numbers to the same bytes; their paths."""
-    with together(stem, "png", "svg", "csv") as (paths, partial):
-        with style.context(STYLE, after_reset=True):
-            figure.savefig(partial[0], format="png", dpi=200)
-            figure.savefig(partial[1], format="svg", metadata={"Date": None})
-        write_csv(partial[2], records)
-    return paths
+def write(figure, png, svg):
+    """Write the picture to two paths, the same numbers to the same bytes."""
+    with style.context(STYLE, after_reset=True):
+        figure.savefig(png, format="png", dpi=200)
+        figure.savefig(svg, format="svg", metadata={"Date": None})

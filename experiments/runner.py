@@ -16,8 +16,9 @@ from minigrad.network import init_params
 from minigrad.optim import step_decay
 from minigrad.train import batches, evaluate, train_epoch
 
-from . import store
+from . import schema, store
 from .parallel import cores, in_parallel, report
+from .provenance import origin, other_bits
 from .runs import Run
 from .samples import load
 
@@ -38,6 +39,7 @@ def complete(runs, where=Where(), jobs=None):
 
     Returns {run: (meta, arrays)}. Interrupted at any moment, the same call continues.
     """
+    store.sweep(where.results)
     runs = dict.fromkeys(runs)  # a run that two settings share is trained once
     missing = [run for run in runs if not store.finished(where.results, run, where.keep_weights)]
     jobs = min(jobs or (1 if where.backend == "cupy" else cores()), len(missing))
@@ -58,7 +60,7 @@ def complete(runs, where=Where(), jobs=None):
                     train(run, where, bar.update)
             else:
                 in_parallel(functools.partial(_train_in_worker, where=where), todo, jobs, bar)
-    return {run: store.read(store.result_path(where.results, run)) for run in runs}
+    return {run: store.read_result(where.results, run) for run in runs}
 
 
 def _train_in_worker(run, where):
@@ -118,22 +120,21 @@ class State:
     @classmethod
     def begin(cls, run, where):
         """From the run's checkpoint, or fresh."""
-        xp, graph, now = load_backend(where.backend), run.graph(), store.provenance(where.backend)
+        xp, graph, now = load_backend(where.backend), run.graph(), origin(where.backend)
         # Columns contiguous: at small B the products of a step are then up to three times faster.
         fresh = init_params(graph, numpy.random.default_rng(run.seed), xp=xp, init=run.init)
         params = {key: xp.asarray(W, order="F") for key, W in fresh.items()}
         path = store.partial_path(where.results, run)
         if not path.exists():
             velocity = {key: xp.zeros_like(W) for key, W in params.items()}
-            history = {name: numpy.empty(0) for name in store.SCALARS}
-            for edge in graph.E_T:
-                history[store.array_name("spectrum", edge)] = numpy.empty((0, min(params[edge].shape)))
+            history = {name: numpy.empty((0, *shape)) for name, (shape, _) in schema.of_history(run).items()}
             return cls(run, xp, graph, params, velocity, history, 0, [now])
-        meta, arrays = store.read(path)
+        meta, arrays = store.read_checkpoint(where.results, run)
         begun = meta["provenance"][-1]
-        store.refuse_other_bits(path, begun, now)
-        params = {key: xp.asarray(arrays.pop(store.array_name("W", key))) for key in params}
-        velocity = {key: xp.asarray(arrays.pop(store.array_name("velocity", key))) for key in params}
+        if reason := other_bits(begun, now):
+            raise store.StoreError(f"{path} was {reason}, or delete it to start anew")
+        params = {key: xp.asarray(arrays.pop(schema.array_name("W", key))) for key in params}
+        velocity = {key: xp.asarray(arrays.pop(schema.array_name("velocity", key))) for key in params}
         provenance = meta["provenance"] + ([now] if now != begun else [])
         return cls(run, xp, graph, params, velocity, arrays, meta["epoch"], provenance)
 
@@ -152,17 +153,16 @@ class State:
         edges = self.graph.E_T
         moved = numpy.array(numpy.nan) if before is None else to_host(distance(self.params, before, edges))
         values = (self.epoch, moved, *map(to_host, (train_loss, train_accuracy, test_loss, test_accuracy)))
-        for name, value in zip(store.SCALARS, values):
+        for name, value in zip(schema.SCALARS, values):
             self.history[name] = numpy.append(self.history[name], float(value))
         for edge in edges:
-            name = store.array_name("spectrum", edge)
+            name = schema.array_name("spectrum", edge)
             s = to_host(singular_values(self.params[edge]))
             self.history[name] = numpy.vstack([self.history[name], s])
 
     def is_finite(self):
         """Whether the last measured loss and all singular values are."""
-        judged = [name for name in self.history if name == "train_loss" or name.startswith("spectrum")]
-        return all(numpy.isfinite(self.history[name][-1:]).all() for name in judged)
+        return schema.is_finite(self.history)
 
     def save(self, where):
         """Write the checkpoint."""
@@ -177,7 +177,7 @@ class State:
         store.partial_path(where.results, self.run).unlink(missing_ok=True)
 
     def _host(self, kind, arrays):
-        return {store.array_name(kind, key): to_host(array) for key, array in arrays.items()}
+        return {schema.array_name(kind, key): to_host(array) for key, array in arrays.items()}
 
     def _meta(self, status):
         return {

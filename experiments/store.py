@@ -4,27 +4,25 @@ No pickle: arrays, and one JSON text called "meta". A file appears by os.replace
 """
 
 import contextlib
-import fcntl
-import functools
+import hashlib
 import json
 import os
-import platform
-import subprocess
 import zipfile
 from pathlib import Path
 
 import numpy
 
-SCALARS = ("epoch", "distance", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
+from . import locks
+from .schema import Unfit, check_arrays, check_meta
+
+LARGEST_META = 2**20  # bytes
 
 
 class StoreError(Exception):
     """A file of the store can't be read or written; the message says which, why and what to do."""
 
 
-def array_name(kind, key):
-    """What an array is called in a file: its kind ("spectrum", "W", "velocity") and its key in params."""
-    return f"{kind} {key[0]}-{key[1]}"
+# Names.
 
 
 def result_path(results, run):
@@ -39,26 +37,74 @@ def partial_path(results, run):
 
 def finished(results, run, with_weights=False):
     """Whether the finished run lies there, with its weights if these are asked for."""
-    path = result_path(results, run)
-    if not path.exists():
+    if not result_path(results, run).exists():
         return False
-    return not with_weights or any(name.startswith("W ") for name in read(path)[1])
+    return not with_weights or any(name.startswith("W ") for name in read_result(results, run)[1])
+
+
+# Reading and writing.
+
+
+def read_result(results, run):
+    """(meta, arrays) of the finished run; StoreError for a file that is not whole, or not this run's."""
+    path = result_path(results, run)
+    meta, arrays = read(path)
+    with _told(path):
+        check_meta(run, meta, ("finished", "diverged"))
+        with_weights = any(name.startswith("W ") for name in arrays)
+        check_arrays(run, meta, arrays, ("W",) if with_weights else ())
+    return meta, arrays
+
+
+def read_checkpoint(results, run):
+    """(meta, arrays) of the unfinished run; StoreError likewise."""
+    path = partial_path(results, run)
+    meta, arrays = read(path)
+    with _told(path):
+        check_meta(run, meta, ("unfinished",))
+        check_arrays(run, meta, arrays, ("W", "velocity"))
+    return meta, arrays
+
+
+def read(path):
+    """(meta, arrays) of a whole file of the store, whatever it is about; StoreError for any other."""
+    if path.exists() and not path.is_file():
+        raise _refusal(path, "can't be read (it is no file)")
+    try:
+        # Nothing is compressed: what is read is no larger than the file.
+        with zipfile.ZipFile(path) as archive:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise ValueError
+            if archive.getinfo("meta.npy").file_size > LARGEST_META:
+                raise ValueError
+            text = json.loads(str(_member(archive, "meta")))
+            names = ["meta", *text["arrays"], "digest"]
+            present = archive.namelist()
+            if present not in ([f"{name}.npy" for name in names], [f"{name}.npy" for name in names[:-1]]):
+                raise ValueError
+            meta, arrays = text["meta"], {name: _member(archive, name) for name in text["arrays"]}
+            written = str(_member(archive, "digest")) if "digest.npy" in present else None
+    except Exception as error:  # a damaged file makes zipfile, NumPy and JSON raise nearly anything
+        reason = getattr(error, "strerror", None) or "it is not a whole result of this program"
+        raise _refusal(path, f"can't be read ({reason})") from None
+    if written not in (None, _digest(meta, arrays)):  # None: written before there was one
+        raise _refusal(path, "holds other numbers than were written")
+    return meta, arrays
 
 
 def write(path, meta, arrays):
     """Write meta (JSON's types) and arrays (a dict by name) to `path`: whole and on disk, or not at all."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # One name, under the run's lock: what kill -9 leaves is reused.
-        partial = path.with_name(f".{path.name}.tmp")
+        partial = temporary_path(path)
         try:
             with open(partial, "wb") as file:
-                text = json.dumps({"meta": meta, "arrays": list(arrays)})
                 # As numpy.savez, which in NumPy 2.0 leaves the archive open after an error.
                 with zipfile.ZipFile(file, "w") as archive:
-                    for name, array in {"meta": text, **arrays}.items():
-                        with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                            numpy.lib.format.write_array(member, numpy.asanyarray(array), allow_pickle=False)
+                    _put(archive, "meta", json.dumps({"meta": meta, "arrays": list(arrays)}))
+                    for name, array in arrays.items():
+                        _put(archive, name, array)
+                    _put(archive, "digest", _digest(meta, arrays))
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)
@@ -71,96 +117,80 @@ def write(path, meta, arrays):
         ) from None
 
 
-def read(path):
-    """(meta, arrays) of a file of the store; StoreError for one that isn't whole."""
+def temporary_path(path):
+    """Where a file of the store is written. One name, under the run's lock: what kill -9 leaves is reused."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+def _put(archive, name, array):
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        numpy.lib.format.write_array(member, numpy.asanyarray(array), allow_pickle=False)
+
+
+def _member(archive, name):
+    with archive.open(f"{name}.npy") as member:
+        return numpy.lib.format.read_array(member, allow_pickle=False)
+
+
+def _digest(meta, arrays):
+    """SHA-256 of all that a file says, as hex digits."""
+    found = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
+    for name, array in arrays.items():
+        found.update(f"{name} {array.dtype} {array.shape}".encode())
+        stored = "F" if array.flags.f_contiguous else "C"  # as a file has it
+        found.update(array.ravel(order=stored))
+    return found.hexdigest()
+
+
+@contextlib.contextmanager
+def _told(path):
     try:
-        with open(path, "rb") as file:
-            npz = numpy.load(file, allow_pickle=False)
-            text = json.loads(str(npz["meta"]))
-            return text["meta"], {name: npz[name] for name in text["arrays"]}
-    except Exception as error:  # a damaged file makes zipfile, NumPy and JSON raise nearly anything
-        reason = getattr(error, "strerror", None) or "it is not a whole result of this program"
-        raise StoreError(
-            f"{path} can't be read ({reason}): mend or delete it, "
-            "then run the same command again to train it anew"
-        ) from None
+        yield
+    except Unfit as error:
+        raise _refusal(path, f"is not what its name says ({error})") from None
 
 
-def refuse_other_bits(path, begun, now):
-    """StoreError if the checkpoint at `path` was begun by what gives other bits than what computes now."""
-    backend = begun["backend"].split()[0]
-    if backend != now["backend"].split()[0]:
-        raise StoreError(
-            f"{path} was begun with {begun['backend']}, and another backend would give other bits: "
-            f"continue with --backend {backend}, or delete it to start anew"
-        )
-    if begun["kernels"].split()[0] != now["kernels"].split()[0]:
-        raise StoreError(
-            f"{path} was begun with kernels of {begun['kernels']}, "
-            f"and those of {now['kernels']} would give other bits: "
-            "install or remove Numba to continue, or delete it to start anew"
-        )
+def _refusal(path, reason):
+    again = "mend or delete it, then run the same command again to train it anew"
+    return StoreError(f"{path} {reason}: {again}")
+
+
+# Locks.
+
+
+def lock_path(results, key):
+    """The file that who trains the run holds."""
+    return Path(results) / f".{key}.lock"
 
 
 @contextlib.contextmanager
 def lock(results, run):
     """Hold this run against other processes; the kernel frees it when the process ends, however it ends."""
-    path = Path(results) / f".{run.key}.lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "w")
-    except OSError as error:
-        raise StoreError(
-            f"{path} can't be written ({error.strerror}): give --results a folder that can be"
-        ) from None
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    path = lock_path(results, run.key)
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locks.held(path))
+        except OSError as error:
+            raise StoreError(
+                f"{path} can't be written ({error.strerror}): give --results a folder that can be"
+            ) from None
         yield
-        # Who waited on this name finds the run finished, so the name may go while the lock is held.
-        path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)  # while it is held: who waited for this name looks again
 
 
-@functools.cache
-def provenance(backend):
-    """What computed the numbers: commit, versions, backend, BLAS and machine. No part of a run's key."""
-    from threadpoolctl import threadpool_info
-
-    from minigrad.backend import load_backend
-    from minigrad.kernels import PATH
-
-    xp = load_backend(backend)
-    # In the order in which they were loaded: NumPy's is the first, and others may follow at any time.
-    blas = [
-        f"{lib['internal_api']} {lib['version']} {lib.get('architecture', '')}".strip()
-        for lib in threadpool_info()
-        if lib["user_api"] == "blas"
-    ]
-    return {
-        "commit": _commit(),
-        "backend": f"{xp.__name__} {xp.__version__}",
-        "kernels": PATH if backend == "numpy" else backend,
-        "python": platform.python_version(),
-        "numpy": numpy.__version__,
-        "blas": blas[0] if blas else "unknown",
-        "machine": f"{platform.system()} {platform.machine()}",
-    }
+def sweep(results):
+    """Remove what killed processes left: locks, files half written, checkpoints of runs that are finished."""
+    for path in Path(results).glob(".*.lock"):
+        result = path.with_name(path.name[1:].removesuffix(".lock") + ".npz")
+        partial = result.with_suffix(".partial.npz")
+        with contextlib.suppress(PermissionError), locks.left_by_the_dead(path) as left:
+            if left:
+                temporary_path(result).unlink(missing_ok=True)
+                temporary_path(partial).unlink(missing_ok=True)
+                if _is_older(partial, result):  # a newer one is the run trained again, for its weights
+                    partial.unlink()
 
 
-def _commit():
-    """HEAD of the checkout this file lies in, with -dirty for uncommitted changes; "unknown" outside one."""
-    here = Path(__file__).resolve().parent
-    # In a hook, or under `git rebase --exec`, these name the repository that git works on, whatever -C says.
-    elsewhere = ("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY")
-    env = {name: value for name, value in os.environ.items() if name not in elsewhere}
-
-    def git(*args):
-        done = subprocess.run(["git", "-C", here, *args], capture_output=True, text=True, check=True, env=env)
-        return done.stdout.strip()
-
-    try:
-        # This fails for a package installed inside another project's checkout.
-        git("ls-files", "--error-unmatch", Path(__file__).name)
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+def _is_older(path, other):
+    return path.exists() and other.exists() and path.stat().st_mtime_ns <= other.stat().st_mtime_ns

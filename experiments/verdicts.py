@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from . import tables
+from . import files
 
 HOLDS = {True: "holds", False: "does not hold", None: "not decided"}
 HEADER = ("statement", "in the memo", "measured", "on", "verdict")
@@ -35,7 +35,7 @@ def save(stem, head, verdicts, preset):
     """Write stem.md (`head`, then a row each) and stem.csv (the same rows and the preset); their paths."""
     rows = [(*verdict[:-1], f"**{verdict.verdict}**") for verdict in verdicts]
     records = [{"preset": preset} | verdict._asdict() for verdict in verdicts]
-    return tables.save(stem, head, HEADER, rows, records)
+    return files.save_table(stem, head, HEADER, rows, records)
 
 
 def Check(statement, place, measured, setting, holds):

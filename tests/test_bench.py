@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from experiments import tables
+from experiments import files
 from experiments.bench import contestants, measurements, problem, table
 
 LIBRARIES = {"NumPy alone": None, "rules alone": None, "PyTorch": "torch", "JAX scan": "jax"}
@@ -75,7 +75,7 @@ def test_numbers_have_three_digits_and_no_power_of_ten():
     numbers = {0.000338: "0.000338", 0.5: "0.5", 12.34: "12.3", 999.6: "1000", 171713.2: "172000"}
     assert [table.number(v) for v in numbers] == list(numbers.values())
     assert table.middle([3, 1, 2]) == "2 (1 to 3)" and table.middle([2]) == "2"
-    assert tables.markdown(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |\n"
+    assert files.markdown(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |\n"
 
 
 def test_importing_the_bench_keeps_every_core_and_needs_neither_pytorch_nor_jax(start):

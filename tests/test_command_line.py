@@ -290,19 +290,19 @@ def test_settings_have_the_types_of_their_fields(texts, settings):
 # Read by every process of a command that finds it on its path: at the moment that HOLD names, before or after
 # the n-th call of a function by one process, the whole group stops. So a life ends where the test wants it,
 # not where the machine's speed has taken it. Of the files replaced only the store's count, for Numba has some
-# too. The process that clears up multiprocessing's semaphores is spared: else every life would leave some
-# behind.
+# too; of the locks those that are waited for. The process that clears up multiprocessing's semaphores dies too.
 SITECUSTOMIZE = """
-import fcntl, os, signal, sys
+import fcntl, os, signal
 
-if "resource_tracker" in str(sys.orig_argv):
-    os.setpgrp()
 when, number, name = os.environ["HOLD"].split()
 library = fcntl if name == "flock" else os
 function, calls = getattr(library, name), []
 
 def held(*args):
-    counts = name != "replace" or str(args[1]).endswith(".npz")
+    if name == "flock":
+        counts = args[1] == fcntl.LOCK_EX and args[0].name.endswith(".lock")
+    else:
+        counts = name != "replace" or str(args[1]).endswith(".npz")
     calls.extend([args] * counts)
     stops = counts and len(calls) == int(number)
     if stops and when == "before":
@@ -358,6 +358,5 @@ def test_ten_times_killed_and_then_twice_at_once_ends_with_the_same_numbers(here
         process.communicate(timeout=60)
         assert process.returncode == 0
     assert drawn("csv", here / "killed").read_bytes() == drawn("csv", here / "whole").read_bytes()
-    # A life that ended after its "replace" leaves its lock's name, which nobody asks for again.
-    left = {path.name for path in here.glob("killed/*") if path.suffix != ".lock"}
-    assert left == {path.name for path in here.glob("whole/*")}
+    # What the ten lives left is gone.
+    assert {path.name for path in here.glob("killed/*")} == {path.name for path in here.glob("whole/*")}

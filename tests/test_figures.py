@@ -9,7 +9,7 @@ import numpy
 import pytest
 
 from experiments import __main__ as command
-from experiments import commands, figures, plots, results, runner, runs, store
+from experiments import commands, figures, files, plots, results, runner, runs, store
 from experiments.figures import BATCHES, CELLS, FIGURES, PRESETS, READINGS
 from experiments.plans import Plan
 from experiments.results import View
@@ -419,7 +419,7 @@ def test_a_setting_is_drawn_grey_if_one_of_its_seeds_has_not_learned(monkeypatch
     found = dict(zip(plan.runs(), (stored(), stored(), stored(), stored(accuracy=0.1))))
     drawn = []
     monkeypatch.setattr(plots, "histories", lambda columns, *args: drawn.extend(columns))
-    monkeypatch.setattr(plots, "save", lambda picture, rows, stem: list(rows))
+    monkeypatch.setattr(files, "save_picture", lambda stem, picture, rows: list(rows))
     rows = plan.draw(found, tmp_path)
     assert [line.grey for line in drawn[0].lines] == [False, True]
     assert {(row["B"], row["seed"]) for row in rows if not row["learned"]} == {(8, 1)}

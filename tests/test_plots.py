@@ -10,6 +10,7 @@ import pytest
 from matplotlib.text import Text
 
 from experiments import plots
+from experiments.files import save_picture
 from experiments.plots import Column, Line, Row
 
 ROWS = (
@@ -81,7 +82,7 @@ def legends(figure):
 def test_the_csv_holds_exactly_the_plotted_numbers(rng, tmp_path):
     columns = grid(rng, lines=2, seeds=3)
     figure = draw(columns, ROWS[1:3])
-    plots.save(figure, plots.tidy(columns, ROWS[1:3]), tmp_path / "fig")
+    save_picture(tmp_path / "fig", figure, plots.tidy(columns, ROWS[1:3]))
     with open(tmp_path / "fig.csv", newline="", encoding="utf-8") as file:
         records = list(csv.DictReader(file))
     panels = numpy.reshape(figure.axes, (len(ROWS[1:3]), len(columns)))
@@ -171,7 +172,7 @@ def test_values_beyond_a_floor_or_a_ceiling_are_marked(rng):
 def test_a_row_with_nothing_above_its_floor_is_drawn_without_a_warning(rng, tmp_path, value):
     made = history(rng, distance=numpy.full(21, value))
     figure = draw(one(made), [Row("distance", "d", log=True, floor=1e-6)])
-    plots.save(figure, plots.tidy(one(made), DISTANCE), tmp_path / "fig")
+    save_picture(tmp_path / "fig", figure, plots.tidy(one(made), DISTANCE))
     low, high = figure.axes[0].get_ylim()
     assert low < high and bool(drawn(figure.axes[0], "_below the axis, or 0")) == numpy.isfinite(value)
 
@@ -188,7 +189,7 @@ def test_redrawing_is_byte_equal_whatever_the_users_matplotlibrc(rng, tmp_path):
     other = {"axes.linewidth": 3, "svg.hashsalt": None, "savefig.bbox": "tight"}
     for name, settings in {"first": {}, "second": other}.items():
         with matplotlib.rc_context(settings):
-            plots.save(draw(columns, DISTANCE), plots.tidy(columns, DISTANCE), tmp_path / name / "fig")
+            save_picture(tmp_path / name / "fig", draw(columns, DISTANCE), plots.tidy(columns, DISTANCE))
     for suffix in ("png", "svg", "csv"):
         first, second = (tmp_path / name / f"fig.{suffix}" for name in ("first", "second"))
         assert first.read_bytes() == second.read_bytes()
@@ -215,13 +216,13 @@ def test_a_failing_write_leaves_the_old_files_and_nothing_else(rng, tmp_path, mo
 
         records = [records[0], records[1] | {"value": Unwritable()}]
     with pytest.raises(OSError, match="no space"):
-        plots.save(figure, records, tmp_path / "fig")
+        save_picture(tmp_path / "fig", figure, records)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(paths, b"old")
 
 
 def test_a_dot_in_the_name_is_kept(rng, tmp_path):
     columns = grid(rng, lines=1, seeds=1)
-    paths = plots.save(draw(columns, DISTANCE), plots.tidy(columns, DISTANCE), tmp_path / "new" / "lam1.5")
+    paths = save_picture(tmp_path / "new" / "lam1.5", draw(columns, DISTANCE), plots.tidy(columns, DISTANCE))
     assert [path.name for path in paths] == ["lam1.5.png", "lam1.5.svg", "lam1.5.csv"]
 
 

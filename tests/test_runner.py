@@ -16,7 +16,8 @@ import pytest
 from threadpoolctl import threadpool_info
 
 import minigrad as mg
-from experiments import parallel, runner, store
+from experiments import parallel, runner, schema, store
+from experiments.provenance import origin
 from experiments.results import View, history
 from experiments.runner import Where, complete, train
 from experiments.runs import Run, grid
@@ -74,11 +75,11 @@ def without_weights(arrays):
 def test_a_finished_run_holds_its_fields_its_provenance_and_every_measured_number(uninterrupted):
     meta, arrays = uninterrupted
     assert meta == {
-        "run": RUN.as_dict(), "status": "finished", "epoch": 14, "provenance": [store.provenance("numpy")]
+        "run": RUN.as_dict(), "status": "finished", "epoch": 14, "provenance": [origin("numpy")]
     }
     epochs = [*range(11), 12, 14]
     assert arrays["epoch"].tolist() == epochs
-    for name in store.SCALARS:
+    for name in schema.SCALARS:
         assert arrays[name].shape == (len(epochs),) and arrays[name].dtype == "float64"
         assert numpy.isfinite(arrays[name][1:]).all()
     assert numpy.isnan(arrays["distance"][0]) and (arrays["distance"][1:] > 0).all()
@@ -234,12 +235,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, fields):
 DIE = """if True:
     import os, signal, sys, time
     from experiments import runner, store
+    from experiments.provenance import origin
     from experiments.runs import Run
     import test_runner
     results = sys.argv[1]
     where = runner.Where(results, keep_weights=True, save_every=0)
-    load("synthetic-mnist", None, 60, 60)
-    store.provenance("numpy")
+    runner.load("synthetic-mnist", None, 60, 60)
+    origin("numpy")
     deaths = 0
     for life in [*range(1, 24), 10**9]:
         child = os.fork()
@@ -295,9 +297,9 @@ def test_another_machine_that_continues_a_run_is_added_to_its_provenance(tmp_pat
     where = Where(str(tmp_path), save_every=0)
     with pytest.raises(Stop):
         train(RUN, where, stop_after(4))
-    here = store.provenance("numpy")
+    here = origin("numpy")
     there = here | {"machine": "another"}
-    monkeypatch.setattr(store, "provenance", lambda backend: there)
+    monkeypatch.setattr(runner, "origin", lambda backend: there)
     train(RUN, where)
     assert stored(RUN, where)[0]["provenance"] == [here, there]
 
@@ -328,6 +330,16 @@ def test_a_checkpoint_of_other_kernels_is_refused_and_kept(tmp_path):
     meta["provenance"][-1]["kernels"] = "others 1.0"
     store.write(path, meta, arrays)
     with pytest.raises(store.StoreError, match="kernels of others 1.0.*Numba.*delete it"):
+        train(RUN, Where(str(tmp_path)))
+    assert path.exists() and not store.finished(tmp_path, RUN)
+
+
+def test_a_checkpoint_of_another_blas_is_refused_and_kept(tmp_path):
+    path = checkpoint(tmp_path)
+    meta, arrays = store.read(path)
+    meta["provenance"][-1]["blas"] = "openblas 0.3 Prescott"
+    store.write(path, meta, arrays)
+    with pytest.raises(store.StoreError, match="openblas 0.3 Prescott.*OPENBLAS_CORETYPE.*delete it"):
         train(RUN, Where(str(tmp_path)))
     assert path.exists() and not store.finished(tmp_path, RUN)
 

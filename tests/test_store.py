@@ -6,7 +6,6 @@ import functools
 import json
 import os
 import pickle
-import re
 import shutil
 import signal
 import subprocess
@@ -19,7 +18,6 @@ import pytest
 
 from experiments import store
 from experiments.runs import Run
-from minigrad import kernels
 
 ROOT = Path(store.__file__).resolve().parents[1]
 META = {"run": Run().as_dict(), "status": "finished", "note": "λ"}
@@ -371,51 +369,3 @@ def test_a_folder_without_room_for_a_lock_is_one_sentence(tmp_path):
         with store.lock(tmp_path / "file", Run()):
             pass
     assert_one_sentence(error, tmp_path / "file", "--results")
-
-
-# Provenance.
-
-
-def test_provenance_names_commit_versions_backend_blas_and_machine():
-    found = store.provenance("numpy")
-    assert json.loads(json.dumps(found)) == found
-    assert set(found) == {"commit", "backend", "kernels", "python", "numpy", "blas", "machine"}
-    assert found["backend"] == f"numpy {numpy.__version__}"
-    assert found["numpy"] == numpy.__version__
-    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert found["blas"].strip()
-    assert found["kernels"] in ("numpy", kernels.PATH)
-    assert re.fullmatch(r"unknown|[0-9a-f]{40}(-dirty)?", found["commit"])
-
-
-def git(folder, *args):
-    """Without the user's configuration, which may ask for signatures or have hooks."""
-    command = ["git", "-C", folder, "-c", "user.name=a", "-c", "user.email=a@b", *args]
-    env = os.environ | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=env)
-    return done.stdout.strip()
-
-
-@pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
-def test_the_commit_is_that_of_the_checkout_and_says_what_was_changed(tmp_path, monkeypatch):
-    """Outside a checkout, and in one that only surrounds the installed package, there is none to name."""
-    ours = tmp_path / "store.py"
-    monkeypatch.setattr(store, "__file__", str(ours))
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    ours.touch()
-    assert store._commit() == "unknown"
-    git(tmp_path, "init")
-    git(tmp_path, "commit", "--allow-empty", "-m", "another project's")
-    assert store._commit() == "unknown"
-    git(tmp_path, "add", "store.py")
-    git(tmp_path, "commit", "-m", "ours")
-    commit = git(tmp_path, "rev-parse", "HEAD")
-    assert store._commit() == commit
-    (tmp_path / "untracked").touch()
-    assert store._commit() == commit
-    ours.write_text("# changed")
-    assert store._commit() == commit + "-dirty"
-    for name in ("GIT_DIR", "GIT_INDEX_FILE"):  # as a hook of another repository has them
-        with monkeypatch.context() as patch:
-            patch.setenv(name, str(tmp_path / "elsewhere"))
-            assert store._commit() == commit + "-dirty"

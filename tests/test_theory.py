@@ -8,6 +8,7 @@ import pytest
 
 from experiments import __main__ as command
 from experiments import commands, samples, theory
+from experiments.options import command_line
 from experiments.theory import appendices, lemmas, propositions, sizes, theorem, window
 from experiments.verdicts import Verdict
 from minigrad.facts import FACTS
@@ -138,6 +139,11 @@ def test_theory_refuses_what_it_does_not_take(arguments, words, tmp_path, monkey
         command.main(["theory", *arguments])
     err = capsys.readouterr().err
     assert end.value.code == 2 and words in err and err.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("preset", sizes.SIZES)
+def test_every_size_is_a_preset(preset):
+    assert command_line().parse_args(["theory", "--preset", preset]).preset == preset
 
 
 def test_a_folder_that_cannot_be_written_is_noticed_before_the_work(tmp_path, monkeypatch, capsys):

@@ -32,7 +32,7 @@ def main():
 
     from threadpoolctl import threadpool_limits
 
-    from ..tables import together
+    from ..files import together
     from .problem import QUICK, WHOLE
     from .table import sections
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from minigrad import kernels
 
-from .. import tables
+from .. import files
 from . import cores, measurements
 from .contestants import CONTESTANTS, TRAINING
 from .norms import per_sample_norms
@@ -66,7 +66,7 @@ def ratio(times, name, other):
 
 def section(title, header, rows):
     """A title over a table."""
-    return f"{title}\n\n{tables.markdown(header, rows)}"
+    return f"{title}\n\n{files.markdown(header, rows)}"
 
 
 def machine():

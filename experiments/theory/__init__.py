@@ -12,7 +12,7 @@ from typing import NamedTuple
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from .. import parallel, plots, verdicts
+from .. import files, parallel, plots, verdicts
 from ..captions import variation
 from . import appendices, lemmas, propositions, theorem, window
 
@@ -79,7 +79,7 @@ def save(size, found, figures):
             title += " (synthetic stand-in)"
         drawn = plots.histories(picture.columns, picture.rows, title, picture.note, "")
         records = plots.tidy(picture.columns, picture.rows)
-        paths += plots.save(drawn, records, stem.with_name(f"{stem.name}-{picture.name}"))
+        paths += files.save_picture(stem.with_name(f"{stem.name}-{picture.name}"), drawn, records)
     meaning = ", which tests the program: no verdict means anything" if smoke else ""
     head = f"Preset {size.preset}{meaning}. {HEAD}"
     rows = [verdict for chapter, _ in found.values() for verdict in chapter]

@@ -1,9 +1,13 @@
-"""Files that appear together or not at all, and a table as Markdown for readers and as CSV for programs."""
+"""Pictures and tables as files that appear together or not at all."""
 
 import contextlib
 import csv
+import errno
 import os
+import re
 from pathlib import Path
+
+from . import locks, plots
 
 
 @contextlib.contextmanager
@@ -11,15 +15,27 @@ def together(stem, *suffixes):
     """Final paths stem.SUFFIX, and paths to write to in the block: all appear when it ends well, or none."""
     stem = Path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(stem.parent)
     paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in suffixes]
+    for path in paths:
+        if path.is_dir():  # or the others would appear without this one
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     partial = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]
-    try:
+    with contextlib.ExitStack() as stack:
+        for new in partial:
+            stack.enter_context(locks.held(new))
+            stack.callback(new.unlink, missing_ok=True)
         yield paths, partial
         for new, path in zip(partial, paths):
             os.replace(new, path)
-    finally:
-        for new in partial:
-            new.unlink(missing_ok=True)
+
+
+def _sweep(folder):
+    """Remove files half written by processes that were killed."""
+    for path in folder.glob(".*.tmp"):
+        if re.fullmatch(r"\..+\.\d+\.tmp", path.name):
+            with contextlib.suppress(PermissionError), locks.left_by_the_dead(path):
+                pass
 
 
 def write_csv(path, records):
@@ -40,9 +56,17 @@ def markdown(header, rows):
     return "".join(lines)
 
 
-def save(stem, head, header, rows, records):
+def save_table(stem, head, header, rows, records):
     """Write stem.md (`head`, then `rows` under `header`) and stem.csv (the dicts `records`); their paths."""
     with together(stem, "md", "csv") as (paths, partial):
         partial[0].write_text(f"{head}\n\n{markdown(header, rows)}", encoding="utf-8")
         write_csv(partial[1], records)
+    return paths
+
+
+def save_picture(stem, figure, records):
+    """Write stem.png, stem.svg, and the numbers in them, the dicts `records`, as stem.csv; their paths."""
+    with together(stem, "png", "svg", "csv") as (paths, partial):
+        plots.write(figure, *partial[:2])
+        write_csv(partial[2], records)
     return paths

@@ -1,0 +1,172 @@
+"""Who is alive keeps what he holds, and what the dead left behind is removed by who comes by next."""
+
+import contextlib
+import fcntl
+import multiprocessing
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from experiments import files, locks, parallel, store
+from experiments.runs import Run
+
+
+@contextlib.contextmanager
+def another_holds(path):
+    """As another process would: a lock of flock belongs to the opened file."""
+    with open(path, "a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def test_who_waited_for_a_name_that_was_removed_waits_for_the_new_one(tmp_path, monkeypatch):
+    """Else two are in: he who has the old file, and he who came later and has the new one."""
+    path = tmp_path / "lock"
+    take = fcntl.flock
+    others = contextlib.ExitStack()
+
+    def first(file, operation):
+        path.unlink()  # by who held it, and then somebody else came
+        monkeypatch.setattr(fcntl, "flock", take)
+        others.enter_context(another_holds(path))
+        take(file, operation)
+        monkeypatch.setattr(fcntl, "flock", second)
+
+    def second(file, operation):
+        take(file, operation | fcntl.LOCK_NB)
+
+    monkeypatch.setattr(fcntl, "flock", first)
+    with others, pytest.raises(BlockingIOError):
+        with locks.held(path):
+            pytest.fail("two are in")
+
+
+def test_only_what_nobody_holds_is_left_by_the_dead(tmp_path):
+    path = tmp_path / "lock"
+    with locks.left_by_the_dead(path) as left:
+        assert not left
+    path.touch()
+    with another_holds(path), locks.left_by_the_dead(path) as left:
+        assert not left
+    assert path.exists()
+    with locks.left_by_the_dead(path) as left:
+        assert left and path.exists()
+        with pytest.raises(BlockingIOError), open(path) as file:  # nobody takes it meanwhile
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert not path.exists()
+
+
+def left_in_the_store(folder):
+    """What a process killed while it wrote a result leaves, and the result; their paths."""
+    run = Run()
+    result, partial = store.result_path(folder, run), store.partial_path(folder, run)
+    half = [store.temporary_path(result), store.temporary_path(partial)]
+    for path in (partial, result, *half, store.lock_path(folder, run.key)):
+        path.touch()
+    os.utime(partial, ns=(0, 0))
+    return result, partial, half
+
+
+def test_the_store_is_swept_of_what_the_dead_left(tmp_path):
+    result, _, _ = left_in_the_store(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / ".hidden.tmp").touch()
+    store.sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {result.name, "notes.txt", ".hidden.tmp"}
+
+
+def test_what_the_living_write_is_not_swept(tmp_path):
+    left_in_the_store(tmp_path)
+    before = set(tmp_path.iterdir())
+    with store.lock(tmp_path, Run()):
+        store.sweep(tmp_path)
+        assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_checkpoint_that_is_still_needed_is_not_swept(tmp_path, finished):
+    """Of a run that is not finished, or that is trained again for its weights."""
+    result, partial, _ = left_in_the_store(tmp_path)
+    if finished:
+        os.utime(result, ns=(0, 0))
+        os.utime(partial)
+    else:
+        result.unlink()
+    store.sweep(tmp_path)
+    assert partial.exists() and not store.lock_path(tmp_path, Run().key).exists()
+
+
+def test_a_store_that_may_not_be_changed_is_not_swept(tmp_path, monkeypatch):
+    left_in_the_store(tmp_path)
+
+    def refuse(*args, **options):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    store.sweep(tmp_path)
+
+
+WRITES = """if True:
+    import sys
+    from experiments.files import together
+    with together(sys.argv[1], "png", "csv") as (_, partial):
+        partial[0].write_text("half")
+        print("writes", flush=True)
+        sys.stdin.readline()
+"""
+
+
+def test_files_half_written_by_the_dead_are_removed_and_by_the_living_not(tmp_path, start):
+    dead, alive = (start("-c", WRITES, tmp_path / name, stdin=subprocess.PIPE) for name in ("dead", "alive"))
+    for process in (dead, alive):
+        assert process.stdout.readline() == "writes\n"
+    dead.kill()
+    dead.wait(timeout=60)
+    assert len(list(tmp_path.iterdir())) == 4
+    with files.together(tmp_path / "new", "md"):
+        pass
+    names = {path.name for path in tmp_path.iterdir()} - {"new.md"}
+    assert {name.split(".")[1] for name in names} == {"alive"} and len(names) == 2
+    alive.communicate("\n", timeout=60)
+    (tmp_path / "new.md").unlink()
+    assert {path.name for path in tmp_path.iterdir()} == {"alive.png", "alive.csv"}
+
+
+SEMAPHORE = """if True:
+    import multiprocessing, sys
+    made = multiprocessing.get_context("spawn").Semaphore()
+    print(made._semlock.name, flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="this system keeps semaphores elsewhere")
+def test_semaphores_of_a_command_that_was_killed_whole_are_removed(start):
+    """Its process that clears up was killed with it; a living command keeps its own."""
+    def begin():
+        process = start("-c", SEMAPHORE, stdin=subprocess.PIPE)
+        name = process.stdout.readline().strip()
+        return process, Path("/dev/shm/sem." + name.lstrip("/"))
+
+    dead, its = begin()
+    os.killpg(dead.pid, signal.SIGKILL)
+    dead.wait(timeout=60)
+    alive, other = begin()
+    ours = multiprocessing.get_context("spawn").Semaphore()
+    assert its.exists() and other.exists()
+    parallel._sweep()
+    assert not its.exists() and other.exists()
+    assert Path("/dev/shm/sem." + ours._semlock.name.lstrip("/")).exists()
+    alive.communicate("\n", timeout=60)
+
+
+def test_a_folder_in_a_file_s_place_lets_none_of_its_companions_appear(tmp_path):
+    (tmp_path / "fig1.svg").mkdir()
+    with pytest.raises(IsADirectoryError) as error:
+        with files.together(tmp_path / "fig1", "png", "svg"):
+            pytest.fail("wrote")
+    assert error.value.filename == str(tmp_path / "fig1.svg")
+    assert [path.name for path in tmp_path.iterdir()] == ["fig1.svg"]

@@ -1,0 +1,262 @@
+"""Files of the store that are well formed and wrong: each is refused by a sentence that names it, none is believed.
+
+Every field of meta and every array is left out, renamed, reshaped, retyped, or taken from another run. Each wrong
+file is tried with a digest that fits it, and without one, as files of before the digest are.
+"""
+
+import copy
+import json
+import os
+import zipfile
+from dataclasses import replace
+
+import numpy
+import pytest
+
+from experiments import store
+from experiments.runner import Where, train
+from experiments.runs import Run
+
+RUN = Run(
+    network="MLP-BN-2-4", dataset="synthetic-mnist", m=40, m_test=20, B=10, eta=0.1, epochs=12, measure_every=5
+)
+OTHERS = {
+    "eta": replace(RUN, eta=0.2),
+    "seed": replace(RUN, seed=1),
+    "loss": replace(RUN, loss="mean_squared_error"),
+    "network": replace(RUN, network="MLP-BN-2-5"),
+}
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda number: None)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """{kind: (meta, arrays)} of the run's result, its result with weights, and its checkpoint at epoch 11."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(RUN, Where(str(folder), keep_weights=True))
+    meta, arrays = store.read_result(folder, RUN)
+    checkpoint = at_epoch_11(meta, arrays)
+    plain = {name: array for name, array in arrays.items() if not name.startswith("W ")}
+    return {"result": (meta, plain), "result with weights": (meta, arrays), "checkpoint": checkpoint}
+
+
+def at_epoch_11(meta, arrays):
+    """As a checkpoint of that epoch looks; epoch 11 is not measured, 12 is."""
+    weights = {name: array for name, array in arrays.items() if name.startswith("W ")}
+    velocity = {name.replace("W ", "velocity "): 0 * array for name, array in weights.items()}
+    history = {name: array[:-1] for name, array in arrays.items() if name not in weights}
+    return meta | {"status": "unfinished", "epoch": 11}, history | weights | velocity
+
+
+def read(folder, kind, run=RUN):
+    return store.read_checkpoint(folder, run) if kind == "checkpoint" else store.read_result(folder, run)
+
+
+def path_of(folder, kind, run=RUN):
+    return store.partial_path(folder, run) if kind == "checkpoint" else store.result_path(folder, run)
+
+
+def put(path, meta, arrays, with_digest=True):
+    """A whole file of this content."""
+    store.write(path, meta, arrays)
+    if not with_digest:
+        rewrite(path, without="digest.npy")
+
+
+def rewrite(path, without=None, **members):
+    """The same archive without a member, or with other bytes in one."""
+    with zipfile.ZipFile(path) as archive:
+        kept = {name: archive.read(name) for name in archive.namelist() if name != without}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (kept | members).items():
+            archive.writestr(name, content)
+
+
+def assert_refused(folder, kind, words=""):
+    with pytest.raises(store.StoreError) as error:
+        read(folder, kind)
+    message = str(error.value)
+    assert str(path_of(folder, kind)) in message and "delete it" in message and "\n" not in message
+    assert words in message
+
+
+KINDS = ("result", "result with weights", "checkpoint")
+
+
+@pytest.mark.parametrize("with_digest", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_right_file_is_read(tmp_path, whole, kind, with_digest):
+    meta, arrays = whole[kind]
+    put(path_of(tmp_path, kind), meta, arrays, with_digest)
+    found, numbers = read(tmp_path, kind)
+    assert found == meta and list(numbers) == list(arrays)
+
+
+def wrong_metas(meta):
+    """(what is wrong, the meta)."""
+    for name in meta:
+        yield f"without {name}", {key: value for key, value in meta.items() if key != name}
+        yield f"{name} renamed", {key + "s" if key == name else key: value for key, value in meta.items()}
+        for value in (None, [], {}, "5", -1, 1e30, float("nan"), True, 10**9):
+            yield f"{name} = {value!r}", meta | {name: value}
+    yield "more", meta | {"more": 1}
+    for value in (None, [], "meta", 3):
+        yield f"meta is {value!r}", value
+    for name, value in meta["run"].items():
+        for odd in (None, [], "x", -1):
+            if odd != value:
+                yield f"run.{name} = {odd!r}", meta | {"run": meta["run"] | {name: odd}}
+    yield "a field of no run", meta | {"run": meta["run"] | {"speed": 9}}
+    for status in ("finished", "diverged", "unfinished"):
+        if status != meta["status"]:
+            yield f"status {status}", meta | {"status": status}
+    for epoch in (0, 1, 11, 12, 13):
+        if epoch != meta["epoch"]:
+            yield f"epoch {epoch}", meta | {"epoch": epoch}
+    for name in meta["provenance"][0]:
+        origin = copy.deepcopy(meta["provenance"][0])
+        del origin[name]
+        yield f"provenance without {name}", meta | {"provenance": [origin]}
+        yield f"provenance with {name} = 3", meta | {"provenance": [origin | {name: 3}]}
+    yield "provenance of nothing", meta | {"provenance": [None]}
+
+
+@pytest.mark.parametrize("with_digest", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_wrong_meta_is_refused(tmp_path, whole, kind, with_digest):
+    meta, arrays = whole[kind]
+    tried = 0
+    for what, wrong in wrong_metas(meta):
+        put(path_of(tmp_path, kind), wrong, arrays, with_digest)
+        try:
+            read(tmp_path, kind)
+        except store.StoreError as error:
+            assert str(path_of(tmp_path, kind)) in str(error), what
+            tried += 1
+        else:
+            pytest.fail(f"believed: {what}")
+    assert tried > 100
+
+
+def wrong_arrays(arrays):
+    """(what is wrong, the arrays)."""
+    for name, array in arrays.items():
+        rest = {key: value for key, value in arrays.items() if key != name}
+        yield f"without {name}", rest
+        yield f"{name} renamed", rest | {name + "x": array}
+        yield f"{name} a row short", arrays | {name: array[:-1]}
+        yield f"{name} a row long", arrays | {name: numpy.concatenate([array, array[-1:]])}
+        yield f"{name} with an axis more", arrays | {name: array[None]}
+        yield f"{name} flat", arrays | {name: array.reshape(-1, 1)} if array.ndim == 1 else arrays | {name: array[0]}
+        for dtype in ("float16", "int64", "complex128", "float32", "float64"):
+            if array.dtype != dtype:
+                yield f"{name} as {dtype}", arrays | {name: numpy.nan_to_num(array).astype(dtype)}
+    yield "one more", arrays | {"more": numpy.ones(3)}
+    yield "other epochs", arrays | {"epoch": arrays["epoch"] + 1}
+    yield "epochs of NaN", arrays | {"epoch": numpy.full_like(arrays["epoch"], numpy.nan)}
+
+
+@pytest.mark.parametrize("with_digest", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_wrong_array_is_refused_and_the_sentence_names_it(tmp_path, whole, kind, with_digest):
+    meta, arrays = whole[kind]
+    tried = 0
+    for what, wrong in wrong_arrays(arrays):
+        put(path_of(tmp_path, kind), meta, wrong, with_digest)
+        try:
+            read(tmp_path, kind)
+        except store.StoreError as error:
+            name = what.removeprefix("without ").split(" ")[0]
+            assert str(path_of(tmp_path, kind)) in str(error), what
+            assert name in str(error) or "epochs" in str(error) or "more" in str(error), (what, str(error))
+            tried += 1
+        else:
+            pytest.fail(f"believed: {what}")
+    assert tried > 50
+
+
+def test_a_result_whose_last_numbers_contradict_its_status_is_refused(tmp_path, whole):
+    meta, arrays = whole["result"]
+    for name in ("train_loss", "spectrum 2-1"):
+        broken = {key: array.copy() for key, array in arrays.items()}
+        broken[name][-1] = numpy.nan
+        put(path_of(tmp_path, "result"), meta, broken)
+        assert_refused(tmp_path, "result", "its last numbers say otherwise")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("field", OTHERS)
+def test_another_run_s_file_under_this_run_s_name_is_refused(tmp_path, kind, field):
+    other = OTHERS[field]
+    train(other, Where(str(tmp_path / "other"), keep_weights=kind != "result"))
+    meta, arrays = store.read_result(tmp_path / "other", other)
+    if kind == "checkpoint":
+        meta, arrays = at_epoch_11(meta, arrays)
+    put(path_of(tmp_path, kind), meta, arrays)
+    assert_refused(tmp_path, kind, f"another run: {field}=")
+
+
+def test_a_checkpoint_in_a_result_s_place_is_refused_and_the_reverse(tmp_path, whole):
+    put(path_of(tmp_path, "result"), *whole["checkpoint"])
+    assert_refused(tmp_path, "result", "its status is 'unfinished'")
+    put(path_of(tmp_path, "checkpoint"), *whole["result with weights"])
+    assert_refused(tmp_path, "checkpoint", "its status is 'finished'")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_value_that_was_changed_after_writing_is_told(tmp_path, whole, kind):
+    """With checksums of the archive that fit: another run's array of the same shape, a bit, a word of meta."""
+    meta, arrays = whole[kind]
+    for name, array in arrays.items():
+        put(path_of(tmp_path, kind), meta, arrays | {name: numpy.nextafter(array, numpy.inf).astype(array.dtype)})
+        with zipfile.ZipFile(path_of(tmp_path, kind)) as archive:
+            changed = archive.read(f"{name}.npy")
+        put(path_of(tmp_path, kind), meta, arrays)
+        rewrite(path_of(tmp_path, kind), **{f"{name}.npy": changed})
+        assert_refused(tmp_path, kind)
+    put(path_of(tmp_path, kind), meta, arrays)
+    with zipfile.ZipFile(path_of(tmp_path, kind)) as archive:
+        text = archive.read("meta.npy")
+    rewrite(path_of(tmp_path, kind), **{"meta.npy": text.replace(b"L\x00\x00\x00i", b"l\x00\x00\x00i")})
+    assert_refused(tmp_path, kind, "other numbers than were written")
+
+
+def test_a_compressed_file_is_refused_before_it_is_inflated(tmp_path, whole):
+    path = path_of(tmp_path, "result")
+    put(path, *whole["result"])
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    assert_refused(tmp_path, "result")
+
+
+def test_an_array_that_says_it_is_larger_than_the_file_is_refused(tmp_path, whole):
+    put(path_of(tmp_path, "result"), *whole["result"])
+    header = b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '<f8', 'fortran_order': False, 'shape': (100000000000000,), }"
+    rewrite(path_of(tmp_path, "result"), **{"distance.npy": header.ljust(127) + b"\n"})
+    assert_refused(tmp_path, "result")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fifo_or_a_folder_in_a_file_s_place_is_told(tmp_path, kind):
+    path = path_of(tmp_path, kind)
+    path.mkdir()
+    assert_refused(tmp_path, kind, "it is no file")
+    if hasattr(os, "mkfifo"):
+        path.rmdir()
+        os.mkfifo(path)
+        assert_refused(tmp_path, kind, "it is no file")
+
+
+def test_a_run_of_before_a_field_was_added_is_still_read(tmp_path, whole):
+    """Its meta lacks the field, which then has its default."""
+    meta, arrays = whole["result"]
+    older = {name: value for name, value in meta["run"].items() if name != "steps_of_B"}
+    put(path_of(tmp_path, "result"), meta | {"run": older}, arrays)
+    assert json.dumps(read(tmp_path, "result")[0]["run"]) == json.dumps(older)
