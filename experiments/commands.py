@@ -33,6 +33,12 @@ def run(argv):
         work(args)
     except (Mistake, DataError, BackendError, StoreError, Lost) as error:
         parser.error(str(error))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        parser.error(f"{error.filename} can't be used ({error.strerror}): mend that, or give another")
+    except MemoryError:
+        parser.error("there is not enough memory for this: try a smaller --jobs, network or data set")
     return 0
 
 

@@ -12,6 +12,7 @@ from .results import LEARNED, View, csv_rows, history
 from .runs import Run, grid
 
 LONGEST = 200  # characters of a file's name, less than systems allow
+MOST_SEEDS = 1000
 
 
 class Line(NamedTuple):
@@ -34,8 +35,8 @@ class Plan:
         self.name, self.figure, self.preset, self.stand_ins = name, FIGURES[name], preset, tuple(stand_ins)
         self.reduction = self.figure.presets[preset]
         self.seeds = self.reduction.seeds if seeds is None else seeds
-        if self.seeds < 1:
-            raise ValueError(f"the number of seeds must be at least 1, got {self.seeds}")
+        if not 1 <= self.seeds <= MOST_SEEDS:
+            raise ValueError(f"the number of seeds must be from 1 to {MOST_SEEDS}, got {self.seeds}")
         self.given = dict(settings or {})
         settings = dict(self.given)
         axes = {axis: self._values(axis, settings.pop(axis, None)) for axis in self.figure.axes}

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import math
+import re
 from dataclasses import asdict, dataclass, fields, replace
 
 from minigrad.facts import FACTS
@@ -11,6 +12,7 @@ from minigrad.graph import parse
 from minigrad.kernels import COMPILED
 from minigrad.optim import step_decay
 
+MOST_EPOCHS, MOST_LAYERS, MOST_WEIGHTS = 100_000, 1000, 10**9  # the paper: 2000 epochs, 2e7 weights
 VERSION = 1  # raised when the code changes the numbers: old results are then trained anew
 # The others of minigrad take targets of -1 and +1, not ten classes.
 LOSSES = ("cross_entropy", "mean_squared_error")
@@ -50,6 +52,7 @@ class Run:
                 object.__setattr__(self, field.name, tuple(value))
             elif type(value) is not kind:
                 raise ValueError(f"{field.name} must be of type {kind.__name__}, got {value!r}")
+        self._refuse_absurd_sizes()
         parse(self.network, n=1, k=10)  # ValueError for a name that is none
         rules = {
             "dataset": (self.dataset in INPUTS, f"one of {', '.join(INPUTS)}"),
@@ -77,7 +80,7 @@ class Run:
                 self.scalar or self.normalized(),
                 f"true without batch norm ({self.network} has none)",
             ),
-            "epochs": (self.epochs >= 1, "at least 1"),
+            "epochs": (1 <= self.epochs <= MOST_EPOCHS, f"from 1 to {MOST_EPOCHS}"),
             "steps_of_B": (
                 0 <= self.steps_of_B <= (self.m or SAMPLES.get(self.dataset, 0)),
                 "0 for that of B, or a batch size of at most the training samples",
@@ -88,6 +91,16 @@ class Run:
         for name, (holds, rule) in rules.items():
             if not holds:
                 raise ValueError(f"{name} must be {rule}, got {getattr(self, name)!r}")
+
+    def _refuse_absurd_sizes(self):
+        """ValueError for what would fill the memory before anything is said."""
+        numbers = [int(number) for number in re.findall(r"\d+", self.network)]
+        if len(numbers) == 2:
+            depth, width = numbers
+            weights = width * INPUTS.get(self.dataset, 0) + 2 * depth * width**2  # a block of RES has two
+            if depth > MOST_LAYERS or weights > MOST_WEIGHTS:
+                most = f"at most {MOST_LAYERS} layers and {MOST_WEIGHTS:,} weights"
+                raise ValueError(f"network must have {most}, got {self.network}")
 
     def graph(self):
         """The network's Graph, on the data set's inputs and 10 classes."""

@@ -155,6 +155,13 @@ def test_another_view_of_the_spectra_trains_nothing_and_changes_the_rank(here, c
         (["fig5", "--set", "detached=false"], "detached must be true without batch norm"),
         (["claims", "--set", "B=16"], "control: control varies network, cell, which set B"),
         (["fig2", "--set", "cell=a"], "fig2 varies eta, B, not cell"),
+        (["fig2", "--seeds", "1000000"], "from 1 to 1000, got 1000000"),
+        (["list", "--set", "epochs=30000000"], "epochs must be from 1 to 100000, got 30000000"),
+        (["fig2", "--set", "network=MLP-1-100000000"], "at most 1000 layers and 1,000,000,000 weights"),
+        (["fig2", "--set", "network=RES-BN-1000000-4"], "at most 1000 layers"),
+        (["fig2", "--set", "network=" + "M" * 300], "must look like MLP-5-2000"),
+        (["list", "--results", "r" * 300], "can't be used (File name too long)"),
+        (["theory", "--preset", "smoke", "--figures", "f" * 300], "can't be written (File name too long)"),
     ],
 )
 def test_a_mistake_is_one_sentence(capsys, here, args, words):
@@ -167,6 +174,35 @@ def test_one_traceback_less_in_a_real_process(start):
         process = start("-m", "experiments", *args)
         stdout, stderr = process.communicate(timeout=100)
         assert process.returncode == 2 and stderr.count("\n") == 1 and not stdout, stderr
+
+
+def test_a_folder_that_may_not_be_entered_is_one_sentence(capsys, monkeypatch):
+    def refuse(path, **options):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    assert "can't be used (Permission denied)" in refusal(capsys, "list", "--results", "closed")
+
+
+def test_too_little_memory_is_one_sentence(capsys, monkeypatch):
+    def refuse(*args, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(runner, "init_params", refuse)
+    assert "not enough memory" in refusal(capsys, "fig1", "--preset", "smoke", *ONE, *SMALL)
+
+
+def test_who_reads_the_list_may_stop_early(start):
+    process = start("-W", "error", "-m", "experiments", "list", "--preset", "smoke")
+    process.stdout.close()
+    assert process.wait(timeout=60) == 141 and process.stderr.read() == ""
+    process.stdout = None
+
+
+def test_a_terminal_without_greek_letters_is_no_reason_to_fail(start):
+    process = start("-m", "experiments", "list", "--preset", "smoke", env={"PYTHONIOENCODING": "ascii"})
+    stdout, stderr = process.communicate(timeout=100)
+    assert process.returncode == 0 and not stderr and "??=?0.01" in stdout  # spaces that do not break, too
 
 
 def test_plot_only_without_results_says_how_many_are_missing(capsys):
