@@ -1,1 +1,23 @@
-"""What the paper ran: `python -m experiments NAME` trains what is missing and draws the figure NAME."""
+"""What the paper ran, from a command to a picture, a table or a verdict.
+
+A figure's way, from top to bottom; results travel as {run: result}:
+
+    __main__, commands, options   the command line: what each command does, and what can be said
+    figures     the paper's figures and our own as rows of a table, and their presets
+    plans       a figure under a preset and settings: its runs, and the picture of their results
+    runs        Run: everything that determines a run's numbers, and nothing else
+    runner      train what is missing: `train` is the whole experiment as one loop
+    store       one run, one file, whole or absent; schema says what it must hold, provenance what computed it
+    results     what is read off a stored run: how a rank is counted, whether it learned
+    captions    words on pictures
+    plots       numbers in, a picture out; knows no figure and no file
+    files       pictures and tables as files that appear together or not at all
+
+Besides, verdicts has the statements that claims (the paper's, judged from the store) and theory (its lemmas
+and theorems, tried) are made of; bench measures speed; published has what was run. What a room may import,
+and that nothing is imported upwards, is held by tests/test_structure.py.
+
+A new figure is a row of FIGURES in figures.py, and its name in the Makefile. A new claim is a judge in
+claims.py under its Statement; its docstring is the rule. A run that diverges is stored as "diverged" with the
+numbers up to there, is drawn with a cross at its last finite value, and never has a rank of 0.
+"""
