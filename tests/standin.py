@@ -1,10 +1,12 @@
-"""A stand-in for CuPy on a machine without a GPU: NumPy's numbers behind arrays that refuse what CuPy's refuse.
+"""A stand-in for CuPy on a machine without a GPU: NumPy's numbers in arrays that refuse what CuPy's refuse.
 
-`import standin as xp` gives the module. Its arrays mix with Python and NumPy scalars and with one another; a NumPy array,
-0-d ones included, is a TypeError anywhere but in asarray and array. It is stricter than CuPy in three points: NumPy
-functions don't dispatch to it, a NumPy array is no index (CuPy copies it to the device), and `random` is refused.
+`import standin as xp` gives the module. Its arrays mix with Python and NumPy scalars and with one another; a
+NumPy array, 0-d ones included, is a TypeError anywhere but in asarray and array. It is stricter than CuPy in
+three points: NumPy functions don't dispatch to it, a NumPy array is no index (CuPy copies it to the device),
+and `random` is refused.
 
-`synchronizations` counts what waits for a device and `dtypes` collects the dtype of every array made; reset() clears both.
+`synchronizations` counts what waits for a device, and `dtypes` collects the dtype of every array made;
+reset() clears both.
 """
 
 import functools
@@ -15,16 +17,22 @@ import numpy
 synchronizations = 0
 dtypes = set()
 
-# Public names of NumPy 2 that CuPy 14 lacks, frozen here because CuPy need not be installed; tests/test_backend.py compares.
+# Public names of NumPy 2 that CuPy 14 lacks, frozen here because CuPy need not be installed; where it is,
+# tests/test_backend.py compares.
 LACKING = frozenset(
-    """False_ ScalarType True_ asmatrix block bmat busday_count busday_offset busdaycalendar bytes_ char character
-    clongdouble complex256 core ctypeslib datetime64 datetime_as_string datetime_data dtypes einsum_path emath errstate f2py
-    flexible float128 frompyfunc fromregex geomspace get_include getbufsize geterr geterrcall histogram_bin_edges info insert
-    is_busday isnat little_endian longdouble ma matrix matvec memmap nanpercentile nanquantile ndenumerate nditer
-    nested_iters object_ polyder polydiv polyint rec recarray record sctypeDict setbufsize seterr seterrcall show_runtime
-    spacing str_ strings test timedelta64 typecodes unstack vecdot vecmat void""".split()
+    """
+    False_ ScalarType True_ asmatrix block bmat busday_count busday_offset busdaycalendar bytes_ char
+    character clongdouble complex256 core ctypeslib datetime64 datetime_as_string datetime_data dtypes
+    einsum_path emath errstate f2py flexible float128 frompyfunc fromregex geomspace get_include getbufsize
+    geterr geterrcall histogram_bin_edges info insert is_busday isnat little_endian longdouble ma matrix
+    matvec memmap nanpercentile nanquantile ndenumerate nditer nested_iters object_ polyder polydiv polyint
+    rec recarray record sctypeDict setbufsize seterr seterrcall show_runtime spacing str_ strings test
+    timedelta64 typecodes unstack vecdot vecmat void
+    """.split()
 )
-LACKING_LINALG = frozenset("diagonal matrix_norm multi_dot outer svdvals tensordot test trace vecdot vector_norm".split())
+LACKING_LINALG = frozenset(
+    "diagonal matrix_norm multi_dot outer svdvals tensordot test trace vecdot vector_norm".split()
+)
 # The shape or the type of what these return depends on the values, so the host must wait for them.
 WAITING = frozenset("nonzero flatnonzero argwhere unique extract compress bincount".split())
 
@@ -42,7 +50,7 @@ def _synchronize():
 
 
 def _wrap(value):
-    """Device arrays for whatever NumPy returned; a reduction to one number is a 0-d array, as it is in CuPy."""
+    """Device arrays for whatever NumPy returned; a reduction to one number is a 0-d array, as in CuPy."""
     if isinstance(value, (numpy.ndarray, numpy.generic)):
         array = object.__new__(ndarray)
         array._host = numpy.asarray(value)
@@ -54,7 +62,7 @@ def _wrap(value):
 
 
 def _unwrap(value):
-    """The NumPy array of a stand-in array, scalars as they are; TypeError for a NumPy array, however deep it lies."""
+    """The NumPy array of a stand-in array, scalars as they are; TypeError for a NumPy array, however deep."""
     if isinstance(value, ndarray):
         return value._host
     if isinstance(value, numpy.ndarray):
@@ -64,26 +72,53 @@ def _unwrap(value):
     return value
 
 
+def _call(function, args, kwargs):
+    """What NumPy's function returns for what lies in the stand-in arrays."""
+    unwrapped = {name: _unwrap(value) for name, value in kwargs.items()}
+    return function(*map(_unwrap, args), **unwrapped)
+
+
+def _entries(index):
+    return index if isinstance(index, tuple) else (index,)
+
+
+def _is_mask(entry):
+    return isinstance(entry, ndarray) and entry.dtype == bool
+
+
+def _axes(entry):
+    """How many axes one entry of an index consumes; an ellipsis takes those that the others leave."""
+    if entry is None or entry is Ellipsis:
+        return 0
+    return entry.ndim if _is_mask(entry) else 1
+
+
 def _index(index, shape):
-    """`index` unwrapped, its integer arrays taken modulo the axis: CuPy wraps around where NumPy raises IndexError."""
-    items = index if isinstance(index, tuple) else (index,)
-    axis, result = 0, []
-    width = sum(0 if i is None or i is Ellipsis else _axes(i) for i in items)
-    for item in items:
-        raw = _unwrap(item)
-        if isinstance(item, ndarray) and raw.dtype != bool:
+    """`index` unwrapped, its integer arrays modulo the axis: CuPy wraps around where NumPy raises."""
+    entries = _entries(index)
+    left = len(shape) - sum(map(_axes, entries))
+    axis = 0
+    unwrapped = []
+    for entry in entries:
+        raw = _unwrap(entry)
+        if isinstance(entry, ndarray) and not _is_mask(entry):
             raw = raw % shape[axis]
-        result.append(raw)
-        axis += len(shape) - width if item is Ellipsis else 0 if item is None else _axes(item)
-    return tuple(result) if isinstance(index, tuple) else result[0]
+        unwrapped.append(raw)
+        axis += left if entry is Ellipsis else _axes(entry)
+    return tuple(unwrapped) if isinstance(index, tuple) else unwrapped[0]
 
 
-def _axes(item):
-    """How many axes one entry of an index consumes."""
-    return item.ndim if isinstance(item, ndarray) and item.dtype == bool else 1
+def _attribute(name):
+    """NumPy's attribute of that name, which is no array."""
+    return property(lambda self: getattr(self._host, name))
 
 
-def _method(name, *allowed):
+def _view(name):
+    """NumPy's attribute of that name, which is an array."""
+    return property(lambda self: _wrap(getattr(self._host, name)))
+
+
+def _method(name, allowed):
     """NumPy's method of that name, with the keywords that CuPy's has."""
 
     def method(self, *args, **kwargs):
@@ -91,17 +126,20 @@ def _method(name, *allowed):
             raise TypeError(f"{name}() got an unexpected keyword argument {sorted(unknown)[0]!r}")
         if name in WAITING:
             _synchronize()
-        return _wrap(getattr(self._host, name)(*map(_unwrap, args), **{k: _unwrap(v) for k, v in kwargs.items()}))
+        return _wrap(_call(getattr(self._host, name), args, kwargs))
 
     method.__name__ = name
     return method
 
 
 def _operator(name):
+    """NumPy's operator of that name, which takes stand-in arrays and scalars."""
+
     def operator(self, *others):
-        if not all(isinstance(other, (ndarray, numpy.generic, bool, int, float, complex)) for other in others):
-            raise TypeError(f"Unsupported type {', '.join(str(type(other)) for other in others)}")
-        return _wrap(getattr(self._host, name)(*map(_unwrap, others)))
+        for other in others:
+            if not isinstance(other, (ndarray, numpy.generic, bool, int, float, complex)):
+                raise TypeError(f"Unsupported type {type(other)}")
+        return _wrap(_call(getattr(self._host, name), others, {}))
 
     operator.__name__ = name
     return operator
@@ -120,7 +158,7 @@ def _in_place(name):
 class ndarray:
     """A NumPy array in a glass case. Not made by calling: see asarray."""
 
-    __array_ufunc__ = None  # NumPy's operators and ufuncs then give way, and the reflected operator below refuses
+    __array_ufunc__ = None  # NumPy's operators and ufuncs then give way, and the reflected operator refuses
     __hash__ = None
 
     def __init__(self, *args, **kwargs):
@@ -128,7 +166,8 @@ class ndarray:
 
     def __array__(self, *args, **kwargs):
         raise TypeError(
-            "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly."
+            "Implicit conversion to a NumPy array is not allowed. "
+            "Please use `.get()` to construct a NumPy array explicitly."
         )
 
     def __array_function__(self, function, types, args, kwargs):
@@ -170,35 +209,53 @@ class ndarray:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index):
-        index = _index(index, self.shape)
-        if any(isinstance(i, numpy.ndarray) and i.dtype == bool for i in (index if isinstance(index, tuple) else (index,))):
+        unwrapped = _index(index, self.shape)
+        if any(map(_is_mask, _entries(index))):
             _synchronize()  # the size of the result is the number of True
-        return _wrap(self._host[index])
+        return _wrap(self._host[unwrapped])
 
     def __setitem__(self, index, value):
         self._host[_index(index, self.shape)] = _unwrap(value)
 
-    shape, ndim, dtype, size = (property(lambda self, n=n: getattr(self._host, n)) for n in ("shape", "ndim", "dtype", "size"))
-    strides, flags, nbytes, itemsize = (
-        property(lambda self, n=n: getattr(self._host, n)) for n in ("strides", "flags", "nbytes", "itemsize")
-    )
-    T, mT, real = (property(lambda self, n=n: _wrap(getattr(self._host, n))) for n in ("T", "mT", "real"))
 
-    sum, mean, prod = (_method(n, "axis", "dtype", "out", "keepdims") for n in ("sum", "mean", "prod"))
-    max, min, all, any = (_method(n, "axis", "out", "keepdims") for n in ("max", "min", "all", "any"))
-    argmax, argmin = (_method(n, "axis", "out", "dtype", "keepdims") for n in ("argmax", "argmin"))
-    std, var = (_method(n, "axis", "dtype", "out", "ddof", "keepdims") for n in ("std", "var"))
-    cumsum, cumprod = (_method(n, "axis", "dtype", "out") for n in ("cumsum", "cumprod"))
-    astype, copy = _method("astype", "dtype", "order", "casting", "copy"), _method("copy", "order")
-    reshape, ravel, flatten = (_method(n, "order") for n in ("reshape", "ravel", "flatten"))
-    transpose, swapaxes, squeeze = _method("transpose"), _method("swapaxes"), _method("squeeze", "axis")
-    fill, nonzero = _method("fill"), _method("nonzero")
-    dot, clip, take = _method("dot"), _method("clip", "out"), _method("take", "axis", "out")
-
-
+# The methods, each with the keywords that CuPy's has.
+METHODS = {
+    "sum": ("axis", "dtype", "out", "keepdims"),
+    "mean": ("axis", "dtype", "out", "keepdims"),
+    "prod": ("axis", "dtype", "out", "keepdims"),
+    "std": ("axis", "dtype", "out", "ddof", "keepdims"),
+    "var": ("axis", "dtype", "out", "ddof", "keepdims"),
+    "max": ("axis", "out", "keepdims"),
+    "min": ("axis", "out", "keepdims"),
+    "all": ("axis", "out", "keepdims"),
+    "any": ("axis", "out", "keepdims"),
+    "argmax": ("axis", "out", "dtype", "keepdims"),
+    "argmin": ("axis", "out", "dtype", "keepdims"),
+    "cumsum": ("axis", "dtype", "out"),
+    "cumprod": ("axis", "dtype", "out"),
+    "astype": ("dtype", "order", "casting", "copy"),
+    "copy": ("order",),
+    "reshape": ("order",),
+    "ravel": ("order",),
+    "flatten": ("order",),
+    "transpose": (),
+    "swapaxes": (),
+    "squeeze": ("axis",),
+    "fill": (),
+    "nonzero": (),
+    "dot": (),
+    "clip": ("out",),
+    "take": ("axis", "out"),
+}
+for _name, _allowed in METHODS.items():
+    setattr(ndarray, _name, _method(_name, _allowed))
+for _name in "shape ndim dtype size strides flags nbytes itemsize".split():
+    setattr(ndarray, _name, _attribute(_name))
+for _name in "T mT real".split():
+    setattr(ndarray, _name, _view(_name))
 for _name in "add sub mul truediv floordiv mod pow matmul and or xor".split():
-    for _prefix in ("", "r"):
-        setattr(ndarray, f"__{_prefix}{_name}__", _operator(f"__{_prefix}{_name}__"))
+    setattr(ndarray, f"__{_name}__", _operator(f"__{_name}__"))
+    setattr(ndarray, f"__r{_name}__", _operator(f"__r{_name}__"))
     if _name != "matmul":  # CuPy has no __imatmul__ either: a @= b makes a new array
         setattr(ndarray, f"__i{_name}__", _in_place(f"__i{_name}__"))
 for _name in "lt le gt ge eq ne neg pos abs invert".split():
@@ -206,17 +263,21 @@ for _name in "lt le gt ge eq ne neg pos abs invert".split():
 
 
 def asarray(value, dtype=None, order="K"):
-    """The explicit way onto the device, a copy of a NumPy array; a stand-in array of that dtype is returned as it is."""
-    if isinstance(value, ndarray):
-        return value if dtype in (None, value.dtype) else value.astype(dtype)
-    return array(value, dtype, order)
+    """The explicit way onto the device, a copy of a NumPy array; a stand-in array of that dtype is returned."""
+    if not isinstance(value, ndarray):
+        return array(value, dtype, order)
+    if dtype is None or dtype == value.dtype:
+        return value
+    return value.astype(dtype)
 
 
 def array(value, dtype=None, order="K"):
     """As asarray, and always a copy."""
-    if isinstance(value, (list, tuple)) and any(isinstance(item, ndarray) for item in value):
+    if isinstance(value, ndarray):
+        value = value._host
+    elif isinstance(value, (list, tuple)) and any(isinstance(item, ndarray) for item in value):
         value = _unwrap(value)
-    return _wrap(numpy.array(value._host if isinstance(value, ndarray) else value, dtype=dtype, order=order))
+    return _wrap(numpy.array(value, dtype=dtype, order=order))
 
 
 def asnumpy(value):
@@ -225,7 +286,7 @@ def asnumpy(value):
 
 
 def _delegate(module, name, lacking):
-    """`name` of a NumPy module as CuPy would have it: a type or constant as it is, a function on stand-in arrays."""
+    """`name` of a NumPy module as CuPy has it: a type or constant as it is, a function on stand-in arrays."""
     if name.startswith("_") or name in lacking:
         raise AttributeError(f"CuPy has no {module.__name__.replace('numpy', 'cupy', 1)}.{name}")
     function = getattr(module, name)
@@ -236,8 +297,10 @@ def _delegate(module, name, lacking):
     def on_device(*args, **kwargs):
         if name in WAITING or (name == "where" and len(args) == 1):
             _synchronize()
-        result = function(*map(_unwrap, args), **{k: _unwrap(v) for k, v in kwargs.items()})
-        return _wrap(numpy.bool_(result) if name in ("allclose", "array_equal") else result)
+        result = _call(function, args, kwargs)
+        if name in ("allclose", "array_equal"):  # Python's bool from NumPy, an array from CuPy
+            result = numpy.bool_(result)
+        return _wrap(result)
 
     return on_device
 
@@ -247,7 +310,9 @@ def __getattr__(name):
 
 
 def _refuse_random(name):
-    raise AttributeError(f"random.{name}: draw on the host with NumPy, so that both backends train on the same numbers")
+    raise AttributeError(
+        f"random.{name}: draw on the host with NumPy, so that both backends train on the same numbers"
+    )
 
 
 linalg = types.ModuleType("standin.linalg")
