@@ -263,7 +263,7 @@ for _name in "lt le gt ge eq ne neg pos abs invert".split():
 
 
 def asarray(value, dtype=None, order="K"):
-    """The explicit way onto the device, a copy of a NumPy array; a stand-in array of that dtype is returned."""
+    """The explicit way onto the device, a copy of a NumPy array; a stand-in array of that dtype as it is."""
     if not isinstance(value, ndarray):
         return array(value, dtype, order)
     if dtype is None or dtype == value.dtype:
