@@ -595,7 +595,8 @@ def test_batches_cover_an_epoch_once_and_differ_between_epochs_and_seeds():
     rows = mg.batches(50, 8, seed=3, epoch=1)
     assert rows.shape == (6, 8)
     assert len(np.unique(rows)) == 48
-    assert 0 <= rows.min() and rows.max() < 50
+    assert rows.min() >= 0
+    assert rows.max() < 50
     assert (rows == mg.batches(50, 8, seed=3, epoch=1)).all()
     assert (rows != mg.batches(50, 8, seed=3, epoch=2)).any()
     assert (rows != mg.batches(50, 8, seed=4, epoch=1)).any()

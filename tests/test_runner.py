@@ -634,9 +634,13 @@ def process(tmp_path, start, ctrl_c):
     return start(*command.split(), cwd=tmp_path, stdin=subprocess.DEVNULL)
 
 
-def children_of(process):
-    """The file that lists what a process has started, where the system has such files."""
+def children_file(process):
+    """It lists what a process has started, where the system has such files."""
     return Path(f"/proc/{process.pid}/task/{process.pid}/children")
+
+
+def count_children(process):
+    return len(children_file(process).read_text(encoding="utf-8").split())
 
 
 def training(tmp_path):
@@ -656,10 +660,10 @@ def test_ctrl_c_ends_every_process_with_one_sentence(tmp_path, process, moment):
     """The terminal sends SIGINT to the whole group."""
     if moment == "while they train":
         wait_for(lambda: training(tmp_path))
-    elif not children_of(process).exists():
+    elif not children_file(process).exists():
         pytest.skip("this system does not list a process's children")
-    else:  # multiprocessing's tracker and both workers
-        wait_for(lambda: len(children_of(process).read_text(encoding="utf-8").split()) >= 3)
+    else:
+        wait_for(lambda: count_children(process) >= 3)  # multiprocessing's tracker and both workers
     os.killpg(process.pid, signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -124,7 +124,8 @@ def test_the_key_differs_for_every_field():
     keys = [Run().key] + [Run(**{name: value}).key for name, value in OTHER.items()]
     assert len(set(keys)) == len(keys)
     for key in keys:
-        assert len(key) == 16 and set(key) <= set("0123456789abcdef")
+        assert len(key) == 16
+        assert set(key) <= set("0123456789abcdef")
 
 
 def test_the_key_is_the_same_for_1_and_1_point_0():
