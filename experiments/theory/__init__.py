@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from .. import files, parallel, plots, verdicts
 from ..captions import variation
-from . import appendices, lemmas, propositions, theorem, window
+from . import appendices, lemmas, pictures, propositions, theorem, window
 
 
 class Chapter(NamedTuple):
@@ -31,12 +31,12 @@ def as_it_is(size, picture):
 CHAPTERS = {
     "lemma 1": Chapter(lemmas.report_lemma_1, as_it_is),
     "lemma 2": Chapter(lemmas.report_lemma_2, as_it_is),
-    "proposition 1": Chapter(propositions.report_prop_1, as_it_is),
-    "proposition 2": Chapter(propositions.report_prop_2, as_it_is),
+    "proposition 1": Chapter(propositions.measure_prop_1, pictures.prop_1),
+    "proposition 2": Chapter(propositions.measure_prop_2, pictures.prop_2),
     "theorem 1": Chapter(theorem.report_theorem_1, as_it_is),
     "window": Chapter(window.report_window, as_it_is),
-    "appendix D": Chapter(appendices.report_appendix_d),
-    "appendix E": Chapter(appendices.report_appendix_e, as_it_is),
+    "appendix D": Chapter(appendices.measure_appendix_d),
+    "appendix E": Chapter(appendices.measure_appendix_e, pictures.appendix_e),
 }
 LONGEST = "theorem 1"  # is measured first, so that no core waits for it
 HEAD = (

@@ -8,7 +8,10 @@ from ..samples import load
 
 # Decides ranks in float64: rounding leaves singular values near 1e-15 of the largest.
 TOLERANCE = 1e-10
+GONE = 1e-8  # of its first value: a gradient that has fallen this far goes to zero
 SAMPLES = 40  # of the binary problems: few enough for GD to converge within ten thousand steps
+SMALL = 4  # of them: the batch of SGD
+ETA = 0.5  # learning rate of Section 3.1's runs
 CLASSES = {"digits 0 and 1": ((0,), (1,)), "even and odd digits": ((0, 2, 4, 6, 8), (1, 3, 5, 7, 9))}
 
 
