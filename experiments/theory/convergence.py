@@ -109,4 +109,4 @@ def at_kinks(graph, start, x, y, etas, lam, loss, steps):
         changes = numpy.diff(on, axis=0).sum(axis=0)
         crossed.append(int((changes > 1).sum()))
     holds = min(crossed) > 0 and min(gradient) > max(gradient) / 10
-    return {"gradient": gradient, "crossed": crossed, "holds": bool(holds)}
+    return {"eta": etas, "gradient": gradient, "crossed": crossed, "last": LAST, "holds": bool(holds)}
