@@ -4,22 +4,11 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from experiments.theory import convergence, propositions
+from experiments.theory import convergence, directions, propositions
 
 from problems import clusters
 
 SQUARED = "mean_squared_error"
-
-
-def test_training_stays_above_prop_1_s_bound_and_one_residual_below_it_is_seen(rng):
-    x, y = clusters(rng)
-    graph = mg.mlp(6, 1, 4, 1)
-    for B in (8, 2):
-        history, _ = convergence.descend(graph, x, y, B, 0.5, 0.05, SQUARED, 4000)
-        assert propositions.prop_1(history, x)["holds"]
-    dip = history["residual"].copy()
-    dip[len(dip) // 2] = 0.1  # below the bound once, in the middle
-    assert not propositions.prop_1(history | {"residual": dip}, x)["holds"]
 
 
 def test_collinear_samples_have_no_bound_and_sgd_converges_to_what_fits_none_of_them(rng):
@@ -28,7 +17,7 @@ def test_collinear_samples_have_no_bound_and_sgd_converges_to_what_fits_none_of_
     line, targets = propositions.collinear_data(x[0], 8, 0.05, rng)
     graph = mg.mlp(6, 2, 4, 1)
     history, _ = convergence.descend(graph, line, targets, 1, 0.1, 0.05, SQUARED, 8000)
-    end, bound = convergence.converged(history), propositions.prop_1(history, line)
+    end, bound = convergence.converged(history), directions.prop_1(history, line)
     assert end["fits"] and end["least"] > 0.01 and not bound["holds"]
     assert propositions.exception(end, bound)["holds"]
     for fault in ({"fits": False}, {"least": 1e-11}):
@@ -36,36 +25,6 @@ def test_collinear_samples_have_no_bound_and_sgd_converges_to_what_fits_none_of_
     assert not propositions.exception(end, {"holds": True})["holds"]
     wrong, _ = convergence.descend(graph, line, line @ x[0][:, None], 1, 0.1, 0.05, SQUARED, 8000)
     assert convergence.converged(wrong)["never"]
-
-
-def residual_of(W, a, x):
-    """max_i ||g_i|| / 2 lambda ||W|| where g_i / 2 lambda = a_i x_i^T + W."""
-    g = a[:, :, None] * x[:, None] + W
-    return np.linalg.norm(g, axis=(1, 2)).max() / np.linalg.norm(W)
-
-
-def best(W, x):
-    """The a_i for which ||g_i|| is least."""
-    return -(W @ x.T).T / (x**2).sum(axis=1)[:, None]
-
-
-@pytest.mark.parametrize("angle", [0.1, 0.5, np.pi / 2])
-def test_the_bound_of_prop_1_is_reached_between_two_samples_and_never_crossed(angle, rng):
-    """Over W and any a_i, the vectors l'_i E_{p,i} / 2 lambda; the worst W looks between the samples."""
-    x = np.array([[1.0, 0.0], [2 * np.cos(angle), 2 * np.sin(angle)]])
-    c = propositions.prop_1({"residual": np.array([1.0])}, x)["c"]
-    between = rng.normal(size=(3, 1)) * [[np.cos(angle / 2), np.sin(angle / 2)]]
-    reached = residual_of(between, best(between, x), x)
-    np.testing.assert_allclose([reached, c], np.sin(angle / 2), rtol=1e-9)
-    for _ in range(300):
-        W, noise = rng.normal(size=(3, 2)), 10 ** rng.uniform(-4, 1)
-        a = best(W, x) + noise * rng.normal(size=(2, 3))
-        assert residual_of(W, a, x) >= c * (1 - 1e-12)
-
-
-@pytest.mark.parametrize("line", [[[1.0, 2.0], [-2.0, -4.0]], [[1.0, 2.0]]])
-def test_there_is_no_bound_on_a_line(line):
-    assert not propositions.prop_1({"residual": np.array([1.0])}, np.array(line))["holds"]
 
 
 def test_zero_is_a_convergence_point_but_not_for_a_linear_path(rng):

@@ -44,7 +44,7 @@ def prop_1(size, numbers):
         lines = lines_of(case["histories"])
         step = lines[0].histories[0]["step"]
         c = numpy.full(len(step), case["c"])
-        lines.append(line("least value at any W ≠ 0, whatever the loss", len(lines), step=step, residual=c))
+        lines.append(line("no W ≠ 0 gets below this, whatever the loss", len(lines), step=step, residual=c))
         columns.append(plots.Column(title, lines, STEPS))
         if case["on_kinks"]:
             kinks += (

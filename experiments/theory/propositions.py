@@ -9,6 +9,7 @@ from ..captions import LABELS
 from ..runs import INPUTS
 from ..verdicts import Statement
 from .convergence import at_kinks, converged, descend, residuals
+from .directions import prop_1
 from .sizes import CLASSES, ETA, SAMPLES, SMALL, TOLERANCE, binary
 
 LAMBDA = 0.05
@@ -24,7 +25,8 @@ SLOWER = (ETA / 10, ETA / 50)  # for what gradient descent leaves
 BOUND = Statement(
     "Eq. 6 to 9, Prop. 1",
     "away from W = 0 the residuals of Eq. 9 can't all be small: max ‖gᵢ‖ ≥ c · 2λ‖W‖, W the input matrix",
-    "max ‖gᵢ‖ ≥ {least:.2f} · 2λ‖W‖ along SGD; c = {c:.3f} from the directions of the samples",
+    "max ‖gᵢ‖ ≥ {least:.2f} · 2λ‖W‖ along SGD; c = {c:.4f} from the directions eᵢ of the samples: "
+    "every W has max ‖W(I − eᵢeᵢᵀ)‖ ≥ c ‖W‖, and some W has {reached:.4f} ‖W‖",
 )
 ZERO_OR_NEVER = Statement(
     "Prop. 1",
@@ -69,19 +71,6 @@ WIDTH = Statement(
     "almost convergence improves with the width: max |ℓ′ᵢ| falls, if the network is trained",
     "at width {widths}, over {seeds} seeds: {ranges}",
 )
-
-
-def prop_1(history, x):
-    """Prop. 1 at every W: max_i ||g_i|| >= c 2 lambda ||W^{21}||, and c > 0 unless samples are collinear.
-
-    With e_i = x_i / ||x_i||, the term l'_i E_{p,i} x_i^T of g_i has no part off e_i, so ||g_i|| is at least
-    2 lambda ||W (I - e_i e_i^T)||. The mean square of these is at least (2 lambda c ||W||)^2, where 1 - c^2
-    is the largest eigenvalue of the mean of e_i e_i^T. W^{21} = 0 makes f = 0.
-    """
-    e = x / numpy.linalg.norm(x, axis=1, keepdims=True)
-    square = max(0.0, 1 - numpy.linalg.norm(e, 2) ** 2 / len(x))
-    least, c = numpy.nanmin(history["residual"]), square**0.5
-    return {"least": least, "c": c, "holds": bool(least >= c and square > TOLERANCE)}
 
 
 def zero_point(graph, x, y, lam):
