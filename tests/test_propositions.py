@@ -57,11 +57,11 @@ WIDER = [  # the largest |l'_i| of every network and seed, the network that is n
 ]
 
 
-@pytest.mark.parametrize("slopes, bad, holds", WIDER)
-def test_almost_convergence_must_improve_beyond_the_seeds_from_the_first_trained_network_to_the_last(
-    slopes, bad, holds, monkeypatch
-):
-    """One seed of the network `bad` has one of its two samples on the wrong side."""
+def networks_that_end(slopes, bad, kept, monkeypatch):
+    """almost_convergence of networks with these slopes, `kept` of what they were at half the steps.
+
+    One seed of the network `bad` has one of its two samples on the wrong side.
+    """
     graph, x, y = mg.mlp(1, 1, 1, 1), np.array([[1.0], [2.0]]), np.array([[1.0], [1.0]])
     ends = [(place, slope) for place, row in enumerate(slopes) for slope in row]
     seeds = []
@@ -70,10 +70,46 @@ def test_almost_convergence_must_improve_beyond_the_seeds_from_the_first_trained
         place, slope = ends[len(seeds)]
         seeds.append(seed)
         sign = -1.0 if (place, seed) == (bad, 1) else 1.0
-        return {"slope": [1.0, slope]}, {(2, 1): np.array([[sign]]), (3, 2): np.array([[1.0]])}
+        history = {"step": np.array([1, 4, 8]), "slope": np.array([1.0, slope / kept[place], slope])}
+        return history, {(2, 1): np.array([[sign]]), (3, 2): np.array([[1.0]])}
 
     monkeypatch.setattr(propositions, "descend", descend)
     found = propositions.almost_convergence(x, y, [graph] * len(slopes), 2)
-    assert found["holds"] is holds and seeds == [0, 1] * len(slopes)
+    assert seeds == [0, 1] * len(slopes) and found["slopes"].tolist() == slopes
+    np.testing.assert_allclose(found["kept"], np.transpose([kept, kept]), rtol=1e-12)
+    return found
+
+
+@pytest.mark.parametrize("slopes, bad, holds", WIDER)
+def test_almost_convergence_must_improve_beyond_the_seeds_from_the_first_trained_network_to_the_last(
+    slopes, bad, holds, monkeypatch
+):
+    found = networks_that_end(slopes, bad, [0.95] * len(slopes), monkeypatch)
+    assert found["holds"] is holds
     assert found["trained"].tolist() == [place != bad for place in range(len(slopes))]
-    assert found["slopes"].tolist() == slopes
+    assert propositions.undecided(found) == ""
+
+
+FALLING = [  # of three networks: kept since half the steps, the one that is not trained, the verdict
+    ([0.5, 0.5, 0.5], None, None),
+    ([0.95, 0.95, 0.85], None, None),
+    ([0.5, 0.95, 0.95], 0, True),
+]
+
+
+@pytest.mark.parametrize("kept, bad, holds", FALLING)
+def test_widths_are_not_told_apart_while_a_trained_network_s_slope_still_falls(kept, bad, holds, monkeypatch):
+    """At a fixed number of steps, as max |l'_i| falls like 1/t at every width."""
+    found = networks_that_end([[0.5, 0.4], [0.3, 0.35], [0.1, 0.2]], bad, kept, monkeypatch)
+    assert found["holds"] is holds
+    words = propositions.undecided(found)
+    assert (f"{min(kept):.2f} to {max(kept):.2f}" in words) == (holds is None)
+
+
+def test_the_logistic_loss_falls_like_one_over_t_and_is_not_settled(rng):
+    x, y = clusters(rng)
+    networks = [mg.mlp(6, 1, width, 1) for width in (8, 16)]
+    training = {"B": 2, "eta": 0.5, "lam": 0.0, "loss": "logistic", "steps": 800}
+    found = propositions.almost_convergence(x, y, networks, 2, **training)
+    assert found["trained"].all() and found["holds"] is None
+    assert (found["kept"] > 0.3).all() and (found["kept"] < 0.6).all()

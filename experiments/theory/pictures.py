@@ -84,6 +84,8 @@ def prop_2(size, numbers):
         "no momentum; ℓ′ᵢ is the derivative of sample i's loss by f(xᵢ). "
         f"Right: mean and range over {size.seeds} seeds{absent}."
     )
+    if numbers["wide"]["holds"] is None:
+        note += " It still falls at all of these, so this compares speeds, not limits."
     title = (
         "Proposition 2: without weight decay, SGD converges with the squared loss, "
         "and almost with the logistic loss"
