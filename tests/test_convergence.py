@@ -73,9 +73,83 @@ def test_a_history_s_last_entry_is_what_its_last_weights_say(rng):
         "least": (abs(f) * slope).min(),
         "output": abs(f).max(),
     }
-    assert history.keys() == expected.keys()
+    assert history.keys() == {*expected, "euler"}
     for name, value in expected.items():
         np.testing.assert_allclose(history[name][-1], value, rtol=1e-10)
+
+
+def network_of(*edges, activation="relu"):
+    """Layers 1 to 4 with these edges."""
+    widths = ((6, "identity"), (5, activation), (5, activation), (1, "identity"))
+    layers = tuple(mg.Layer(width, kind) for width, kind in widths)
+    return mg.Graph(layers, tuple(mg.Edge(*edge) for edge in edges))
+
+
+PATH = ((2, 1), (3, 2), (4, 3))
+RESNET = mg.resnet(6, 1, 5, 1)
+EULER = {  # a graph, and the layers in which f is not homogeneous
+    "relu": (network_of(*PATH), set()),
+    "leaky relu": (network_of(*PATH, activation="leaky_relu"), set()),
+    "sigmoid": (network_of(*PATH, activation="sigmoid"), {(2, 1), (3, 2)}),
+    "skip": (network_of(*PATH, (4, 2)), {(3, 2), (4, 3), (4, 2)}),
+    "residual block": (RESNET, set(RESNET.E_T[1:-1])),
+}
+
+
+def euler_error(graph, params, x, y, loss, lam):
+    return convergence.euler(params, *convergence.residuals(graph, params, x, y, loss, lam), lam)
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.3])
+@pytest.mark.parametrize("loss", [loss for loss, _ in RULES])
+@pytest.mark.parametrize("graph, inexact", EULER.values(), ids=EULER)
+def test_euler_s_identity_holds_in_all_layers_of_an_mlp_and_not_beside_a_skip(graph, inexact, loss, lam, rng):
+    """For residuals of any loss, and as well where all samples are collinear."""
+    x, y = clusters(rng)
+    for samples in (x, y * x[:1]):
+        params = mg.init_params(graph, rng, dtype="float64", init="he")
+        errors = euler_error(graph, params, samples, y, loss, lam)
+        found = {e for e, error in zip(params, errors) if error > 1e-12}
+        assert found == inexact and (errors[errors > 1e-12] > 1e-3).all()
+
+
+def test_a_wrong_factor_of_lambda_breaks_euler_s_identity(rng):
+    x, y = clusters(rng)
+    graph = network_of(*PATH)
+    params = mg.init_params(graph, rng, dtype="float64", init="he")
+    found = convergence.residuals(graph, params, x, y, "logistic", 0.3)
+    assert (convergence.euler(params, *found, 0.3) < 1e-12).all()
+    assert (convergence.euler(params, *found, 0.15) > 1e-3).all()
+
+
+def test_euler_s_identity_is_followed_along_training_of_an_mlp_and_of_a_sigmoid_network(rng):
+    x, y = clusters(rng)
+    for graph, holds in ((network_of(*PATH), True), (network_of(*PATH, activation="sigmoid"), False)):
+        history, params = convergence.descend(graph, x, y, 2, 0.1, 0.05, "logistic", 40)
+        found = convergence.along(history)
+        assert found["holds"] is holds and found["looks"] == len(history["step"])
+        errors = euler_error(graph, params, x, y, "logistic", 0.05)
+        assert history["euler"][-1] == errors.max() and found["error"] == history["euler"].max()
+    once = np.array([0.0, 2e-10, 0.0])
+    assert not convergence.along({"euler": once})["holds"] and convergence.along({"euler": once / 4})["holds"]
+
+
+def test_all_layers_have_the_same_norm_where_gd_converged_and_not_where_sgd_or_a_resnet_ended(rng):
+    x, y = clusters(rng)
+    graph, squared = mg.mlp(6, 2, 4, 1), "mean_squared_error"
+    history, params = convergence.descend(graph, x, y, 8, 0.3, 0.05, squared, 8000)
+    assert said(history) == FITS
+    found = convergence.balance(graph, params, x, y, squared, 0.05)
+    assert found["holds"]
+    np.testing.assert_allclose(found["norm"], [np.linalg.norm(W) for W in params.values()], rtol=1e-12)
+    wrong = convergence.balance(graph, params, x, y, squared, 0.1)
+    assert wrong["spread"] < 1e-8 < wrong["error"] and not wrong["holds"]
+    _, early = convergence.descend(graph, x, y, 8, 0.3, 0.05, squared, 20)
+    _, sgd = convergence.descend(graph, x, y, 2, 0.3, 0.05, squared, 8000)
+    for elsewhere in (early, sgd):
+        assert not convergence.balance(graph, elsewhere, x, y, squared, 0.05)["holds"]
+    history, params = convergence.descend(RESNET, x, y, 8, 0.1, 0.05, squared, 8000)
+    assert said(history) == FITS and not convergence.balance(RESNET, params, x, y, squared, 0.05)["holds"]
 
 
 def said(history):

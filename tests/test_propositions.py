@@ -35,16 +35,6 @@ def test_zero_is_a_convergence_point_but_not_for_a_linear_path(rng):
     assert not propositions.zero_point(skip, x, y, 0.05)["holds"]
 
 
-@pytest.mark.parametrize("loss", [SQUARED, "logistic"])
-def test_prop_2_s_inequality_and_eq_14_hold_for_relu_and_not_for_sigmoid(loss, rng):
-    x, y = clusters(rng)
-    layers = (mg.Layer(6, "identity"), mg.Layer(5, "sigmoid"), mg.Layer(1, "identity"))
-    sigmoid = mg.Graph(layers, (mg.Edge(2, 1), mg.Edge(3, 2)))
-    for graph, holds in ((mg.mlp(6, 2, 5, 1), True), (mg.resnet(6, 1, 5, 1), True), (sigmoid, False)):
-        params = mg.init_params(graph, rng, dtype="float64", init="he")
-        assert propositions.prop_2(graph, params, x, y, loss)["holds"] is holds
-
-
 WIDER = [  # the largest |l'_i| of every network and seed, the network that is not trained, the verdict
     ([[0.5, 0.4], [0.1, 0.2]], None, True),
     ([[0.1, 0.2], [0.5, 0.4]], None, False),

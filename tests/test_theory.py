@@ -15,7 +15,7 @@ from minigrad.facts import FACTS
 
 
 EXACT = {"Lemma 1", "Eq. 13", "Lemma 2", "sharper than Lemma 2", "Eq. 23 and 24", "Lemma 2 without its assumption", "Eq. 6 to 9, Prop. 1",
-         "Prop. 2, Eq. 14", "Theorem 1, Eq. 10", "Section 3.2, unrolled", "Appendix D, Eq. 25", "Appendix E, rank constraint"}
+         "Prop. 2, by Euler's identity", "Theorem 1, Eq. 10", "Section 3.2, unrolled", "Appendix D, Eq. 25", "Appendix E, rank constraint"}
 
 
 MEASURED = {
@@ -24,7 +24,7 @@ MEASURED = {
     theorem: ["theorem_1", "rank_of_U_S", "train_epoch"],
     window: ["data", "window"],
     propositions: [
-        "binary", "descend", "prop_1", "converged", "at_kinks", "zero_point", "exception", "prop_2",
+        "binary", "descend", "prop_1", "converged", "at_kinks", "along", "balance", "zero_point", "exception",
         "almost_convergence",
     ],
     appendices: ["binary", "eq_25", "normalized_descent", "appendix_e", "stationary"],

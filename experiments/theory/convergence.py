@@ -10,7 +10,8 @@ from minigrad.losses import LOSSES
 from minigrad.network import backward, factors, forward, init_params
 from minigrad.train import batches, train_epoch
 
-from .sizes import GONE, log_spaced
+from .lemmas import nonzero
+from .sizes import GONE, TOLERANCE, log_spaced
 
 STAYS = GONE**0.5  # of its first value: a gradient above it does not go to zero
 ALMOST = 1e-2  # of its first value: below it, training steps are small
@@ -28,6 +29,20 @@ def residuals(graph, params, x, y, loss, lam):
     return slope[:, 0], f[:, 0], g
 
 
+def euler(params, slope, f, g, lam):
+    """The error of <g_i, W> = l'_i f(x_i) + 2 lambda ||W||^2 in every layer (E_T,), relative to its terms.
+
+    Euler's identity: without batch norm, f of an MLP is homogeneous of degree 1 in each layer's W.
+    """
+    errors = []
+    for e, W in params.items():
+        inner = (g[e] * W).sum(axis=(1, 2))
+        decay = 2 * lam * (W**2).sum()
+        size = (abs(slope * f) + decay).max()
+        errors.append(abs(inner - slope * f - decay).max() / nonzero(size))
+    return numpy.array(errors)
+
+
 def look(graph, params, x, y, epoch, loss, lam):
     """What `descend` records of W; `epoch` is the batches of the epoch that W begins, as rows of x."""
     slope, f, g = residuals(graph, params, x, y, loss, lam)
@@ -41,6 +56,7 @@ def look(graph, params, x, y, epoch, loss, lam):
         "slope": abs(slope).max(),
         "least": abs(slope * f).min(),
         "output": abs(f).max(),
+        "euler": euler(params, slope, f, g, lam).max(),
     }
 
 
@@ -49,7 +65,7 @@ def descend(graph, x, y, B, eta, lam, loss, steps, seed=0):
 
     The first is after one epoch. gradient: the mean of ||gradient of Eq. 6|| over an epoch's batches;
     residual: max_i ||g_i|| / (2 lambda ||W||) at the input, NaN where that is 0 / 0; slope: max_i |l'_i|;
-    least: min_i |l'_i f(x_i)|; output: max_i |f(x_i)|.
+    least: min_i |l'_i f(x_i)|; output: max_i |f(x_i)|; euler: the largest error of Euler's identity.
     """
     params = init_params(graph, numpy.random.default_rng(seed), dtype="float64", init="he")
     velocity = {name: numpy.zeros_like(W) for name, W in params.items()}
@@ -83,6 +99,26 @@ def converged(history):
         "converges": bool(fits or zero),
         "prop_1": bool(never or zero),
     }
+
+
+def along(history):
+    """Whether Euler's identity held at every look, and its largest error."""
+    error = history["euler"].max()
+    return {"error": error, "looks": len(history["euler"]), "holds": bool(error < TOLERANCE)}
+
+
+def balance(graph, params, x, y, loss, lam):
+    """Are the norms of all layers equal, as Euler's identity demands of a convergence point with lambda > 0?
+
+    Summed over the samples it leaves ||W||^2 = -mean_i l'_i f(x_i) / 2 lambda, for gradient descent too.
+    spread: the largest norm over the least, less 1; error: that of the equation, relative to the largest.
+    """
+    slope, f, _ = residuals(graph, params, x, y, loss, lam)
+    squares = numpy.array([(W**2).sum() for W in params.values()])
+    error = abs(squares + (slope * f).mean() / (2 * lam)).max() / squares.max()
+    spread = (squares.max() / squares.min()) ** 0.5 - 1
+    holds = spread < GONE and error < GONE
+    return {"norm": squares**0.5, "spread": spread, "error": error, "holds": bool(holds)}
 
 
 def at_kinks(graph, start, x, y, etas, lam, loss, steps):
