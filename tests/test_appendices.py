@@ -142,4 +142,4 @@ def test_a_first_term_of_one_more_rank_is_seen(problem, trained, rng, monkeypatc
 @pytest.mark.parametrize("residual, holds", [(1.1e-3, False), (0.9e-3, True)])
 def test_eq_26_s_stationary_points_are_told_from_others(residual, holds):
     found = appendices.stationary({"residual": np.array([1e-5, residual])})
-    assert found == {"residual": residual, "holds": holds}
+    assert found == {"residual": residual, "lowest": 1e-5, "holds": holds}
