@@ -1,7 +1,7 @@
 """make theory: the memo's statements as numbers that could contradict them, in a table and in pictures.
 
 A chapter tries some statements on real data; the mathematics and the statements about it are in lemmas,
-propositions, theorem, window and appendices.
+convergence, directions, propositions, theorem, window and appendices.
 """
 
 import functools

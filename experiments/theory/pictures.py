@@ -85,7 +85,7 @@ def prop_2(size, numbers):
         f"Right: mean and range over {size.seeds} seeds{absent}."
     )
     if numbers["wide"]["holds"] is None:
-        note += " It still falls at all of these, so this compares speeds, not limits."
+        note += " At each of these max |ℓ′ᵢ| still falls with the steps: this compares speeds, not limits."
     title = (
         "Proposition 2: without weight decay, SGD converges with the squared loss, "
         "and almost with the logistic loss"

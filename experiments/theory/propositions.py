@@ -72,7 +72,7 @@ EULER = Statement(
 BALANCE = Statement(
     "our addition to Section 3.1",
     "at a convergence point with λ > 0 all layers of an MLP have the same norm: ‖W‖² = −mean ℓ′ᵢ f(xᵢ) / 2λ",
-    "after gradient descent {norm[0]:.6f}, {norm[1]:.6f}, {norm[2]:.6f}, equal to {spread:.1e}, "
+    "‖W‖ = {norm[0]:.6f}, {norm[1]:.6f}, {norm[2]:.6f} after gradient descent, equal to {spread:.1e}, "
     "and the equation holds to {error:.1e}; after SGD they differ by {percent:.2g} %",
 )
 WIDTH = Statement(
