@@ -8,6 +8,7 @@ from minigrad.measures import norm_of_spectrum, rank_of_spectrum
 
 LEARNED = 50  # percent of the training samples
 VANISHED = 1e-3  # of its first norm: a matrix below has decayed to zero
+SMALLEST = 1e-12  # what a norm is taken for at least, where a count must end at 0 for a W that vanishes
 # What a row of a CSV has beside the settings.
 VALUES = ("diverged", "learned", "epoch", "layer", "field", "value")
 
@@ -17,41 +18,72 @@ class View:
     """How stored spectra are read (Section 4.1): changing it trains nothing."""
 
     tol: float = 1e-4
-    norm: str = "frobenius"  # or "spectral"
+    norm: str = "frobenius"  # or "spectral"; "start" is the Frobenius norm before training
     output_layer: bool = True  # whether the output matrix counts in the average
 
     def __post_init__(self):
         if not 0 <= self.tol < 1:
             raise ValueError(f"tol must be in [0, 1), got {self.tol!r}")
-        if self.norm not in ("frobenius", "spectral"):
-            raise ValueError(f"norm must be frobenius or spectral, got {self.norm!r}")
+        if self.norm not in ("frobenius", "spectral", "start"):
+            raise ValueError(f"norm must be frobenius, spectral or start, got {self.norm!r}")
+
+    def rank(self, s):
+        """The rank of a matrix at every measured epoch; s (epochs, r) has its singular values."""
+        if self.norm == "start":
+            return rank_of_spectrum(s, self.tol * norm_of_spectrum(s[0], "frobenius"), None)
+        return rank_of_spectrum(s, self.tol, self.norm)
+
+
+FROM_START = View(norm="start")
 
 
 def history(meta, arrays, view):
-    """One stored run as figures draw it, against "epoch": scalars, rank and norm averaged over E_T."""
+    """One stored run as figures draw it, against "epoch": scalars, rank and norm averaged over E_T.
+
+    Beside it what claims ask for: ranks counted in two other ways, the rank that nothing exceeds, and by
+    layer the final rank and the final norm over the first.
+    """
     spectra = [values for name, values in arrays.items() if name.startswith("spectrum ")]
-    ranks = [rank_of_spectrum(s, view.tol, view.norm) for s in spectra]
+    averaged = spectra if view.output_layer else spectra[:-1]
     norms = [norm_of_spectrum(s, "frobenius") for s in spectra]
-    averaged = len(spectra) if view.output_layer else len(spectra) - 1
     measured = {name: values for name, values in arrays.items() if values.ndim == 1}
     diverged = meta["status"] == "diverged"  # its layers have no final rank, whatever can be counted
     made = measured | {
         "train_accuracy": 100 * measured["train_accuracy"],
         "test_accuracy": 100 * measured["test_accuracy"],
-        "rank": numpy.mean(ranks[:averaged], axis=0),
-        "norm": numpy.mean(norms[:averaged], axis=0),
+        "rank": numpy.mean([view.rank(s) for s in averaged], axis=0),
+        "rank_from_start": numpy.mean([FROM_START.rank(s) for s in averaged], axis=0),
+        "rank_guarded": numpy.mean([_guarded_rank(s, view.tol) for s in averaged], axis=0),
+        "full_rank": numpy.mean([s.shape[-1] for s in averaged]),
+        "largest_full_rank": max(s.shape[-1] for s in spectra),
+        "norm": numpy.mean(norms[: len(averaged)], axis=0),
         "layer": numpy.arange(1, len(spectra) + 1),
-        "layer_rank": numpy.array([numpy.nan if diverged else r[-1] for r in ranks]),
+        "layer_rank": numpy.array([numpy.nan if diverged else view.rank(s)[-1] for s in spectra]),
+        "layer_norm_kept": numpy.array([norm[-1] / norm[0] for norm in norms]),
         "diverged": diverged,
     }
-    return made | {"learned": _learned(made, norms)}
+    return made | {"learned": learned(made)}
 
 
-def _learned(made, norms):
+def learned(made, accuracy=LEARNED):
     """Whether the run ends finite, with enough training samples right, and with no W decayed to zero."""
-    kept = all(norm[-1] >= VANISHED * norm[0] for norm in norms)
-    fits = made["train_accuracy"][-1] >= LEARNED
+    kept = (made["layer_norm_kept"] >= VANISHED).all()
+    fits = made["train_accuracy"][-1] >= accuracy
     return bool(kept and fits and numpy.isfinite(made["train_loss"][-1]) and not made["diverged"])
+
+
+def distance_to_rank_B(arrays, B):
+    """tau_B of every W at the end: what lies beyond its B largest singular values, over its norm."""
+    last = [values[-1] for name, values in arrays.items() if name.startswith("spectrum ")]
+    beyond = [norm_of_spectrum(s[B:], "frobenius") for s in last]
+    norm = [norm_of_spectrum(s, "frobenius") for s in last]
+    return numpy.array(beyond) / numpy.maximum(norm, SMALLEST)
+
+
+def _guarded_rank(s, tol):
+    """The count after dividing by max(||W||, SMALLEST), not by ||W||: 0 for a W that is nearly zero."""
+    norm = numpy.maximum(norm_of_spectrum(s, "frobenius"), SMALLEST)
+    return rank_of_spectrum(s, tol * norm[:, None], None)
 
 
 def csv_rows(preset, run, made, view, fields):

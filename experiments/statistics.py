@@ -1,7 +1,6 @@
-"""Is there a trend, and could chance make it: Kendall's tau-b, permutations, Holm's correction, Theil and Sen.
+"""Is there a trend, and could chance make it: Kendall's tau-b, permutations, Holm, Theil and Sen.
 
-x and y are (n,): two numbers for each of n runs. `sign` of a pair of runs is that of the later one minus the
-earlier one.
+x and y are (n,): two numbers for each of n runs.
 """
 
 import functools
@@ -12,7 +11,7 @@ PERMUTATIONS = 10_000
 
 
 def tau_b(x, y):
-    """Kendall's tau-b, in [-1, 1]: how far y rises with x, ties corrected for; 0 where x or y never differs."""
+    """Kendall's tau-b, in [-1, 1]: how far y rises with x; 0 where x or y never differs."""
     of_x, of_y = _signs(x), _signs(y)
     pairs = numpy.sqrt((of_x != 0).sum() * (of_y != 0).sum())
     return float(of_x @ of_y / pairs) if pairs else 0.0
@@ -38,7 +37,7 @@ def _dealt(labels, permutations, seed):
 
 
 def _signs(values):
-    """The sign of every pair, (..., pairs), as float32: exact here, and fast in products."""
+    """The sign of every pair's difference, (..., pairs), as float32: exact here, and fast in products."""
     values = numpy.asarray(values)
     earlier, later = numpy.triu_indices(values.shape[-1], k=1)
     return numpy.sign(values[..., later] - values[..., earlier]).astype("float32")

@@ -149,7 +149,7 @@ def test_another_view_of_the_spectra_trains_nothing_and_changes_the_rank(here, c
         (["fig1", "--set", "loss=logistic"], "loss must be one of cross_entropy, mean_squared_error"),
         (["fig1", "--set", "m=15"], "multiple of the 10 classes"),
         (["fig1", "--set", "B=1000"], "at most m=100"),
-        (["fig1", "--set", "norm=nuclear"], "norm must be frobenius or spectral"),
+        (["fig1", "--set", "norm=nuclear"], "norm must be frobenius, spectral or start"),
         (["fig1", "--set", "tol=1"], "tol must be in [0, 1)"),
         (["fig1", "--set", "output_layer=no"], "output_layer takes values like true"),
         (["fig5", "--set", "detached=false"], "detached must be true without batch norm"),

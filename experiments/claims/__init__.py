@@ -1,0 +1,98 @@
+"""make claims: the memo's statements, each judged from the store by the rule that stands under it.
+
+A claim is a row for every figure that it is about, and is judged under every reading of batch norm that the
+figure is drawn for, and under night and paper where the store has both.
+"""
+
+from typing import NamedTuple
+
+from ..verdicts import Statement
+from . import cases, control, convergence, layers, settings, trends
+from .claim import Claim
+from .outcomes import Shelf
+from .table import write
+
+__all__ = ["CLAIMS", "judge", "write"]
+
+GRADIENT_DESCENT = Claim(
+    Statement("Section 3.2", "gradient descent does not lower the rank", ""),
+    "B = m at equal E on 5,000 images, beside B = 16 and 128 on the same: holds if the rank lost by gradient "
+    "descent is less than a tenth of what SGD loses.",
+)
+GOES_ON_MOVING = Claim(
+    Statement("Section 4.2, Fig. 1", "with λ > 0 W does not converge though loss and accuracy do", ""),
+    "From the last W, 100 more epochs with B and 100 with B = m at the same η: holds if d of SGD is at least "
+    "10 times that of gradient descent.",
+)
+CLAIMS = (
+    trends.smaller_B_lower_rank,
+    trends.larger_eta_lower_rank,
+    trends.larger_eta_worse_training,
+    settings.smaller_B_needs_smaller_eta,
+    trends.larger_lambda_lower_rank,
+    settings.no_rank_lost_without_decay,
+    control.smaller_B_lower_rank_at_equal_steps,
+    control.what_carries_the_trend,
+    control.smaller_B_lower_rank_at_loss_0_1,
+    control.smaller_B_lower_rank_at_loss_0_01,
+    GRADIENT_DESCENT,
+    settings.close_to_rank_B,
+    convergence.far_smaller_without_decay,
+    GOES_ON_MOVING,
+    convergence.goes_to_zero,
+    convergence.has_rank_zero,
+    layers.bottleneck,
+    layers.equal_within_blocks,
+    layers.equal_across_blocks,
+)
+OTHER_LENGTH = {"night": "paper", "paper": "night"}
+NO_EXPERIMENT = "not run: no experiment trains this yet"
+
+
+class Row(NamedTuple):
+    """A claim about one figure: {preset: [Judged], one for every reading of batch norm}."""
+
+    statement: Statement
+    rule: str
+    judged: dict
+
+
+def judge(plans, where):
+    """[Row] from what the store has of {name: plan}, in the memo's order."""
+    shelf = Shelf(where)
+    presets = _presets(plans, shelf)
+    rows = []
+    for claim in CLAIMS:
+        for figure in claim.figures:
+            statement = _at(claim.statement, figure)
+            judged = {}
+            for preset, its_plans in presets.items():
+                figures = cases.readings(figure, its_plans)
+                judged[preset] = [cases.tried(claim, statement, plan, shelf) for plan in figures]
+            rows.append(Row(statement, claim.rule, judged))
+        if not claim.figures:
+            untried = {preset: [cases.untried(claim.statement, preset, NO_EXPERIMENT)] for preset in presets}
+            rows.append(Row(claim.statement, claim.rule, untried))
+    return rows
+
+
+def _at(statement, figure):
+    """The statement with the number of the figure in its place."""
+    return statement._replace(place=statement.place.format(n=figure.removeprefix("fig")))
+
+
+def _presets(plans, shelf):
+    """{preset: {name: plan}}: the one asked for; of night and paper the other too, if it has its own runs."""
+    asked = next(iter(plans.values())).preset
+    presets = {asked: plans}
+    other = OTHER_LENGTH.get(asked)
+    if other:
+        others = {name: cases.another(plan, other, {}) for name, plan in plans.items()}
+        if any(_has_its_own(others[name], plan, shelf) for name, plan in plans.items()):
+            presets[other] = others
+    return dict(sorted(presets.items()))  # night before paper
+
+
+def _has_its_own(other, plan, shelf):
+    """Whether the store has a whole seed of `other`, which isn't `plan` by another name."""
+    return other.runs() != plan.runs() and bool(shelf.settings(other, whole=True))

@@ -1,0 +1,89 @@
+"""The claims' table: a row per claim and figure, two columns per preset; its CSV has a row per verdict."""
+
+from pathlib import Path
+
+from .. import tables
+from ..captions import seeds_of, variation
+from .trends import trend
+
+SYMBOLS = (
+    "W is a trainable matrix, ‖W‖ its Frobenius norm, ‖W₀‖ that before training; d(W_{t+1}, W_t) is how far "
+    "it moves in an epoch t. The rank of W is the number of its singular values above tol ‖W‖, tol = 1e-4; that "
+    "of a network is the mean over all its W, and the full rank is the largest that this can be. B is the batch "
+    "size, η the learning rate, λ the weight decay, H the width, m the number of training samples; the decay "
+    "budget is E = Σ η_t 2 λ / (1 - momentum) over all steps t."
+)
+LEARNED = (
+    "A setting has learned if every seed ends with a finite loss, a train accuracy of at least 50 % and "
+    "every ‖W‖ at least 1e-3 of its first. One that has not judges nothing but the claims about it."
+)
+OTHERWISE = (
+    "Beside a verdict stands what it would be with another tol, with ranks counted above 1e-4 ‖W₀‖, and if a "
+    "train accuracy of 20 % or 90 % counted as learned."
+)
+TRENDS = "The rule for trends. " + " ".join(trend.__doc__.split())
+CONTROL = (
+    "The control: cell a has B = 128; b has B = 16 and a's number of steps; c, d and e have B = 16 and a's "
+    "number of epochs, d with η / 8, e with λ / 8."
+)
+MEANING = {
+    "quick": "Ten epochs or a reduced setting: seen, not seen or too early, and no claim is decided.",
+    "smoke": "Smoke tests the program: it says nothing about any claim.",
+}
+
+
+def write(plans, rows, folder):
+    """folder/claims.md and claims.csv, whole or not at all; their paths. `plans` is as for judge."""
+    first = next(iter(plans.values()))
+    numbers = sorted({plan.seeds for plan in plans.values()})
+    given = numbers[0] if any(plan.seeds != plan.reduction.seeds for plan in plans.values()) else None
+    stem = variation("claims", first.preset, first.given, given, ())
+    presets = list(rows[0].judged)
+    header = ["statement", "in the memo", "rule"]
+    for preset in presets:
+        header += [f"measured ({preset})", f"verdict ({preset})"]
+    lines = [_line(row) for row in rows]
+    records = [record for row in rows for record in _records(row)]
+    asked = f"Preset {first.preset}, {' or '.join(map(seeds_of, numbers))} a setting."
+    others = [preset for preset in presets if preset != first.preset]
+    beside = [f"Beside it {other}, of which the store has runs too." for other in others]
+    meaning = [MEANING[first.preset]] if first.preset in MEANING else []
+    head = [" ".join([asked, *beside, *meaning]), SYMBOLS, f"{LEARNED} {OTHERWISE}", TRENDS, CONTROL]
+    return tables.save(Path(folder) / stem, "\n\n".join(head), header, lines, records)
+
+
+def _line(row):
+    """The cells of a row of the Markdown table; every reading of batch norm has a line of its own."""
+    cells = [row.statement.words, row.statement.place, row.rule]
+    for judged in row.judged.values():
+        measured, verdicts = [], []
+        for one in judged:
+            reading = f"{one.verdict.setting}: " if one.verdict.setting else ""
+            measured.append(reading + one.verdict.measured)
+            verdicts.append(f"{reading}**{one.verdict.verdict}**{_otherwise(one, ' ({})')}")
+        cells += ["<br>".join(measured), "<br>".join(verdicts)]
+    return cells
+
+
+def _otherwise(judged, form="{}"):
+    """What the verdict would be otherwise; nothing where that wasn't tried."""
+    if judged.otherwise is None:
+        return ""
+    texts = [f"{look}: {verdict}" for look, verdict in judged.otherwise.items()]
+    return form.format("; ".join(texts) or "the same otherwise")
+
+
+def _records(row):
+    """The rows of the CSV: a verdict each."""
+    for preset, judged in row.judged.items():
+        for one in judged:
+            yield {
+                "preset": preset,
+                "statement": one.verdict.statement,
+                "place": one.verdict.place,
+                "batch_norm": one.verdict.setting,
+                "measured": one.verdict.measured,
+                "verdict": one.verdict.verdict,
+                "otherwise": _otherwise(one),
+                "rule": row.rule,
+            }

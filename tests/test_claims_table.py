@@ -1,0 +1,219 @@
+"""The table of claims from a store: what counts as run, how runs are looked at, presets side by side."""
+
+import csv
+from pathlib import Path
+
+import numpy
+import pytest
+
+from experiments import __main__ as command
+from experiments import claims
+from experiments.claims import cases, layers, settings, trends
+from experiments.claims.outcomes import AS_RULED, RANKS, Shelf
+from experiments.figures import FIGURES, Plan
+from experiments.runner import Where
+from experiments.store import SCALARS, read, result_path, write
+
+BOTTLENECK = "MLPs have a bottleneck: the ranks are lowest in the middle"
+
+
+def store(runs, folder, ranks=(90, 70, 30, 70, 90, 10), small=0.0, accuracy=1.0):
+    """Finished runs of two measured epochs, whose matrices of width 100 end at these ranks.
+
+    Their other singular values, at first 1 as all, end at `small`.
+    """
+    for run in runs:
+        arrays = {name: numpy.ones(2) for name in SCALARS}
+        arrays["train_accuracy"] = numpy.array([0.1, accuracy])
+        for p, rank in enumerate(ranks, start=2):
+            last = numpy.where(numpy.arange(100) < rank, 1.0, small)
+            arrays[f"spectrum {p}-{p - 1}"] = numpy.array([numpy.ones(100), last])
+        write(result_path(folder, run), {"run": run.as_dict(), "status": "finished"}, arrays)
+
+
+def plans(preset, seeds=None, **given):
+    return {name: Plan(name, preset, seeds, given) for name in FIGURES if name not in given}
+
+
+def judged(folder, preset, words, seeds=None, **given):
+    """{preset: [Judged]} of the claim with these words."""
+    rows = claims.judge(plans(preset, seeds, **given), Where(folder))
+    (row,) = [row for row in rows if row.statement.words == words]
+    return row.judged
+
+
+def test_every_reading_of_batch_norm_has_its_verdict(tmp_path):
+    store(Plan("fig6", "night").runs(), tmp_path)
+    store(Plan("fig6-true", "night").runs(), tmp_path, ranks=(30, 70, 90, 70, 30, 10))
+    memo, true, standard = judged(tmp_path, "night", BOTTLENECK)["night"]
+    assert [one.verdict.setting for one in (memo, true, standard)] == [
+        "the memo's text", "true gradient", "standard batch norm"
+    ]
+    assert [one.verdict.verdict for one in (memo, true, standard)] == ["holds", "fails", "not decided"]
+    assert standard.verdict.measured == "not run: make fig6-standard" and standard.otherwise is None
+    assert memo.verdict.place == "Appendix A, Fig. 6"
+
+
+def test_a_figure_decides_nothing_before_all_its_settings_are_there(tmp_path):
+    runs = Plan("fig6", "night").runs()
+    store(runs[:-3], tmp_path)  # all but the last setting
+    memo, *_ = judged(tmp_path, "night", BOTTLENECK)["night"]
+    assert memo.verdict.measured == "not complete: 33 of 36 runs" and memo.verdict.verdict == "not decided"
+    store(runs[-3:-2], tmp_path)
+    memo, *_ = judged(tmp_path, "night", BOTTLENECK)["night"]
+    assert memo.verdict.measured.startswith("1 of 3 seeds: ") and memo.verdict.verdict == "holds"
+    store(runs[-2:], tmp_path)
+    memo, *_ = judged(tmp_path, "night", BOTTLENECK)["night"]
+    assert memo.verdict.measured.startswith("so in 12 of 12 active settings")
+
+
+def test_the_row_says_how_many_seeds_there_are_if_fewer_than_three(tmp_path):
+    store(Plan("fig6", "night", 2).runs(), tmp_path)
+    memo, *_ = judged(tmp_path, "night", BOTTLENECK, seeds=2)["night"]
+    assert memo.verdict.measured.startswith("2 seeds: so in 12")
+
+
+def test_the_control_is_judged_by_the_cells_that_are_there(tmp_path):
+    runs = Plan("control", "night").runs()
+    store([run for run in runs if run.B == 128], tmp_path, ranks=[90] * 6)
+    words = "smaller B, lower rank, after equally many steps"
+    (one,) = judged(tmp_path, "night", words)["night"]
+    assert one.verdict.verdict == "not decided" and "MLP-5-500 at η = 0.03: a 90 %" in one.verdict.measured
+    store([run for run in runs if run.steps_of_B], tmp_path, ranks=[60] * 6)
+    (one,) = judged(tmp_path, "night", words)["night"]
+    assert one.verdict.verdict == "holds" and "a 90 %, b 60 %" in one.verdict.measured
+
+
+def test_the_control_finds_the_smaller_eta_in_the_store(tmp_path):
+    store(Plan("control", "night").runs(), tmp_path, accuracy=0.1)
+    store(Plan("control", "night", settings={"eta": 0.01}).runs(), tmp_path, ranks=[90] * 6)
+    (one,) = judged(tmp_path, "night", "what carries the trend after equally many epochs")["night"]
+    assert "MLP-BN-10-100 at η = 0.01, as b has not learned at 0.03: a 90 %" in one.verdict.measured
+    assert "only η / B and E matter" in one.verdict.verdict
+
+
+def test_a_verdict_that_another_tolerance_or_threshold_changes_says_so(tmp_path):
+    """Singular values that are small, but not small enough for 1e-4, leave the ranks full."""
+    runs = Plan("fig6", "night", 1).runs()
+    for small, accuracy, verdict, otherwise in (
+        (1e-5, 0.8, "holds", {"learned from 90 %": "not decided"}),
+        (1e-5, 0.4, "not decided", {"learned from 20 %": "holds"}),
+        (5e-3, 0.99, "not decided", {"tol 1e-3": "holds", "tol 1e-2": "holds"}),
+        (5e-2, 0.99, "not decided", {"tol 1e-2": "holds"}),
+    ):
+        store(runs, tmp_path, small=small, accuracy=accuracy)
+        memo, *_ = judged(tmp_path, "night", BOTTLENECK, seeds=1)["night"]
+        assert (memo.verdict.verdict, memo.otherwise) == (verdict, otherwise)
+
+
+def test_the_count_above_a_part_of_the_first_norm_may_change_a_verdict(tmp_path):
+    """A matrix in the middle shrinks as a whole, so that its relative rank stays full."""
+    runs = Plan("fig6", "night", 1).runs()
+    store(runs, tmp_path, ranks=[100] * 6)
+    for run in runs:
+        meta, arrays = read(result_path(tmp_path, run))
+        arrays["spectrum 4-3"][1, :30] = 1.3e-3  # the first norm is 10; a learned network keeps 1e-3 of it
+        arrays["spectrum 4-3"][1, 30:] = 0.9e-3
+        write(result_path(tmp_path, run), meta, arrays)
+    memo, *_ = judged(tmp_path, "night", BOTTLENECK, seeds=1)["night"]
+    assert memo.verdict.verdict == "not decided"
+    assert memo.otherwise == {"counted above 1e-4 ‖W₀‖": "holds"}
+
+
+def test_every_verdict_on_ranks_is_tried_under_every_look():
+    on_ranks = (
+        trends.smaller_B_lower_rank,
+        trends.larger_lambda_lower_rank,
+        settings.no_rank_lost_without_decay,
+        layers.bottleneck,
+        layers.equal_within_blocks,
+    )
+    assert all(claim.looks == RANKS for claim in on_ranks)
+    assert [look.name for look in RANKS] == [
+        "tol 1e-3", "tol 1e-2", "counted above 1e-4 ‖W₀‖", "learned from 20 %", "learned from 90 %"
+    ]
+
+
+def test_a_run_is_read_once_whatever_looks_at_it(tmp_path, monkeypatch):
+    plan = Plan("fig6", "night", 1)
+    store(plan.runs(), tmp_path)
+    read = []
+    original = claims.outcomes.read
+    monkeypatch.setattr(claims.outcomes, "read", lambda path: read.append(path) or original(path))
+    shelf = Shelf(Where(tmp_path))
+    found = shelf.settings(plan, whole=True)
+    for look in (AS_RULED, *RANKS):
+        assert len(shelf.outcomes(found, plan.view, look)) == 12
+    assert len(read) == len(set(read)) == 12
+
+
+def test_night_and_paper_have_a_column_each_where_the_store_has_both(tmp_path):
+    night, paper = Plan("fig6", "night"), Plan("fig6", "paper")
+    store(night.runs(), tmp_path)
+    assert list(judged(tmp_path, "night", BOTTLENECK)) == ["night"]
+    store(Plan("control", "night").runs(), tmp_path)  # paper's own runs, under another name
+    assert list(judged(tmp_path, "night", BOTTLENECK)) == ["night"]
+    store(paper.runs(), tmp_path, ranks=(30, 70, 90, 70, 30, 10))
+    for asked in ("night", "paper"):
+        found = judged(tmp_path, asked, BOTTLENECK)
+        assert {preset: row[0].verdict.verdict for preset, row in found.items()} == {
+            "night": "holds", "paper": "fails"
+        }
+    assert list(judged(tmp_path, "quick", BOTTLENECK)) == ["quick"]
+
+
+def test_the_claims_that_no_experiment_trains_are_rows_that_say_so(tmp_path):
+    for preset, word in (("night", "not decided"), ("quick", "too early")):
+        (one,) = judged(tmp_path, preset, "gradient descent does not lower the rank")[preset]
+        assert one.verdict.verdict == word and one.verdict.measured == claims.NO_EXPERIMENT
+
+
+def test_the_written_table_has_a_row_per_claim_and_a_record_per_verdict(tmp_path):
+    store(Plan("fig6", "night").runs() + Plan("fig6", "paper").runs(), tmp_path)
+    its_plans = plans("night")
+    rows = claims.judge(its_plans, Where(tmp_path))
+    markdown, table = claims.write(its_plans, rows, tmp_path / "figures")
+    lines = [line for line in markdown.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + len(rows)
+    assert all(line.replace("\\|", "").count("|") == 8 for line in lines)
+    (line,) = [line for line in lines if line.startswith(f"| {BOTTLENECK}")]
+    assert layers.bottleneck.rule in line and line.count("<br>true gradient: ") == 4
+    assert "the memo's text: **holds** (the same otherwise)" in line
+    with open(table, encoding="utf-8") as file:
+        records = list(csv.DictReader(file))
+    assert len(records) == sum(len(judged) for row in rows for judged in row.judged.values())
+    found = [r for r in records if r["statement"] == BOTTLENECK and r["batch_norm"] == "the memo's text"]
+    assert [(r["preset"], r["verdict"]) for r in found] == [("night", "holds"), ("paper", "holds")]
+
+
+def test_the_rule_for_trends_stands_above_the_table_as_the_code_has_it(tmp_path):
+    its_plans = plans("night")
+    markdown, _ = claims.write(its_plans, claims.judge(its_plans, Where(tmp_path)), tmp_path)
+    head = markdown.read_text(encoding="utf-8").split("\n\n|")[0]
+    assert " ".join(trends.trend.__doc__.split()) in head
+    assert head.startswith("Preset night, 1 seed or 3 seeds a setting.\n")
+
+
+@pytest.mark.parametrize("name", [name for name in FIGURES if name.startswith("fig")])
+def test_a_claim_says_which_batch_norm_its_figure_has(name):
+    reading = cases._reading(Plan(name, "night"))
+    plain = "" if name in ("fig1", "fig5") else "the memo's text"
+    expected = {"true": "true gradient", "standard": "standard batch norm"}
+    assert reading == expected.get(name.partition("-")[2], plain)
+
+
+def test_the_table_is_written_from_the_store(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small = ["--preset", "smoke", "--seeds", "1", "--jobs", "1"]
+    assert command.main(["fig6", *small]) == 0
+    assert command.main(["claims", *small]) == 0
+    stem = Path("figures") / "claims-smoke-seeds=1"
+    assert capsys.readouterr().out.splitlines()[-2:] == [f"{stem}.{kind}" for kind in ("md", "csv")]
+    with open(f"{stem}.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["verdict"] for row in rows} == {"says nothing"}
+    assert {row["preset"] for row in rows} == {"smoke"}
+    run = [row["place"] for row in rows if not row["measured"].startswith(("not run", "not complete"))]
+    assert run == ["Appendix A, Fig. 6"]
+    text = Path(f"{stem}.md").read_text(encoding="utf-8")
+    assert text.startswith("Preset smoke, 1 seed a setting. Smoke tests the program")
