@@ -23,7 +23,10 @@ def test_the_table_has_every_claim_once():
     assert all(one in claims.CLAIMS for one in found)
 
 
-@pytest.mark.parametrize("one", [one for one in claims.CLAIMS if one.judge], ids=lambda one: one.statement.words)
+JUDGED = [one for one in claims.CLAIMS if one.judge]
+
+
+@pytest.mark.parametrize("one", JUDGED, ids=lambda one: one.statement.words)
 def test_nothing_follows_from_nothing_or_from_a_network_that_diverged(one):
     """Without warnings, which are errors here."""
     assert one.judge([])["holds"] == "not decided"
@@ -82,7 +85,7 @@ def test_the_best_eta_is_that_of_the_mean_and_a_run_that_diverged_counts_with_no
 
 
 def test_a_tie_for_the_best_eta_is_censored():
-    """Fault: the first of several, 0.01 at both B, or 0.01 and then 0.03."""
+    """Fault: the first of several taken for the best."""
     found = [outcome([seed(accuracy=10.0)], B=4, eta=eta) for eta in (0.001, 0.01, 0.03, 0.1)]
     found[0].seeds[0]["train_accuracy"][-1] = 9.0
     numbers = settings.smaller_B_needs_smaller_eta.judge(found)
@@ -177,7 +180,9 @@ def test_where_decay_alone_moves_W_nothing_is_decided():
 
 def test_where_most_settings_move_by_decay_alone_the_claim_does_not_hold():
     drifting = [moving(500.0, 1e-3 * (1 + i), norm=1e6) for i in range(3)]
-    found = [moving(1.0, 0.0), moving(500.0, 1e-5), *drifting]
+    found = [moving(1.0, 0.0), *drifting]
+    assert convergence.far_smaller_without_decay.judge(found)["holds"] == "not decided"
+    found.append(moving(500.0, 1e-5))
     assert convergence.far_smaller_without_decay.judge(found)["holds"] == "mixed"
 
 
@@ -193,8 +198,10 @@ def decayed(kept, rank=0.0, guarded=0.0, lams=(1e-4, 1e-3)):
     """CIFAR-10, cross-entropy: for each lambda what is kept of ||W||, and the final ranks."""
     found = []
     for lam, share in zip(lams, kept):
-        count = {"rank_guarded": numpy.array([100.0, 95.0, guarded])}
-        found.append(outcome([seed(rank, 10.0, layer_norm_kept=numpy.array([0.0, share]), **count)] * 2, lam=lam))
+        made = seed(rank, 10.0)
+        made["rank_guarded"] = numpy.array([100.0, 95.0, guarded])
+        made["layer_norm_kept"] = numpy.array([0.0, share])
+        found.append(outcome([made] * 2, lam=lam))
     return found
 
 
@@ -284,6 +291,7 @@ WITHIN = blocks((30, 31), (50, 50), (70, 68))  # equal within blocks, not across
 ACROSS = blocks((40, 60), (60, 40), (50, 50))  # across, not within
 EQUAL = blocks((50, 50), (50, 50), (50, 50))
 UNEQUAL = blocks((20, 60), (60, 90), (10, 90))
+FAR = blocks((10, 20), (50, 60), (90, 100))  # closer within than between blocks, yet 10 apart
 NOISE = blocks((50, 53), (53, 50), (50, 54))  # within 5 of each other, but as much between blocks
 
 
@@ -294,6 +302,7 @@ NOISE = blocks((50, 53), (53, 50), (50, 54))  # within 5 of each other, but as m
         (ACROSS, "fails", "holds"),
         (EQUAL, "holds", "holds"),
         (UNEQUAL, "fails", "fails"),
+        (FAR, "fails", "fails"),
         (NOISE, "fails", "holds"),
         (blocks((90, 90), (80, 80), (95, 95)), "not decided", "not decided"),  # not active
     ],

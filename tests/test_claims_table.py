@@ -50,7 +50,8 @@ def test_every_reading_of_batch_norm_has_its_verdict(tmp_path):
         "the memo's text", "true gradient", "standard batch norm"
     ]
     assert [one.verdict.verdict for one in (memo, true, standard)] == ["holds", "fails", "not decided"]
-    assert standard.verdict.measured == "not run: make fig6-standard" and standard.otherwise is None
+    assert standard.verdict.measured == "not run (make fig6-standard PRESET=night)"
+    assert standard.otherwise is None
     assert memo.verdict.place == "Appendix A, Fig. 6"
 
 
@@ -58,7 +59,8 @@ def test_a_figure_decides_nothing_before_all_its_settings_are_there(tmp_path):
     runs = Plan("fig6", "night").runs()
     store(runs[:-3], tmp_path)  # all but the last setting
     memo, *_ = judged(tmp_path, "night", BOTTLENECK)["night"]
-    assert memo.verdict.measured == "not complete: 33 of 36 runs" and memo.verdict.verdict == "not decided"
+    assert memo.verdict.measured == "not complete: 33 of 36 runs (make fig6 PRESET=night)"
+    assert memo.verdict.verdict == "not decided"
     store(runs[-3:-2], tmp_path)
     memo, *_ = judged(tmp_path, "night", BOTTLENECK)["night"]
     assert memo.verdict.measured.startswith("1 of 3 seeds: ") and memo.verdict.verdict == "holds"

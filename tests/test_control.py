@@ -1,4 +1,4 @@
-"""The control's cells: how two are compared, every reading, the smaller eta that stands in, and equal loss."""
+"""The control's cells: how two compare, every reading, the smaller eta that stands in, equal loss."""
 
 import numpy
 import pytest
@@ -57,6 +57,7 @@ def test_smaller_B_lower_rank_at_equal_steps(a, b, said):
         ((90, 91, 92), (99, 98, 97), "above"),
         ((90, 91, 92), (88, 89, 90), "like"),
         ((80, 90, 100), (60, 70, 81), "unclear"),  # the ranges overlap
+        ((90, 99, 99), (82, 82, 91), "unclear"),  # they do, though the means differ by more than either
         ((91, 92, 99), (80, 85, 90), "unclear"),  # they don't, but one is 10 wide, and the means differ by 9
         ((90, 91), (80, 81), "below"),
         ((90,), (80,), None),  # of one seed there is no range
@@ -80,6 +81,7 @@ def test_nothing_is_decided_by_cells_that_have_not_learned_or_are_missing_or_of_
     [
         ({"a": 90, "b": 89, "c": 40}, "steps and budget, not B"),
         ({"a": 90, "b": 89, "c": 91}, None),  # b like a, but no trend to carry
+        ({"a": 90, "b": 86, "c": 83}, None),  # c is below a, and like b
         ({"a": 90, "b": 60, "c": 40}, "batch size"),
         ({"a": 80, "b": 95, "c": 40}, "noise raises the rank"),
         ({"a": 90, "d": 88}, "only η / B and E matter"),
@@ -87,7 +89,7 @@ def test_nothing_is_decided_by_cells_that_have_not_learned_or_are_missing_or_of_
         ({"b": 90, "c": 40, "e": 91}, "E alone"),
         ({"b": 90, "c": 91, "e": 92}, None),  # like b, and like c
         ({"b": 90, "c": 40, "e": 41}, None),  # like c
-        ({"a": 90, "b": 89, "c": 40, "d": 91, "e": 90}, "steps and budget, not B, only η / B and E matter, E alone"),
+        ({"a": 90, "b": 89, "c": 40, "d": 91}, "steps and budget, not B, only η / B and E matter"),
     ],
 )
 def test_what_carries_the_trend(ranks, said):
@@ -110,7 +112,7 @@ def test_the_smaller_eta_stands_in_for_all_cells_where_b_has_not_learned():
     smaller = cells({"a": around(90), "b": around(60), "d": around(70)}, eta=0.01)
     numbers = judge(dead + smaller)
     assert numbers["holds"] == "holds"
-    assert numbers["networks"].startswith("MLP-5-500 at η = 0.01, as b has not learned at 0.03: a 89.5 to 90.5 %")
+    assert numbers["networks"].startswith("MLP-5-500 at η = 0.01, as b has not learned at 0.03: a 89.5 to")
     assert "d 69.5 to 70.5 %" in numbers["networks"]
 
 

@@ -62,7 +62,9 @@ def test_every_matrix_says_what_it_has_kept_of_its_norm():
     numpy.testing.assert_allclose(made["layer_norm_kept"], [1e-20, 0.6], rtol=1e-12)
 
 
-@pytest.mark.parametrize("accuracy, learned", [(0.15, ()), (0.2, (20,)), (0.5, (20, 50)), (1.0, (20, 50, 90))])
+@pytest.mark.parametrize(
+    "accuracy, learned", [(0.15, ()), (0.2, (20,)), (0.5, (20, 50)), (1.0, (20, 50, 90))]
+)
 def test_another_accuracy_may_count_as_learned(accuracy, learned):
     meta, arrays = stored([[1.0], [1.0]])
     arrays["train_accuracy"][-1] = accuracy

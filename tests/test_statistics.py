@@ -1,4 +1,4 @@
-"""The statistics of the claims against slow and obvious versions, and against p-values of all permutations."""
+"""The statistics of the claims against slow and obvious versions, and p against all permutations."""
 
 import itertools
 import math

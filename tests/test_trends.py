@@ -1,4 +1,4 @@
-"""The rule for trends on made-up tables: every verdict, what turns it round, and tables in which nothing depends."""
+"""The rule for trends on made-up tables: every verdict, what turns it round, and what chance makes."""
 
 import numpy
 import pytest

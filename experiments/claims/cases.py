@@ -30,10 +30,10 @@ def another(plan, preset, given):
     return Plan(plan.name, preset, seeds, plan.given | given, plan.stand_ins)
 
 
-def untried(statement, preset, why, reading=""):
-    """Judged, where there is nothing to judge."""
+def untried(statement, preset, measured, reading=""):
+    """Judged, where there is nothing to judge; `measured` says why."""
     verdict = said("not decided", preset)
-    return Judged(Verdict(statement.words, statement.place, why, reading, verdict))
+    return Judged(Verdict(statement.words, statement.place, measured, reading, verdict))
 
 
 def tried(claim, statement, plan, shelf):
@@ -41,8 +41,9 @@ def tried(claim, statement, plan, shelf):
     settings = _settings(claim, plan, shelf)
     if not settings:
         done = sum(len(runs) for _, runs in shelf.settings(plan, whole=False))
-        why = f"not complete: {done} of {len(plan.runs())} runs" if done else f"not run: make {plan.name}"
-        return untried(statement, plan.preset, why, _reading(plan))
+        why = f"not complete: {done} of {len(plan.runs())} runs" if done else "not run"
+        measured = f"{why} (make {plan.name} PRESET={plan.preset})"
+        return untried(statement, plan.preset, measured, _reading(plan))
     by_rule = shelf.outcomes(settings, plan.view, AS_RULED)
     verdict = statement.judged(_numbers(claim, plan, by_rule), _reading(plan))
     measured = _seeds(settings, plan) + verdict.measured
@@ -53,9 +54,9 @@ def tried(claim, statement, plan, shelf):
         return Judged(verdict)
     otherwise = {}
     for look in claim.looks:
-        numbers = _numbers(claim, plan, shelf.outcomes(settings, plan.view, look))
-        if numbers["holds"] != verdict.verdict:
-            otherwise[look.name] = numbers["holds"]
+        then = _numbers(claim, plan, shelf.outcomes(settings, plan.view, look))["holds"]
+        if then != verdict.verdict:
+            otherwise[look.name] = then
     return Judged(verdict, otherwise)
 
 

@@ -8,10 +8,10 @@ from .trends import trend
 
 SYMBOLS = (
     "W is a trainable matrix, ‖W‖ its Frobenius norm, ‖W₀‖ that before training; d(W_{t+1}, W_t) is how far "
-    "it moves in an epoch t. The rank of W is the number of its singular values above tol ‖W‖, tol = 1e-4; that "
-    "of a network is the mean over all its W, and the full rank is the largest that this can be. B is the batch "
-    "size, η the learning rate, λ the weight decay, H the width, m the number of training samples; the decay "
-    "budget is E = Σ η_t 2 λ / (1 - momentum) over all steps t."
+    "it moves in an epoch t. The rank of W is the number of its singular values above tol ‖W‖, tol = 1e-4; "
+    "that of a network is the mean over all its W, and the full rank is the largest that this can be. B is "
+    "the batch size, η the learning rate, λ the weight decay, H the width, m the number of training samples; "
+    "the decay budget is E = Σ η_t 2 λ / (1 - momentum) over all steps t."
 )
 LEARNED = (
     "A setting has learned if every seed ends with a finite loss, a train accuracy of at least 50 % and "
