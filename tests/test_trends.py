@@ -86,6 +86,7 @@ def test_fewer_than_three_seeds_give_no_p_and_decide_nothing():
     for seeds in (1, 2):
         numbers = trends.trend(table(40, 40, 40, seeds=seeds), "B", 1)
         assert numbers["holds"] == "not decided"
+        assert numbers["summary"] == "3 of 3 columns are eligible, too few seeds for p"
         assert "p =" not in numbers["columns"] and "+40.0 % (τ_b = " in numbers["columns"]
     assert "p =" in trends.trend(table(40, 40, 40), "B", 1)["columns"]
 

@@ -57,10 +57,12 @@ def trend(found, field, sign, of="rank", permutations=statistics.PERMUTATIONS):
             shown += column.effect * sign > 0
             opposite += column.effect * sign < 0
     summary = f"{len(eligible)} of {len(columns)} columns are eligible"
-    verdict = "not decided"
     if enough_seeds:
         summary += f", {shown} show it, {opposite} the opposite"
         verdict = by_majority(shown, opposite, len(eligible))
+    else:
+        summary += ", too few seeds for p"
+        verdict = "not decided"
     return {"summary": summary, "columns": ", ".join(texts) or "none", "holds": verdict}
 
 
