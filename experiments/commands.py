@@ -76,7 +76,7 @@ def list_figures(args):
 def judge_claims(args):
     """Judge the paper's statements from the store."""
     plans = _plans(args)
-    found = claims.judge(plans, Where(args.results))
+    found = claims.judge(plans, args.results)
     with _writing(args.figures):
         _tell(claims.write(plans, found, args.figures))
 

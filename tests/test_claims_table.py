@@ -1,34 +1,49 @@
 """The table of claims from a store: what counts as run, how runs are looked at, presets side by side."""
 
 import csv
+import os
 from pathlib import Path
 
 import numpy
 import pytest
 
 from experiments import __main__ as command
-from experiments import claims
+from experiments import claims, schema
 from experiments.claims import cases, layers, settings, trends
 from experiments.claims.outcomes import AS_RULED, RANKS, Shelf
-from experiments.figures import FIGURES, Plan
-from experiments.runner import Where
-from experiments.store import SCALARS, read, result_path, write
+from experiments.figures import FIGURES
+from experiments.plans import Plan
+from experiments.store import read, result_path, write
 
 BOTTLENECK = "MLPs have a bottleneck: the ranks are lowest in the middle"
 
 
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda number: None)
+
+
+ORIGIN = dict.fromkeys(schema.PROVENANCE, "made up")
+
+
 def store(runs, folder, ranks=(90, 70, 30, 70, 90, 10), small=0.0, accuracy=1.0):
-    """Finished runs of two measured epochs, whose matrices of width 100 end at these ranks.
+    """Finished runs whose matrices end at these ranks, in percent: along the hidden ones, and the output's.
 
     Their other singular values, at first 1 as all, end at `small`.
     """
     for run in runs:
-        arrays = {name: numpy.ones(2) for name in SCALARS}
-        arrays["train_accuracy"] = numpy.array([0.1, accuracy])
-        for p, rank in enumerate(ranks, start=2):
-            last = numpy.where(numpy.arange(100) < rank, 1.0, small)
-            arrays[f"spectrum {p}-{p - 1}"] = numpy.array([numpy.ones(100), last])
-        write(result_path(folder, run), {"run": run.as_dict(), "status": "finished"}, arrays)
+        epochs = numpy.array([epoch for epoch in range(run.epochs + 1) if run.measured(epoch)], float)
+        arrays = {name: numpy.ones(len(epochs)) for name in schema.SCALARS}
+        arrays |= {"epoch": epochs, "train_accuracy": numpy.where(epochs == 0, 0.1, accuracy)}
+        spectra = {name: shape[0] for name, (shape, _) in schema.of_history(run).items() if shape}
+        *hidden, output = ranks
+        places = numpy.linspace(0, len(hidden) - 1, len(spectra) - 1)
+        percent = [*numpy.interp(places, numpy.arange(len(hidden)), hidden), output]
+        for (name, r), share in zip(spectra.items(), percent):
+            arrays[name] = numpy.ones((len(epochs), r))
+            arrays[name][-1, round(share * r / 100) :] = small
+        meta = {"run": run.as_dict(), "status": "finished", "epoch": run.epochs, "provenance": [ORIGIN]}
+        write(result_path(folder, run), meta, arrays)
 
 
 def plans(preset, seeds=None, **given):
@@ -37,7 +52,7 @@ def plans(preset, seeds=None, **given):
 
 def judged(folder, preset, words, seeds=None, **given):
     """{preset: [Judged]} of the claim with these words."""
-    rows = claims.judge(plans(preset, seeds, **given), Where(folder))
+    rows = claims.judge(plans(preset, seeds, **given), folder)
     (row,) = [row for row in rows if row.statement.words == words]
     return row.judged
 
@@ -114,8 +129,8 @@ def test_the_count_above_a_part_of_the_first_norm_may_change_a_verdict(tmp_path)
     store(runs, tmp_path, ranks=[100] * 6)
     for run in runs:
         meta, arrays = read(result_path(tmp_path, run))
-        arrays["spectrum 4-3"][1, :30] = 1.3e-3  # the first norm is 10; a learned network keeps 1e-3 of it
-        arrays["spectrum 4-3"][1, 30:] = 0.9e-3
+        arrays["spectrum 6-5"][-1, :30] = 1.3e-3  # the first norm is 10; a learned network keeps 1e-3 of it
+        arrays["spectrum 6-5"][-1, 30:] = 0.9e-3
         write(result_path(tmp_path, run), meta, arrays)
     memo, *_ = judged(tmp_path, "night", BOTTLENECK, seeds=1)["night"]
     assert memo.verdict.verdict == "not decided"
@@ -140,9 +155,9 @@ def test_a_run_is_read_once_whatever_looks_at_it(tmp_path, monkeypatch):
     plan = Plan("fig6", "night", 1)
     store(plan.runs(), tmp_path)
     read = []
-    original = claims.outcomes.read
-    monkeypatch.setattr(claims.outcomes, "read", lambda path: read.append(path) or original(path))
-    shelf = Shelf(Where(tmp_path))
+    original = claims.outcomes.read_result
+    monkeypatch.setattr(claims.outcomes, "read_result", lambda *run: read.append(run) or original(*run))
+    shelf = Shelf(tmp_path)
     found = shelf.settings(plan, whole=True)
     for look in (AS_RULED, *RANKS):
         assert len(shelf.outcomes(found, plan.view, look)) == 12
@@ -173,7 +188,7 @@ def test_the_claims_that_no_experiment_trains_are_rows_that_say_so(tmp_path):
 def test_the_written_table_has_a_row_per_claim_and_a_record_per_verdict(tmp_path):
     store(Plan("fig6", "night").runs() + Plan("fig6", "paper").runs(), tmp_path)
     its_plans = plans("night")
-    rows = claims.judge(its_plans, Where(tmp_path))
+    rows = claims.judge(its_plans, tmp_path)
     markdown, table = claims.write(its_plans, rows, tmp_path / "figures")
     lines = [line for line in markdown.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
     assert len(lines) == 2 + len(rows)
@@ -190,7 +205,7 @@ def test_the_written_table_has_a_row_per_claim_and_a_record_per_verdict(tmp_path
 
 def test_the_rule_for_trends_stands_above_the_table_as_the_code_has_it(tmp_path):
     its_plans = plans("night")
-    markdown, _ = claims.write(its_plans, claims.judge(its_plans, Where(tmp_path)), tmp_path)
+    markdown, _ = claims.write(its_plans, claims.judge(its_plans, tmp_path), tmp_path)
     head = markdown.read_text(encoding="utf-8").split("\n\n|")[0]
     assert " ".join(trends.trend.__doc__.split()) in head
     assert head.startswith("Preset night, 1 seed or 3 seeds a setting.\n")
@@ -206,8 +221,8 @@ def test_a_claim_says_which_batch_norm_its_figure_has(name):
 
 def test_the_table_is_written_from_the_store(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    small = ["--preset", "smoke", "--seeds", "1", "--jobs", "1"]
-    assert command.main(["fig6", *small]) == 0
+    small = ["--preset", "smoke", "--seeds", "1"]
+    assert command.main(["fig6", *small, "--jobs", "1"]) == 0
     assert command.main(["claims", *small]) == 0
     stem = Path("figures") / "claims-smoke-seeds=1"
     assert capsys.readouterr().out.splitlines()[-2:] == [f"{stem}.{kind}" for kind in ("md", "csv")]

@@ -57,9 +57,9 @@ class Row(NamedTuple):
     judged: dict
 
 
-def judge(plans, where):
+def judge(plans, results):
     """[Row] from what the store has of {name: plan}, in the memo's order."""
-    shelf = Shelf(where)
+    shelf = Shelf(results)
     presets = _presets(plans, shelf)
     rows = []
     for claim in CLAIMS:

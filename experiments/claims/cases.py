@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from ..captions import LABELS, seeds_of
-from ..figures import Plan
+from ..plans import Plan
 from ..verdicts import Verdict
 from .claim import said
 from .outcomes import AS_RULED, ENOUGH_SEEDS, LEARNING

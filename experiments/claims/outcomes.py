@@ -6,8 +6,7 @@ from typing import NamedTuple
 import numpy
 
 from ..results import LEARNED, distance_to_rank_B, history, learned
-from ..runner import finished
-from ..store import read, result_path
+from ..store import finished, read_result
 
 ENOUGH_SEEDS = 3
 
@@ -55,8 +54,8 @@ class Outcome(NamedTuple):
 class Shelf:
     """The finished runs of a store, each read once, whatever looks at it."""
 
-    def __init__(self, where):
-        self.where = where
+    def __init__(self, results):
+        self.results = results
         self._read = {}
 
     def settings(self, plan, whole):
@@ -66,7 +65,7 @@ class Shelf:
         does, and a setting without one is left out.
         """
         lines = [line for _, lines in plan.columns for line in lines]
-        done = [[finished(run, self.where) for run in line.runs] for line in lines]
+        done = [[finished(self.results, run) for run in line.runs] for line in lines]
         if whole:
             everywhere = numpy.all(done, axis=0)
             done = [everywhere] * len(lines)
@@ -88,7 +87,7 @@ class Shelf:
     def _history(self, run, view, wanted):
         """A run's history as `wanted`; its file, which is large, is read for all looks at a time."""
         if (run, wanted) not in self._read:
-            meta, arrays = read(result_path(self.where.results, run))
+            meta, arrays = read_result(self.results, run)
             tau = distance_to_rank_B(arrays, run.B)
             for look in (AS_RULED, *COUNTS):
                 seen = replace(view, **look.view)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .. import tables
+from .. import files
 from ..captions import seeds_of, variation
 from .trends import trend
 
@@ -49,7 +49,7 @@ def write(plans, rows, folder):
     beside = [f"Beside it {other}, of which the store has runs too." for other in others]
     meaning = [MEANING[first.preset]] if first.preset in MEANING else []
     head = [" ".join([asked, *beside, *meaning]), SYMBOLS, f"{LEARNED} {OTHERWISE}", TRENDS, CONTROL]
-    return tables.save(Path(folder) / stem, "\n\n".join(head), header, lines, records)
+    return files.save_table(Path(folder) / stem, "\n\n".join(head), header, lines, records)
 
 
 def _line(row):
