@@ -326,7 +326,7 @@ def test_settings_have_the_types_of_their_fields(texts, settings):
 # Read by every process of a command that finds it on its path: at the moment that HOLD names, before or after
 # the n-th call of a function by one process, the whole group stops. So a life ends where the test wants it,
 # not where the machine's speed has taken it. Of the files replaced only the store's count, for Numba has some
-# too; of the locks those that are waited for. The process that clears up multiprocessing's semaphores dies too.
+# too; of the locks those that are waited for. What clears up multiprocessing's semaphores dies too.
 SITECUSTOMIZE = """
 import fcntl, os, signal
 

@@ -1,7 +1,7 @@
-"""Files of the store that are well formed and wrong: each is refused by a sentence that names it, none is believed.
+"""Files of the store that are well formed and wrong: each is refused by a sentence that names it.
 
-Every field of meta and every array is left out, renamed, reshaped, retyped, or taken from another run. Each wrong
-file is tried with a digest that fits it, and without one, as files of before the digest are.
+Every field of meta and every array is left out, renamed, reshaped, retyped, or taken from another run. Each
+wrong file is tried with a digest that fits it, and without one, as files of before the digest are.
 """
 
 import copy
@@ -18,7 +18,14 @@ from experiments.runner import Where, train
 from experiments.runs import Run
 
 RUN = Run(
-    network="MLP-BN-2-4", dataset="synthetic-mnist", m=40, m_test=20, B=10, eta=0.1, epochs=12, measure_every=5
+    network="MLP-BN-2-4",
+    dataset="synthetic-mnist",
+    m=40,
+    m_test=20,
+    B=10,
+    eta=0.1,
+    epochs=12,
+    measure_every=5,
 )
 OTHERS = {
     "eta": replace(RUN, eta=0.2),
@@ -151,7 +158,8 @@ def wrong_arrays(arrays):
         yield f"{name} a row short", arrays | {name: array[:-1]}
         yield f"{name} a row long", arrays | {name: numpy.concatenate([array, array[-1:]])}
         yield f"{name} with an axis more", arrays | {name: array[None]}
-        yield f"{name} flat", arrays | {name: array.reshape(-1, 1)} if array.ndim == 1 else arrays | {name: array[0]}
+        other_axes = array.reshape(-1, 1) if array.ndim == 1 else array[0]
+        yield f"{name} with other axes", arrays | {name: other_axes}
         for dtype in ("float16", "int64", "complex128", "float32", "float64"):
             if array.dtype != dtype:
                 yield f"{name} as {dtype}", arrays | {name: numpy.nan_to_num(array).astype(dtype)}
@@ -209,10 +217,11 @@ def test_a_checkpoint_in_a_result_s_place_is_refused_and_the_reverse(tmp_path, w
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_value_that_was_changed_after_writing_is_told(tmp_path, whole, kind):
-    """With checksums of the archive that fit: another run's array of the same shape, a bit, a word of meta."""
+    """With checksums of the archive that fit: last bits of an array, a word of meta."""
     meta, arrays = whole[kind]
     for name, array in arrays.items():
-        put(path_of(tmp_path, kind), meta, arrays | {name: numpy.nextafter(array, numpy.inf).astype(array.dtype)})
+        other_bits = numpy.nextafter(array, numpy.inf).astype(array.dtype)
+        put(path_of(tmp_path, kind), meta, arrays | {name: other_bits})
         with zipfile.ZipFile(path_of(tmp_path, kind)) as archive:
             changed = archive.read(f"{name}.npy")
         put(path_of(tmp_path, kind), meta, arrays)
@@ -238,7 +247,8 @@ def test_a_compressed_file_is_refused_before_it_is_inflated(tmp_path, whole):
 
 def test_an_array_that_says_it_is_larger_than_the_file_is_refused(tmp_path, whole):
     put(path_of(tmp_path, "result"), *whole["result"])
-    header = b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '<f8', 'fortran_order': False, 'shape': (100000000000000,), }"
+    header = b"\x93NUMPY\x01\x00v\x00"
+    header += b"{'descr': '<f8', 'fortran_order': False, 'shape': (100000000000000,), }"
     rewrite(path_of(tmp_path, "result"), **{"distance.npy": header.ljust(127) + b"\n"})
     assert_refused(tmp_path, "result")
 
