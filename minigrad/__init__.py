@@ -35,7 +35,6 @@ tests/test_mathematics.py, then losses, optim, measures, train.
 
 from .backend import BackendError, load_backend
 from .datasets import Dataset, load_dataset
-from .fetch import DataError
 from .gradcheck import check_gradient
 from .graph import Edge, Graph, Layer, mlp, parse, resnet
 from .losses import cross_entropy, exponential, logistic, mean_squared_error
@@ -62,3 +61,4 @@ from .network import (
 )
 from .optim import sgd_step, step_decay
 from .train import batches, evaluate, train_epoch, train_step
+from .verify import DataError

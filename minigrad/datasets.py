@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy
 
 from .facts import FACTS
-from .fetch import contents, find_or_fetch
+from .fetch import find_or_fetch
+from .verify import contents
 
 
 class Dataset(NamedTuple):

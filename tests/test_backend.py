@@ -33,6 +33,7 @@ ON_HOST = (
     "loops_numba",
     "loops_numpy",
     "slices",
+    "verify",
 )
 ON_DEVICE = [path for path in MODULES if path.stem not in ON_HOST]
 

@@ -14,7 +14,7 @@ import numpy
 import pytest
 
 import minigrad as mg
-from minigrad import datasets, fetch
+from minigrad import datasets, fetch, verify
 from minigrad.facts import FACTS
 from minigrad.fetch import DataUnavailable, find_or_fetch
 
@@ -246,7 +246,7 @@ def test_no_pickle_is_loaded(here):
     put(here / "data", {f"{file}": attack for file in SMALL["cifar10"]})
     refusal("cifar10", "found 34 bytes")
     assert not (here / "unpickled").exists()
-    for module in (datasets, fetch):
+    for module in (datasets, fetch, verify):
         assert "pickle" not in Path(module.__file__).read_text(encoding="utf-8").replace("No pickle.", "")
 
 
