@@ -1,13 +1,17 @@
-"""The bytes of a data set's files: read within bounds, verified by SHA-256. No pickle."""
+"""The bytes of a data set's files: read within known bounds, verified by SHA-256. No pickle."""
 
 import gzip
 import hashlib
-import tarfile
+import os
+import re
 import zlib
 
 import numpy
 
 from .facts import FACTS
+
+BLOCK = 512  # the unit of a tar
+ROOM = 1 << 20  # what gzip, tar and a publisher's notes may add to the files, in bytes
 
 
 class DataError(Exception):
@@ -15,13 +19,16 @@ class DataError(Exception):
 
 
 def contents(name, paths):
-    """The bytes, uint8, of every file in {file: path}, verified; what is unpacked stays in memory."""
+    """The bytes, uint8, of every file in {file: path}, verified; what is unpacked stays in memory.
+
+    The sizes are known, so nothing that a file holds or claims makes this read or inflate more.
+    """
     raw = {}
     for path in dict.fromkeys(paths.values()):
         wanted = [file for file in paths if paths[file] == path]
         try:
             raw |= _read(name, path, wanted)
-        except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise DataError(
                 f"{path} can't be read ({error}): mend it, or delete it to have it downloaded anew"
             ) from None
@@ -30,26 +37,56 @@ def contents(name, paths):
     return [numpy.frombuffer(raw[file], dtype="uint8") for file in paths]
 
 
+def largest(name, files):
+    """How many bytes a file that holds all of `files` may have, compressed or not."""
+    return sum(FACTS[name].files[file][1] for file in files) + ROOM
+
+
 def _read(name, path, wanted):
     """{file: bytes} of the wanted files that `path` has if it is the archive, else of the one that it is."""
-    facts, found = FACTS[name], {}
+    facts = FACTS[name]
+    is_archive = facts.archive and path.name.endswith(facts.archive)
+    bound = largest(name, facts.files if is_archive else wanted)
     with open(path, "rb") as stream:
-        if facts.archive and path.name.endswith(facts.archive):
-            with tarfile.open(fileobj=stream, mode="r:gz") as tar:
-                for member in tar:  # in the archive's order: going back would decompress it again
-                    folder, _, file = member.name.rpartition("/")
-                    if folder == facts.members and file in wanted and member.isfile():
-                        found[file] = tar.extractfile(member).read(_limit())
-        else:
-            (file,) = wanted
-            compressed = stream.peek(2)[:2] == b"\x1f\x8b"
-            found[file] = (gzip.open(stream) if compressed else stream).read(_limit())
+        size = os.fstat(stream.fileno()).st_size
+        if size > bound:
+            raise OSError(f"it has {size} bytes, more than the {bound} that it may have")
+        is_compressed = stream.peek(2)[:2] == b"\x1f\x8b"
+        data = gzip.open(stream) if is_compressed else stream
+        if is_archive:
+            return _unpacked(data, facts.members, wanted, bound)
+        (file,) = wanted
+        return {file: data.read(facts.files[file][1] + 1)}  # one byte more tells that it is another
+
+
+def _unpacked(tar, folder, wanted, bound):
+    """{file: bytes} of the wanted plain files under `folder` in a tar; nothing behind `bound` is read.
+
+    A member is a header, with its name, its size in octal digits and its type, and content in whole blocks.
+    Other types are passed over, also those that would rename or resize the next member: SHA-256 decides.
+    The standard library's tarfile believes them, and reads as much as they claim.
+    """
+    members = {f"{folder}/{file}".encode(): file for file in wanted}
+    found, position = {}, 0
+    while len(found) < len(wanted):
+        tar.seek(position)
+        header = tar.read(BLOCK)
+        if len(header) < BLOCK:
+            raise EOFError("it ends too early")
+        if not any(header):  # the end
+            break
+        digits = header[124:136].strip(b" \0")
+        if not re.fullmatch(b"[0-7]*", digits):
+            raise OSError(f"no header of a tar at byte {position}")
+        size = int(digits or b"0", 8)
+        position += BLOCK + size + -size % BLOCK
+        if position > bound:
+            raise OSError(f"a member of {size} bytes ends behind the {bound} that all may have")
+        file = members.get(header[:100].rstrip(b"\0"))
+        is_plain = header[156:157] in (b"0", b"\0")
+        if file and is_plain:
+            found[file] = tar.read(size)
     return found
-
-
-def _limit():
-    """How much is read of a file: one byte more than the largest has, so that no bomb goes off."""
-    return 1 + max(size for facts in FACTS.values() for _, size in facts.files.values())
 
 
 def _verify(name, file, path, data):
@@ -63,9 +100,10 @@ def _verify(name, file, path, data):
         found = "no such member"
     elif digest in known:
         found = known[digest]
+    elif len(data) > size:
+        found = f"at least {len(data)} bytes"
     else:
-        at_least = "at least " if len(data) == _limit() else ""
-        found = f"{at_least}{len(data)} bytes of SHA-256 {digest[:16]}..."
+        found = f"{len(data)} bytes of SHA-256 {digest[:16]}..."
     raise DataError(
         f"{path}: expected {file}, {size} bytes of SHA-256 {expected[:16]}..., found {found}: "
         "delete it to have it downloaded anew"
