@@ -1,9 +1,10 @@
 """The files of a data set: found, or downloaded, and then whole and verified."""
 
+import contextlib
 import http.client
+import itertools
 import os
-import shutil
-import threading
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from .facts import FACTS
-from .verify import DataError, contents
+from .verify import DataError, contents, largest
 
 TIMEOUT = 10  # seconds without an answer
 
@@ -27,7 +28,8 @@ def find_or_fetch(name, root=None):
     facts = FACTS[name]
     roots = [Path(folder) for folder in (root, os.environ.get("MINIGRAD_DATA"), "data") if folder]
     folder, paths = roots[0] / name, {}
-    for candidate in (place / inner for place in roots for inner in facts.folders):
+    candidates = [place / inner for place in roots for inner in facts.folders]
+    for candidate in candidates:
         found = _locate(name, candidate)
         if len(found) > len(paths):
             folder, paths = candidate, found
@@ -42,6 +44,7 @@ def find_or_fetch(name, root=None):
                 f"({'; '.join(reasons)}): try again, or put {target.name} into {folder}"
             )
         paths[file] = target
+    _sweep(facts, candidates)
     return {file: paths[file] for file in facts.files}
 
 
@@ -58,47 +61,95 @@ def _locate(name, folder):
     return found
 
 
+def _sweep(facts, folders):
+    """Remove what a download that was killed has left in these folders, now that nothing is missing."""
+    targets = [facts.archive] if facts.archive else [f"{file}.gz" for file in facts.files]
+    for folder, target in itertools.product(folders, targets):
+        for partial in folder.glob(f"partial.*{target}"):
+            with contextlib.suppress(OSError), _alone(partial, wait=False):
+                partial.unlink()
+
+
+@contextlib.contextmanager
+def _alone(partial, wait=True):
+    """Hold `partial`, made if need be, against other processes; the kernel frees it when its holder ends.
+
+    Only its holder renames or removes it, and who has waited for a file that is gone takes the next one.
+    BlockingIOError, an OSError, if another process holds it and `wait` is False.
+    """
+    import fcntl  # not every system has it, and only downloads need it
+
+    is_held = False
+    while not is_held:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "a+b") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not wait:
+                    raise
+                tqdm.write(f"{partial}: waiting for another process, which downloads it", file=sys.stderr)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            is_held = _is_at(file, partial)
+            if is_held:
+                yield
+
+
+def _is_at(file, path):
+    """Whether the open file is the one that `path` names now."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 def _fetch(name, file, target):
-    """Download `target` from the first address that has it; else the reasons, one an address."""
+    """Download `target`, which appears only whole and verified; else the reasons, one an address.
+
+    By one process, while others wait. What a broken transfer leaves is continued, by the next call too.
+    """
+    facts = FACTS[name]
+    held = facts.files if facts.archive else [file]
+    partial = target.with_name(f"partial.{target.name}")
     reasons = []
-    for base in FACTS[name].urls:
-        reason = _fetch_from(base + target.name, name, file, target)
-        if reason is None:
-            return []
-        reasons.append(f"{base}{target.name}: {reason}")
+    made = [folder for folder in target.parents if not folder.exists()]
+    try:
+        with _alone(partial):
+            if target.is_file():  # another process was faster
+                partial.unlink()
+                return []
+            for base in facts.urls:
+                reason = _fetch_from(base + target.name, name, held, partial)
+                if reason is None:
+                    os.replace(partial, target)
+                    return []
+                reasons.append(f"{base}{target.name}: {reason}")
+            if not _size(partial):
+                partial.unlink()
+    except OSError as error:
+        reasons.append(str(error))
+    for folder in made:
+        with contextlib.suppress(OSError):  # there is something in it
+            folder.rmdir()
     return reasons
 
 
-def _fetch_from(url, name, file, target):
-    """Download `target`, which appears only whole and verified; None, or the reason why not.
-
-    What a broken transfer leaves is continued, by the next call too. Two processes at once write the same
-    bytes to the same places; what is verified is a copy that no other process knows.
-    """
-    partial = target.with_name(f"partial.{target.name}")
-    copy = target.with_name(f"partial.{os.getpid()}-{threading.get_ident()}.{target.name}")
-    held = FACTS[name].files if FACTS[name].archive else [file]
+def _fetch_from(url, name, held, partial):
+    """Add to `partial` what it lacks of `url`, and verify it; None, or the reason why not."""
     again = True
     while again:
         have = _size(partial)
         try:
-            _transfer(url, partial, have)
-            shutil.copyfile(partial, copy)
-            contents(name, dict.fromkeys(held, copy))
-            os.replace(copy, target)
+            _transfer(url, partial, have, largest(name, held))
+            contents(name, dict.fromkeys(held, partial))
+            return None
         except DataError as error:
-            partial.unlink(missing_ok=True)
+            os.truncate(partial, 0)  # it stays, as what others wait for
             reason = error
             again = have > 0  # what was there may have been the remains of another file
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             again = _size(partial) > have
-        finally:
-            if copy.is_file():
-                copy.unlink()
-        if target.is_file():  # this process has put it there, or another that was faster
-            partial.unlink(missing_ok=True)
-            return None
     return reason
 
 
@@ -109,8 +160,11 @@ def _size(path):
         return 0
 
 
-def _transfer(url, partial, have):
-    """Add to `partial`, which has `have` bytes, what it lacks of `url`; all if the server knows no ranges."""
+def _transfer(url, partial, have, bound):
+    """Add to `partial`, which has `have` bytes, what it lacks of `url`; all if the server knows no ranges.
+
+    DataError if more than `bound` bytes come.
+    """
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         answer = urllib.request.urlopen(request, timeout=TIMEOUT)
@@ -119,18 +173,17 @@ def _transfer(url, partial, have):
         if error.code == 416:  # nothing lacks
             return
         raise
-    with answer:
+    with answer, open(partial, "r+b") as file:
         if answer.status != 206:  # the whole file, not a part
             have = 0
-        total = have + int(answer.headers.get("Content-Length") or 0)
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        partial.touch()
-        with open(partial, "r+b") as file:
-            file.seek(have)
-            with tqdm(total=total or None, initial=have, unit="B", unit_scale=True, desc=partial.name) as bar:
-                while block := answer.read(1 << 16):
-                    file.write(block)
-                    bar.update(len(block))
-            if file.tell() < total:
-                raise OSError("the transfer broke off")
-            file.truncate()
+        total = have + (answer.length or 0)
+        file.seek(have)
+        with tqdm(total=total or None, initial=have, unit="B", unit_scale=True, desc=partial.name) as bar:
+            while block := answer.read(1 << 16):
+                file.write(block)
+                bar.update(len(block))
+                if file.tell() > bound:
+                    raise DataError(f"it sends more than the {bound} bytes that {partial.name} may have")
+        if file.tell() < total:
+            raise OSError("the transfer broke off")
+        file.truncate()

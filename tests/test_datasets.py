@@ -7,6 +7,7 @@ import http.server
 import io
 import os
 import re
+import signal
 import tarfile
 import threading
 import tracemalloc
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy
 import pytest
+from processes import wait_for
 
 import minigrad as mg
 from minigrad import datasets, fetch, verify
@@ -380,7 +382,7 @@ class Server(http.server.ThreadingHTTPServer):
     """The publisher: serves the small files, and records the requests; `fault` spoils what it answers."""
 
     def __init__(self):
-        self.requests, self.fault, self.ranges = [], None, True
+        self.requests, self.fault, self.ranges, self.sent = [], None, True, 0
         self.files = {f"{file}.gz": gzip.compress(c, mtime=0) for file, c in SMALL["mnist"].items()}
         self.files[ARCHIVE] = packed(SMALL["cifar10"])
         super().__init__(("127.0.0.1", 0), Handler)
@@ -410,7 +412,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.send_error(416)
         body = body[start:]
         self.send_response(206 if asked and server.ranges else 200)
-        self.send_header("Content-Length", str(len(body)))
+        if fault != "floods":
+            self.send_header("Content-Length", "nan" if fault == "babbles" else str(len(body)))
         self.end_headers()
         if fault == "stalls":
             server.shut.wait(5)
@@ -418,6 +421,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body[: len(body) // 2])
         elif fault == "spoils":
             self.wfile.write(bytes(len(body)))
+        elif fault == "floods":
+            for _ in range(64):
+                self.wfile.write(bytes(MIB))
+                server.sent += 1
         else:
             self.wfile.write(body)
         self.close_connection = True
@@ -527,7 +534,7 @@ def test_an_address_without_the_file_is_one_sentence(here, server, name):
 
 def test_no_network_is_one_sentence(here):
     refusal("mnist", "can't be downloaded", "Connection refused", "try again", kind=DataUnavailable)
-    assert tree(here) == []
+    assert list(here.iterdir()) == []
 
 
 def test_a_server_that_does_not_answer_is_given_up(here, server, monkeypatch):
@@ -556,6 +563,101 @@ def test_two_downloads_at_once_both_end_with_the_whole_data_set(here, server, na
     for data in found:
         assert_small(data, name)
     assert tree(here) == sorted(f"data/{name}/{target}" for target in targets(name))
+
+
+def downloading(start, server, *lines):
+    """A process that executes these lines and then downloads the small CIFAR-10 to ./data."""
+    facts = {"urls": (server.url,), "files": FACTS["cifar10"].files}
+    script = [
+        "import os, signal",
+        "import minigrad",
+        "from minigrad import fetch",
+        "from minigrad.facts import FACTS",
+        f"FACTS['cifar10'] = FACTS['cifar10']._replace(**{facts!r})",
+        "fetch.TIMEOUT = 60",
+        *lines,
+        "minigrad.load_dataset('cifar10')",
+    ]
+    return start("-c", "\n".join(script))
+
+
+KILL = "os.kill(os.getpid(), signal.SIGKILL)"
+MOMENTS = {
+    "before it is verified": f"fetch.contents = lambda *_: {KILL}",
+    "before it has its name": f"os.replace = lambda *_: {KILL}",
+    "once it has its name": f"replace = os.replace; os.replace = lambda *names: (replace(*names), {KILL})",
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_killed_download_leaves_nothing_that_the_next_call_does_not_remove(here, server, start, moment):
+    """A half-verified copy was left at the first moments, and the partial file beside the whole at the last."""
+    for _ in range(3):
+        killed = downloading(start, server, MOMENTS[moment])
+        assert killed.wait() in (-signal.SIGKILL, 0)  # the last moment comes only once
+        assert len(tree(here)) == 1
+    assert_small(mg.load_dataset("cifar10"), "cifar10")
+    assert tree(here) == [f"data/cifar10/{ARCHIVE}"]
+    assert [asked for _, asked in server.requests if asked is None] == [None]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_left_of_a_download_goes_once_the_data_set_is_there(here, monkeypatch, name):
+    """From elsewhere too; and what other partial files there are is no business of ours."""
+    monkeypatch.setenv("MINIGRAD_DATA", str(here / "elsewhere"))
+    put(here / "elsewhere", SMALL[name])
+    for target in targets(name):
+        put(here / "data" / name, {f"partial.{target}": b"a", f"partial.9-9.{target}": b"b"})
+    put(here / "data" / name, {"partial.notes": b"c"})
+    assert_small(mg.load_dataset(name), name)
+    assert tree(here / "data") == [f"{name}/partial.notes"]
+
+
+def test_a_download_that_goes_on_is_left_alone(here, server, start):
+    """The data set comes from elsewhere meanwhile. Once the other process is dead, its file goes."""
+    server.fault = lambda file, request: "stalls"
+    other = downloading(start, server)
+    wait_for(lambda: server.requests)
+    put(here / "data", SMALL["cifar10"])
+    left = tree(here / "data" / "cifar10")
+    assert_small(mg.load_dataset("cifar10"), "cifar10")
+    assert tree(here / "data" / "cifar10") == left == [f"partial.{ARCHIVE}"]
+    other.kill()
+    other.wait()
+    assert_small(mg.load_dataset("cifar10"), "cifar10")
+    assert tree(here / "data") == sorted(SMALL["cifar10"])
+
+
+@pytest.mark.parametrize("end", ["finished", "failed", "killed"])
+def test_a_second_process_says_that_it_waits_for_the_first(here, server, start, end):
+    """Then it finds the file, or downloads what the first has not."""
+    go = threading.Event()
+    server.fault = lambda file, request: go.wait(60) and ("missing" if (end, request) == ("failed", 1) else None)
+    first = downloading(start, server)
+    wait_for(lambda: server.requests)
+    second = downloading(start, server)
+    assert "another process" in second.stderr.readline()
+    if end == "killed":
+        first.kill()
+        wait_for(lambda: len(server.requests) == 2)
+    go.set()
+    assert second.wait() == 0
+    assert first.wait() == {"finished": 0, "failed": 1, "killed": -signal.SIGKILL}[end]
+    assert len(server.requests) == (1 if end == "finished" else 2)
+    assert tree(here) == [f"data/cifar10/{ARCHIVE}"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_download_that_does_not_end_is_given_up(here, server, name):
+    """It was once written to the disk as long as it came."""
+    server.fault = lambda file, request: "floods"
+    refusal(name, server.url + targets(name)[0], "more than the", kind=DataUnavailable)
+    assert tree(here) == [] and server.sent < 32
+
+
+def test_a_length_that_is_no_number_is_not_believed(here, server):
+    server.fault = lambda file, request: "babbles"
+    assert_small(mg.load_dataset("cifar10"), "cifar10")
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(here, server):
