@@ -107,6 +107,11 @@ class Plan:
         }
         return ", ".join(captions.named(axis, value) for axis, value in shown.items())
 
+    def another(self, preset=None, given=()):
+        """The same figure under another preset, or with more set by hand."""
+        seeds = self.seeds if self.seeds != self.reduction.seeds else None
+        return Plan(self.name, preset or self.preset, seeds, self.given | dict(given), self.stand_ins)
+
     def runs(self):
         """All of them, in the order in which they are drawn."""
         return [run for _, lines in self.columns for line in lines for run in line.runs]

@@ -87,7 +87,7 @@ def _presets(plans, shelf):
     presets = {asked: plans}
     other = OTHER_LENGTH.get(asked)
     if other:
-        others = {name: cases.another(plan, other, {}) for name, plan in plans.items()}
+        others = {name: plan.another(other) for name, plan in plans.items()}
         if any(_has_its_own(others[name], plan, shelf) for name, plan in plans.items()):
             presets[other] = others
     return dict(sorted(presets.items()))  # night before paper

@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 from ..captions import LABELS, seeds_of
-from ..plans import Plan
 from ..verdicts import Verdict
 from .claim import said
 from .outcomes import AS_RULED, ENOUGH_SEEDS, LEARNING
@@ -22,12 +21,6 @@ class Judged(NamedTuple):
 def readings(figure, plans):
     """The plans of a figure for every reading of batch norm that it is drawn for."""
     return [plans[figure + ending] for ending in READINGS if figure + ending in plans]
-
-
-def another(plan, preset, given):
-    """The same figure under another preset, or with more set by hand."""
-    seeds = plan.seeds if plan.seeds != plan.reduction.seeds else None
-    return Plan(plan.name, preset, seeds, plan.given | given, plan.stand_ins)
 
 
 def untried(statement, preset, measured, reading=""):
@@ -65,7 +58,7 @@ def _settings(claim, plan, shelf):
     settings = shelf.settings(plan, claim.whole)
     fallback = {field: value for field, value in claim.fallback.items() if field not in plan.given}
     if fallback:
-        settings += shelf.settings(another(plan, plan.preset, fallback), claim.whole)
+        settings += shelf.settings(plan.another(given=fallback), claim.whole)
     return settings
 
 
