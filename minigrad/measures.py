@@ -10,8 +10,8 @@ from .backend import namespace, swap
 def singular_values(W):
     """(..., min(d_p, d_q)), descending, float64.
 
-    float32 goes through the Gram matrix in float64, whose floor is 1.5e-8 ||W||; float64, where tiny singular
-    values are the point, takes the SVD.
+    float32 goes through the Gram matrix in float64, which holds its squares, and whose floor is 1.5e-8 ||W||;
+    float64, where tiny singular values are the point, takes the SVD.
     """
     xp = namespace(W)
     finite = xp.isfinite(W).all(axis=-1).all(axis=-1)[..., None]
@@ -43,7 +43,9 @@ def norm_of_spectrum(s, norm):
     if norm == "spectral":
         return s.max(axis=-1)
     if norm == "frobenius":
-        return (s * s).sum(axis=-1) ** 0.5
+        scale = _scale(s[..., :1].sum(axis=-1))  # sigma_1, and 0 of no singular values
+        s = s / scale[..., None]
+        return scale * (s * s).sum(axis=-1) ** 0.5
     raise ValueError(f"norm must be 'frobenius' or 'spectral', got {norm!r}")
 
 
@@ -54,7 +56,7 @@ def rank(W, tol=1e-4, norm="frobenius"):
 
 def distance(after, before, edges):
     """d(W_{t+1}, W_t) of Section 4.2, the mean over `edges` of ||W_{t+1} - W_t||_F; both are as params."""
-    return sum(_frobenius(after[edge].astype("float64") - before[edge]) for edge in edges) / len(edges)
+    return sum(_frobenius_distance(after[edge], before[edge]) for edge in edges) / len(edges)
 
 
 def distance_to_rank(W, r, norm="spectral"):
@@ -96,5 +98,21 @@ def _relative(s):
     return s / xp.where(largest == 0, xp.ones_like(largest), largest)
 
 
+def _frobenius_distance(after, before):
+    D = after.astype("float64") - before
+    if after.dtype == before.dtype == "float32":
+        return _frobenius(D)  # float64 holds its squares
+    scale = _scale(abs(D).max(axis=-1).max(axis=-1))
+    return scale * _frobenius(D / scale[..., None, None])
+
+
 def _frobenius(D):
     return (D * D).sum(axis=-1).sum(axis=-1) ** 0.5
+
+
+def _scale(largest):
+    """What to divide numbers up to `largest` by to hold their squares in float64: 1 where that holds them."""
+    xp = namespace(largest)
+    too_small = (largest > 0) & (largest < 1e-100)
+    too_large = (largest > 1e100) & xp.isfinite(largest)
+    return xp.where(too_small | too_large, largest, xp.ones_like(largest))

@@ -7,6 +7,7 @@ import pytest
 
 import minigrad as mg
 from minigrad.layers import EPS, SLOPE, batch_statistics
+from minigrad.measures import norm_of_spectrum
 
 
 @pytest.fixture
@@ -634,6 +635,27 @@ def test_the_rank_counts_relative_singular_values_and_never_hides_what_is_not_fi
     np.testing.assert_array_equal(mg.rank(stack), [4, np.nan, 0])
     with pytest.raises(ValueError, match="norm must be"):
         mg.rank(W, norm="nuclear")
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e-120, 1e-30, 1, 1e30, 1e120, 1e160, 1e300])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_no_measure_feels_that_squares_leave_the_range_of_float64(size, dtype):
+    """Rank one stays rank one: 1e-200 squared is 0, so any noise was above it, and 1e160 squared is infinite."""
+    if dtype == "float32" and not 1e-36 < size < 1e36:
+        pytest.skip("float32 has no such numbers")
+    one = np.outer([3.0, 0, 4], [0, 0.6, 0.8, 0]).astype(dtype)  # of norm 5
+    W = np.array(size, dtype) * one
+    rtol = 1e-6 if dtype == "float32" else 1e-12
+    for norm in ("frobenius", "spectral"):
+        assert mg.rank(W, norm=norm) == 1
+        np.testing.assert_allclose(mg.distance_to_rank(W, 0, norm) / size, 5, rtol=rtol)
+        np.testing.assert_allclose(mg.theorem1_bound(W, 0.5, norm) / size, 5, rtol=rtol)
+    np.testing.assert_allclose([mg.stable_rank(W), mg.effective_rank(W)], 1, rtol=rtol)
+    assert norm_of_spectrum(mg.singular_values(W)[3:], "frobenius") == 0
+    stack = np.stack([0 * W, W, one])
+    np.testing.assert_array_equal(mg.rank(stack), [0, 1, 1])
+    moved = mg.distance({(2, 1): stack}, {(2, 1): 0 * stack}, [(2, 1)])
+    np.testing.assert_allclose(moved, [0, 5 * size, 5], rtol=rtol)
 
 
 def test_distance_stable_rank_and_effective_rank_of_known_matrices():
