@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy
 
 from .layers import ACTIVATION
-from .losses import LOSSES
+from .losses import rule_of
 
 try:
     import numba
@@ -76,7 +76,7 @@ class Program:
 
     def __init__(self, graph, params, velocity, B, loss, loops):
         self.graph, self.params, self.velocity, self.loops = graph, params, velocity, loops
-        self.loss = LOSSES[loss]
+        self.loss = rule_of(loss)
         self.sgd_step = loops.sgd_step_by_few(B) if B <= loops.FEW else loops.sgd_step
         dtype, widths = params[graph.E_T[0]].dtype, [layer.width for layer in graph.layers]
         self.target = numpy.empty((B, widths[-1]), dtype)

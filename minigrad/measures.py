@@ -1,9 +1,11 @@
 """What the paper measures of a weight matrix: spectrum, rank, distances, and the bound of Theorem 1.
 
 W is (..., d_p, d_q) and every measure (...,) in float64. A matrix that is not finite measures NaN and spares
-its neighbours in the stack; nothing here turns NaN into 0.
+its neighbours in the stack; nothing here turns NaN into 0. ValueError, or TypeError, for what is no matrix in
+float32 or float64, and for a rank r, tolerance or lambda that is negative or NaN.
 """
 
+from . import checks
 from .backend import namespace, swap
 
 
@@ -13,6 +15,7 @@ def singular_values(W):
     float32 goes through the Gram matrix in float64, which holds its squares, and whose floor is 1.5e-8 ||W||;
     float64, where tiny singular values are the point, takes the SVD.
     """
+    checks.matrices("W", W)
     xp = namespace(W)
     finite = xp.isfinite(W).all(axis=-1).all(axis=-1)[..., None]
     # LAPACK refuses a whole stack for one NaN, so a matrix that is not finite is replaced by zeros first.
@@ -51,16 +54,19 @@ def norm_of_spectrum(s, norm):
 
 def rank(W, tol=1e-4, norm="frobenius"):
     """The number of singular values of W / ||W|| above tol (Section 4.1); the rank of a zero matrix is 0."""
+    checks.number("tol", tol)
     return rank_of_spectrum(singular_values(W), tol, norm)
 
 
 def distance(after, before, edges):
     """d(W_{t+1}, W_t) of Section 4.2, the mean over `edges` of ||W_{t+1} - W_t||_F; both are as params."""
+    checks.same_matrices(after, before, edges)
     return sum(_frobenius_distance(after[edge], before[edge]) for edge in edges) / len(edges)
 
 
 def distance_to_rank(W, r, norm="spectral"):
     """The least ||W - Z|| over rank(Z) <= r, left in Eq. 10, by Eckart and Young: from sigma_{r+1} on."""
+    checks.whole("r", r)
     s = singular_values(W)
     if r >= s.shape[-1]:
         return 0 * s[..., 0]  # NaN stays NaN
@@ -72,6 +78,7 @@ def theorem1_bound(grad, lam, norm="spectral"):
 
     Infinite at lam = 0, where the theorem says nothing.
     """
+    checks.number("lam", lam)
     size = norm_of_spectrum(singular_values(grad), norm)
     return size / (2 * lam) if lam > 0 else size + float("inf")
 

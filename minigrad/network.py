@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy
 
+from . import checks
 from .backend import namespace, swap
 from .layers import ACTIVATION, batch_statistics, batchnorm, batchnorm_backward, linear, linear_backward
 
@@ -54,7 +55,10 @@ def init_params(graph, rng, xp=numpy, dtype="float32", init="uniform"):
 
     gamma and beta are (1, 1), or (1, d_p) where the layer's batch norm has scalar=False.
     init="uniform" draws U(-1/sqrt(d_q), 1/sqrt(d_q)), "he" N(0, 2/d_q); `rng` is NumPy's on every backend.
+    ValueError for another init, or a dtype other than float32 and float64; TypeError for an rng that is none.
     """
+    checks.generator(rng)
+    checks.precision(dtype)
     if init not in ("uniform", "he"):
         raise ValueError(f"init must be 'uniform' or 'he', got {init!r}")
     params = {}
@@ -88,7 +92,9 @@ def predict(graph, params, x, stats=None):
     """f (..., m, k) at test time, and the Stats used: those of x if None, else the given (Section 2.1).
 
     Pass the full training set first, and its Stats with any other input. No layer outlives its last reader.
+    ValueError, or TypeError, for x or params that don't fit the graph.
     """
+    checks.prediction(graph, params, x, stats)
     A, b = stats or (None, None)
     cache = Cache({1: x}, {}, {}, {}, A_is_constant=A is not None, b_is_constant=b is not None)
     last_reader = {q: p for p in range(2, graph.L + 1) for q in graph.pred[p]}

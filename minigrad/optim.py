@@ -1,5 +1,7 @@
 """The mini-batch SGD step on the regularized risk of Eq. 2, and the step schedule of Section 4.1."""
 
+from . import checks
+
 
 def sgd_step(params, velocity, factors, dscale, eta, lam, momentum):
     """In place: velocity <- momentum velocity + g, params <- params - eta velocity, g the gradient of Eq. 2.
@@ -22,5 +24,9 @@ def _descend(W, velocity, g, eta, momentum):
 
 
 def step_decay(eta, epoch, milestones=(60, 100, 200), factor=0.1):
-    """eta times `factor` for every milestone that `epoch` (counted from 0) has reached: Section 4.1."""
+    """eta times `factor` for every milestone that `epoch` (counted from 0) has reached: Section 4.1.
+
+    ValueError for an epoch that is negative or no integer.
+    """
+    checks.whole("epoch", epoch)
     return eta * factor ** sum(epoch >= milestone for milestone in milestones)

@@ -55,7 +55,7 @@ def test_theorem_1_fails_where_it_is_tight_and_the_rank_is_off_by_one(rng, monke
     mg.train_epoch(graph, params, velocity, x, y, np.tile(np.arange(2), (5000, 1)), "mean_squared_error", 0.1, lam, 0.9)
     found = theorem.theorem_1(graph, params, x, y, "mean_squared_error", lam, (2,), 1, rng)
     assert found["bound_holds"] and 0 <= found["left"].max() < 1e-6 and found["right"].max() < 1e-6
-    monkeypatch.setattr(theorem, "distance_to_rank", lambda W, r, norm: mg.distance_to_rank(W, r - 1, norm))
+    monkeypatch.setattr(theorem, "distance_to_rank", lambda W, r, norm: mg.distance_to_rank(W, max(r - 1, 0), norm))
     assert not theorem.theorem_1(graph, params, x, y, "mean_squared_error", lam, (2,), 1, rng)["bound_holds"]
 
 
