@@ -142,6 +142,49 @@ def test_rounding_and_curvature_are_no_kinks(f, grad):
         mg.check_gradient(lambda p: f(p["W"]).sum(), params, grads, rng)
 
 
+def sine(size, offset, slope):
+    """check_gradient of offset + size sin(u) at u = 0.3, which is told that the gradient is size * slope."""
+    params, grads = {"W": np.array([0.3])}, {"W": np.array([size * slope])}
+    mg.check_gradient(lambda p: offset + size * np.sin(p["W"]).sum(), params, grads, np.random.default_rng(6))
+
+
+@pytest.mark.parametrize("slope", [np.cos(0.3), 0.1, 1e-9, -np.cos(0.3)])
+@pytest.mark.parametrize("size, offset", [(1, 1e12), (1e-14, 1), (1e150, 1e300)])
+def test_a_gradient_that_rounding_hides_is_refused_whether_right_or_wrong(size, offset, slope):
+    """Any gradient that was not larger than the rounding passed."""
+    with pytest.raises(ValueError, match="gradient of W: its size .* too small beside the rounding of f, .*"):
+        sine(size, offset, slope)
+
+
+def test_a_gradient_of_zero_is_refused_where_f_moves_by_its_rounding_alone():
+    with pytest.raises(ValueError, match="gradient of W: its size 0 is too small beside the rounding of f"):
+        sine(1, 1e12, 0.0)
+
+
+def test_a_small_step_whose_rounding_hides_the_error_is_no_excuse():
+    """1 % of 1e-8 is above the rounding of a step of 1e-3, and below that of 1e-5."""
+    sine(1e-8, 1, np.cos(0.3))
+    with pytest.raises(AssertionError, match="relative error 0.0099 "):
+        sine(1e-8, 1, 1.01 * np.cos(0.3))
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-17])
+def test_a_gradient_that_is_zero_beside_others_may_be_hidden(noise):
+    """That of a shift that the next layer subtracts again comes out as 0, or as its rounding."""
+    params = {"W": np.array([0.3, 0.4]), "shift": np.array([0.7])}
+    grads = {"W": np.cos(params["W"]), "shift": np.array([noise])}
+
+    def f(p):
+        return 1 + np.sin(p["W"]).sum() + (p["W"] + p["shift"] - p["shift"] - p["W"]).sum()
+
+    mg.check_gradient(f, params, grads, np.random.default_rng(6))
+
+
+def test_what_f_does_not_depend_on_has_the_gradient_zero():
+    params = {"W": np.array([0.3])}
+    mg.check_gradient(lambda p: 1.0, params, {"W": np.zeros(1)}, np.random.default_rng(6))
+
+
 def test_not_a_number_is_refused():
     params, grads, rng = setting()
     for value in (np.nan, np.inf):
@@ -161,3 +204,11 @@ def test_what_cannot_be_checked_is_refused():
         mg.check_gradient(quartic, params | {"W": params["W"].astype("float32")}, grads, rng)
     with pytest.raises(ValueError, match="W: needs.*equal shapes"):
         mg.check_gradient(quartic, params, grads | {"W": grads["W"].T}, rng)
+    with pytest.raises(ValueError, match=r"f must return one number.*\(3, 4\)"):
+        mg.check_gradient(lambda p: p["W"], params, grads, rng)
+    with pytest.raises(TypeError, match=r"params\['W'\] must be an array, got list"):
+        mg.check_gradient(quartic, params | {"W": params["W"].tolist()}, grads, rng)
+    with pytest.raises(TypeError, match=r"grads\['W'\] must be an array, got list"):
+        mg.check_gradient(quartic, params, grads | {"W": grads["W"].tolist()}, rng)
+    with pytest.raises(TypeError, match="rng must be a generator.* got 7"):
+        mg.check_gradient(quartic, params, grads, 7)
