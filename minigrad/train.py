@@ -60,8 +60,8 @@ def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum):
 def evaluate(graph, params, x, y, loss, stats=None):
     """Loss (...,), accuracy (...,) in [0, 1] on x (m, n), y (m, k), the Stats used: training set first.
 
-    Accuracy compares argmax rows, and for k = 1 signs. It is NaN where the loss is not finite.
-    ValueError, or TypeError, for what doesn't fit together.
+    Accuracy compares argmax rows, and for k = 1 signs. It is NaN where the loss is not finite; both are NaN
+    where a variance of Eq. 5 has overflowed. ValueError, or TypeError, for what doesn't fit together.
     """
     checks.prediction(graph, params, x, stats, y)
     check_values(loss, y)
@@ -69,6 +69,10 @@ def evaluate(graph, params, x, y, loss, stats=None):
     at_test_time = slices.predict if kernels.applies(params, x, y) else predict
     f, stats = at_test_time(graph, params, x, stats)
     value, _ = rule_of(loss)(f, y)
+    for A in stats.A.values():
+        # An infinite variance makes A = 0, which turns any input into beta and leaves the loss finite.
+        overflown = (A == 0).any(axis=-1).any(axis=-1)
+        value = xp.where(overflown, xp.full_like(value, float("nan")), value)
     if y.shape[-1] == 1:
         hit = f[..., 0] * y[..., 0] > 0
     else:

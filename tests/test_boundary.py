@@ -321,6 +321,23 @@ def test_one_sample_is_evaluated_with_the_statistics_of_others(xp):
     assert np.isfinite(float(loss)) and float(accuracy) in (0, 1)
 
 
+@libraries
+@pytest.mark.parametrize("dtype, size", [("float32", 1e25), ("float64", 1e200)])
+def test_a_variance_that_overflows_is_no_finite_loss(dtype, size, xp):
+    """A of Eq. 5 is then 0, and every output that of beta. A run stacked next to it keeps its numbers."""
+    args = setting(runs=2, dtype=dtype)
+    args["params"][2, 1][1] *= size
+    args = moved(xp, args)
+    graph, params, x, y = (args[name] for name in ("graph", "params", "x", "y"))
+    loss, accuracy, stats = mg.evaluate(graph, params, x, y, "cross_entropy")
+    others = mg.evaluate(graph, params, x[:5], y[:5], "cross_entropy", stats)
+    assert standin.synchronizations == 0 and loss.dtype == dtype
+    alone = mg.evaluate(graph, {key: W[0] for key, W in params.items()}, x, y, "cross_entropy")
+    for found in (loss, accuracy, *others[:2]):
+        assert np.isfinite(float(found[0])) and np.isnan(float(found[1]))
+    assert (float(loss[0]), float(accuracy[0])) == (float(alone[0]), float(alone[1]))
+
+
 # What is taken.
 
 
