@@ -91,6 +91,8 @@ class Run:
         for name, (holds, rule) in rules.items():
             if not holds:
                 raise ValueError(f"{name} must be {rule}, got {getattr(self, name)!r}")
+        if self.B == 1 and self.normalized():
+            raise ValueError(f"B must be at least 2 for batch norm ({self.network}), got 1")
 
     def _refuse_absurd_sizes(self):
         """ValueError for what would fill the memory before anything is said."""

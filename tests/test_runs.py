@@ -49,6 +49,7 @@ REFUSED = [
     ("init", "zeros", "uniform or he"),
     ("B", 0, "at least 1"),
     ("B", -1, "at least 1"),
+    ("B", 1, "at least 2 for batch norm (MLP-BN-10-100)"),
     ("B", 1.5, "int"),
     ("B", True, "int"),
     ("eta", 0.0, "positive"),
@@ -107,7 +108,8 @@ def test_a_batch_larger_than_the_training_set_is_refused():
 
 
 def test_edges_of_the_allowed_ranges_are_allowed():
-    Run(eta=1e-30, lam=0, momentum=0, factor=1, epochs=1, measure_every=1, B=1, milestones=(0, 0))
+    Run(eta=1e-30, lam=0, momentum=0, factor=1, epochs=1, measure_every=1, milestones=(0, 0))
+    assert Run(network="MLP-5-500", B=1).B == 1
     assert Run(momentum=0.999).momentum == 0.999
 
 
