@@ -22,8 +22,8 @@ class Dataset(NamedTuple):
 def load_dataset(name, root=None):
     """The Dataset "mnist", "cifar10", "synthetic-mnist" or "synthetic-cifar10".
 
-    Real files are looked for in `root`, $MINIGRAD_DATA and ./data, verified, and downloaded to the first of
-    these where there are none; DataError if that fails.
+    Real files are looked for in `root` alone, or without it in $MINIGRAD_DATA and ./data, and verified. What
+    is missing is downloaded to the first of these; DataError if that fails.
     """
     paths = find_or_fetch(name, root)
     if not paths:

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import itertools
 import os
+import stat
 import sys
 import urllib.error
 import urllib.request
@@ -22,14 +23,20 @@ class DataUnavailable(DataError):
 
 
 def find_or_fetch(name, root=None):
-    """{file: path} of what load_dataset reads, downloaded if need be; DataUnavailable if it can't be had."""
+    """{file: path} of what load_dataset reads, downloaded if need be; DataUnavailable if it can't be had.
+
+    Looked for in `root` alone, else in $MINIGRAD_DATA and ./data, and downloaded to the first of these.
+    """
     if name not in FACTS:
         raise ValueError(f"the data set must be one of {', '.join(FACTS)}; got {name!r}")
     facts = FACTS[name]
-    roots = [Path(folder) for folder in (root, os.environ.get("MINIGRAD_DATA"), "data") if folder]
+    given = [root] if root else [os.environ.get("MINIGRAD_DATA"), "data"]
+    roots = [Path(folder) for folder in given if folder]
     folder, paths = roots[0] / name, {}
     candidates = [place / inner for place in roots for inner in facts.folders]
     for candidate in candidates:
+        if len(paths) == len(facts.files):
+            break
         found = _locate(name, candidate)
         if len(found) > len(paths):
             folder, paths = candidate, found
@@ -55,19 +62,33 @@ def _locate(name, folder):
         spellings = [file, f"{file}.gz"]
         if facts.archive:
             spellings.append(facts.archive)
-        there = [folder / spelling for spelling in spellings if (folder / spelling).is_file()]
+        try:
+            there = [folder / spelling for spelling in spellings if _is_file(folder / spelling)]
+        except OSError as error:
+            raise DataError(
+                f"{folder} can't be searched for {name} ({error.strerror}): allow it or name another folder"
+            ) from None
         if there:
             found[file] = there[0]
     return found
+
+
+def _is_file(path):
+    """Whether a file is there; OSError where that can't be seen, which Path.is_file takes for no at times."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _sweep(facts, folders):
     """Remove what a download that was killed has left in these folders, now that nothing is missing."""
     targets = [facts.archive] if facts.archive else [f"{file}.gz" for file in facts.files]
     for folder, target in itertools.product(folders, targets):
-        for partial in folder.glob(f"partial.*{target}"):
-            with contextlib.suppress(OSError), _alone(partial, wait=False):
-                partial.unlink()
+        with contextlib.suppress(OSError):  # another process holds it, or it is not ours to remove
+            for partial in folder.glob(f"partial.*{target}"):
+                with _alone(partial, wait=False):
+                    partial.unlink()
 
 
 @contextlib.contextmanager

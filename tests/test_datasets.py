@@ -153,18 +153,31 @@ def test_every_usual_folder_is_searched(here, name):
         assert_small(mg.load_dataset(name, here / f"root-{len(inner)}"), name)
 
 
-def test_the_folder_given_comes_before_the_variable_and_that_before_data(here, monkeypatch):
+def test_the_variable_comes_before_data_and_only_the_folder_given_counts(here, monkeypatch):
     monkeypatch.setenv("MINIGRAD_DATA", str(here / "variable"))
     for root in ("data", "variable", "given"):
         put(here / root, SMALL["mnist"])
-        paths = find_or_fetch("mnist", str(here / "given"))
+        paths = find_or_fetch("mnist", str(here / "given") if root == "given" else None)
         assert {path.parent.resolve() for path in paths.values()} == {here / root}
 
 
-def test_a_whole_data_set_comes_before_a_part_of_one(here):
-    put(here / "given", dict(list(SMALL["mnist"].items())[:1]))
+@pytest.mark.parametrize("has", [0, 3], ids=["nothing", "all but one"])
+def test_what_the_folder_given_lacks_is_not_taken_from_elsewhere(here, monkeypatch, has):
+    """It was, without a word: other files than those asked for were trained on."""
+    monkeypatch.setenv("MINIGRAD_DATA", str(here / "variable"))
+    for root in ("data", "variable"):
+        put(here / root, SMALL["mnist"])
+    put(here / "given", dict(list(SMALL["mnist"].items())[:has]))
+    files = tree(here)
+    message = refusal("mnist", "not in given and can't be downloaded", kind=DataUnavailable, root="given")
+    assert "variable" not in message and tree(here) == files
+
+
+def test_a_whole_data_set_comes_before_a_part_of_one(here, monkeypatch):
+    monkeypatch.setenv("MINIGRAD_DATA", str(here / "variable"))
+    put(here / "variable", dict(list(SMALL["mnist"].items())[:1]))
     put(here / "data", SMALL["mnist"])
-    assert_small(mg.load_dataset("mnist", here / "given"), "mnist")
+    assert_small(mg.load_dataset("mnist"), "mnist")
 
 
 @pytest.mark.parametrize("name", ["", "MNIST", "cifar100", "synthetic", "synthetic-"])
@@ -367,12 +380,55 @@ def test_no_pickle_is_loaded(here):
         assert "pickle" not in Path(module.__file__).read_text(encoding="utf-8").replace("No pickle.", "")
 
 
+@contextlib.contextmanager
+def as_a_user_whom_permissions_bind(*paths):
+    """Everything is open to root, who is nobody in the block, and sees these paths at least."""
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    if is_root:
+        for path in paths:
+            path.chmod(0o755)
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions as POSIX has them")
 def test_an_unreadable_file_is_one_sentence(here):
     put(here / "data", SMALL["mnist"])
     (here / "data" / "t10k-labels-idx1-ubyte").chmod(0)
-    if os.access(here / "data" / "t10k-labels-idx1-ubyte", os.R_OK):
-        pytest.skip("this user may read every file")
-    refusal("mnist", "t10k-labels-idx1-ubyte", "Permission denied")
+    with as_a_user_whom_permissions_bind(here):
+        refusal("mnist", "t10k-labels-idx1-ubyte", "Permission denied")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions as POSIX has them")
+@pytest.mark.parametrize("locked", ["given", "given/mnist", "variable", "data"])
+def test_a_folder_that_may_not_be_entered_is_one_sentence(here, monkeypatch, locked):
+    """Not that the data set is unavailable: then a stand-in would take its place."""
+    monkeypatch.setenv("MINIGRAD_DATA", "variable")
+    put(here / locked, SMALL["mnist"])
+    (here / locked).chmod(0)
+    root = "given" if "given" in locked else None
+    with as_a_user_whom_permissions_bind(here):
+        words = f"{locked} can't be searched", "Permission denied", "allow it or name another"
+        refusal("mnist", *words, root=root)
+    (here / locked).chmod(0o755)
+
+
+def test_a_folder_that_is_not_needed_may_be_closed(here, monkeypatch):
+    monkeypatch.setenv("MINIGRAD_DATA", "variable")
+    put(here / "variable", SMALL["mnist"])
+    put(here / "data", {})
+    (here / "data").chmod(0)
+    with as_a_user_whom_permissions_bind(here):
+        assert_small(mg.load_dataset("mnist"), "mnist")
+    (here / "data").chmod(0o755)
+
+
+def test_a_folder_that_no_system_allows_is_one_sentence(here):
+    refusal("mnist", "can't be searched", "File name too long", root="g" * 300)
 
 
 # Downloaded.
@@ -591,7 +647,7 @@ MOMENTS = {
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_killed_download_leaves_nothing_that_the_next_call_does_not_remove(here, server, start, moment):
-    """A half-verified copy was left at the first moments, and the partial file beside the whole at the last."""
+    """A half-verified copy was left at the first moments, a partial file beside the whole at the last."""
     for _ in range(3):
         killed = downloading(start, server, MOMENTS[moment])
         assert killed.wait() in (-signal.SIGKILL, 0)  # the last moment comes only once
@@ -632,7 +688,12 @@ def test_a_download_that_goes_on_is_left_alone(here, server, start):
 def test_a_second_process_says_that_it_waits_for_the_first(here, server, start, end):
     """Then it finds the file, or downloads what the first has not."""
     go = threading.Event()
-    server.fault = lambda file, request: go.wait(60) and ("missing" if (end, request) == ("failed", 1) else None)
+
+    def fault(file, request):
+        go.wait(60)
+        return "missing" if end == "failed" and request == 1 else None
+
+    server.fault = fault
     first = downloading(start, server)
     wait_for(lambda: server.requests)
     second = downloading(start, server)
