@@ -7,13 +7,22 @@ SEEDS ?=
 JOBS ?=
 FAST ?= 1
 QUICK ?=
+SET ?=
+KNOWN := PYTHON PRESET BACKEND DATA SEEDS JOBS FAST QUICK SET
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
+UNKNOWN := $(filter-out $(KNOWN) MAKE%,$(GIVEN))
+ifneq ($(UNKNOWN),)
+$(error $(UNKNOWN) is no variable of this Makefile; it has $(KNOWN))
+endif
 VENV := .venv$(if $(filter 0,$(FAST)),-plain)
 comma := ,
 EXTRAS := test$(if $(filter cupy,$(BACKEND)),$(comma)gpu)
 READY := $(VENV)/installed-$(BACKEND) $(if $(filter-out 0,$(FAST)),$(VENV)/numba)
 # What is set is passed on, and a command that doesn't take it says so.
-OPTIONS := --preset $(PRESET) $(if $(filter-out numpy,$(BACKEND)),--backend $(BACKEND)) $(if $(SEEDS),--seeds $(SEEDS))
-WORK := $(if $(DATA),--data "$(DATA)") $(if $(JOBS),--jobs $(JOBS))
+SELECTION := --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS)) $(foreach setting,$(SET),--set "$(setting)")
+BACK := $(if $(filter-out numpy,$(BACKEND)),--backend $(BACKEND))
+FROM := $(if $(DATA),--data "$(DATA)")
+AT_ONCE := $(if $(JOBS),--jobs $(JOBS))
 
 FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7
 NORMALIZED := fig2 fig3 fig4 fig6 fig7
@@ -33,15 +42,16 @@ help:
 	@echo "make bench   time training against PyTorch, JAX and the matrix products alone, into figures/bench.md (QUICK=1: less)"
 	@echo "make clean   remove the virtual environments; data/, results/ and figures/ stay"
 	@echo "variables    PRESET BACKEND DATA SEEDS JOBS PYTHON, e.g. make fig1 PRESET=paper BACKEND=cupy SEEDS=3; FAST=0 leaves Numba out"
+	@echo '             SET changes settings: make fig2 SET="lam=1e-4 B=16,64"'
 
 $(FIGURES) $(TRUE) $(STANDARD) norms control theory: $(READY)
-	$(VENV)/bin/python -m experiments $@ $(OPTIONS) $(WORK)
+	$(VENV)/bin/python -m experiments $@ $(SELECTION) $(BACK) $(FROM) $(AT_ONCE)
 
 claims: $(READY)
-	$(VENV)/bin/python -m experiments claims --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS))
+	$(VENV)/bin/python -m experiments claims $(SELECTION)
 
 list: $(READY)
-	$(VENV)/bin/python -m experiments list --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
+	$(VENV)/bin/python -m experiments list $(SELECTION) $(AT_ONCE)
 
 figures: $(FIGURES)
 figures-true: $(TRUE)

@@ -1,27 +1,94 @@
-"""The README's examples run as printed, and its message is what the check says."""
+"""The README's examples and commands work as printed, its links lead somewhere, its numbers are published."""
 
+import ast
 import csv
 import re
+import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 import minigrad as mg
+from experiments.options import command_line, parse_settings
+from experiments.plans import Plan
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+FENCED = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+BLOCKS = [block for language, block in FENCED if language == "python"]
+COMMANDS = [line for language, block in FENCED if not language for line in block.splitlines()]
+EQUATIONS = re.findall(r"^\| (Eq\..*?) \| (.*?) \| (.*?) \|$", TEXT, re.MULTILINE)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[-1][:30])
-def test_the_examples_run(block):
+def test_the_examples_run(block, monkeypatch):
+    monkeypatch.chdir(ROOT)
     exec(block, {})
 
 
-def test_the_faults_that_the_readme_names_raise():
-    network, layer = BLOCKS
-    with pytest.raises(AssertionError, match="gradient of"):
-        exec(network.replace(", A=cache.A", ""), {})
+def test_there_are_examples_and_commands():
+    assert len(BLOCKS) >= 3 and len(COMMANDS) >= 5
+
+
+def test_it_is_short():
+    assert len(TEXT.splitlines()) <= 150 and len(TEXT.replace("|", " ").split()) <= 1900
+
+
+def accepted(arguments):
+    """The arguments of `python -m experiments` as they are understood; a figure's make a Plan."""
+    args = command_line().parse_args(arguments)
+    if args.name.startswith("fig"):
+        Plan(args.name, args.preset, args.seeds, parse_settings(args.set))
+    return args.name
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("make")])
+def test_make_does_what_is_said(line):
+    arguments = shlex.split(line)
+    done = subprocess.run([*arguments, "-n"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    called = re.findall(r"-m (experiments|pytest)\b(.*)", done.stdout)
+    assert len(called) == 1
+    if called[0][0] == "experiments":
+        assert accepted(shlex.split(called[0][1])) == arguments[1]
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+@pytest.mark.parametrize("variable", ["LAM=1", "preset=night", "SETS=a"])
+def test_make_refuses_a_variable_that_it_does_not_have(variable):
+    done = subprocess.run(["make", "fig2", variable, "-n"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode and f"{variable.split('=')[0]} is no variable of this Makefile" in done.stderr
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if "-m experiments" in line])
+def test_the_command_line_takes_what_is_said(line):
+    assert accepted(shlex.split(line.split("-m experiments")[1])) == "fig2"
+
+
+def defined(path):
+    """The functions and classes of a file."""
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+
+
+@pytest.mark.parametrize("what, functions, tests", EQUATIONS, ids=[row[0] for row in EQUATIONS])
+def test_every_equation_has_its_function_and_its_test(what, functions, tests):
+    for cell, start in ((functions, ""), (tests, "test_")):
+        links = re.findall(r"\[(\w+)\]\(([^)]+)\)", cell)
+        assert links and all(name.startswith(start) and name in defined(path) for name, path in links), cell
+
+
+def test_the_equations_of_the_memo_are_there():
+    assert len(EQUATIONS) >= 9
+    numbers = re.findall(r"\d+", " ".join(what for what, _, _ in EQUATIONS))
+    assert {"2", "5", "10", "13", "14", "18", "20", "24", "25", "26"} <= set(numbers)
+
+
+def test_the_fault_that_the_readme_names_raises():
+    (layer,) = [block for block in BLOCKS if "check_gradient" in block]
     with pytest.raises(AssertionError) as error:
         exec(layer.replace("s * (1 - s)", "s * s"), {})
     found = re.sub(r"[0-9.e+-]+", "#", str(error.value))

@@ -73,7 +73,7 @@ REFUSED = [
     ("factor", 0.0, "(0, 1]"),
     ("factor", 1.1, "(0, 1]"),
     ("factor", float("nan"), "(0, 1]"),
-    ("epochs", 0, "at least 1"),
+    ("epochs", 0, "from 1 to 100000"),
     ("epochs", False, "int"),
     ("steps_of_B", -1, "0 for that of B"),
     ("steps_of_B", 50_001, "at most the training samples"),
