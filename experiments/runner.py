@@ -73,15 +73,16 @@ def train(run, where, progress=lambda seconds: None):
     `progress` gets what of run.cost() is done. A run whose loss or weights stop being finite ends there, with
     the status "diverged", and keeps its numbers.
     """
+    cost = run.cost()
     with store.lock(where.results, run), threadpool_limits(1):
         # Another process may have finished it, while this one waited for the lock.
         if store.finished(where.results, run, where.keep_weights):
-            progress(run.cost())
+            progress(cost)
             return
         data = on_device(run, where)
         x, y, _, _ = data
         state = State.begin(run, where)
-        progress(run.cost() * state.epoch / run.epochs)
+        progress(cost * state.epoch / run.epochs)
         if state.epoch == 0:
             state.measure(data)
         saved = time.monotonic()
@@ -95,12 +96,12 @@ def train(run, where, progress=lambda seconds: None):
             )
             if before is not None:
                 state.measure(data, before)
-            progress(run.cost() / run.epochs)
+            progress(cost / run.epochs)
             if time.monotonic() - saved >= where.save_every:
                 state.save(where)
                 saved = time.monotonic()
         if not state.is_finite():
-            progress(run.cost() * (1 - state.epoch / run.epochs))
+            progress(cost * (1 - state.epoch / run.epochs))
         state.finish(where)
 
 
