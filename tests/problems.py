@@ -12,14 +12,17 @@ def network(name, rng, n=9, k=3):
 
 
 def clusters(rng, m=8, n=6):
-    """Two opposite clusters, -1 and +1, of mean square length 1: no unit that is on for one is on for the other."""
+    """Two opposite clusters, -1 and +1, of mean square length 1: no unit is on for both."""
     y = np.where(np.arange(m) % 2, 1.0, -1.0)[:, None]
     x = y * np.linspace(1, 2, n) + 0.3 * rng.normal(size=(m, n))
     return x / (x**2).sum(axis=1).mean() ** 0.5, y
 
 
 def one_more_term(forward):
-    """`forward` of a network in which f depends on W in one more way, u^T W v: one more rank than the lemmas allow."""
+    """`forward` of a network in which f depends on W in one more way, u^T W v.
+
+    That is one more rank than the lemmas allow.
+    """
 
     def leaking(graph, params, x, A=None):
         cache = forward(graph, params, x, A=A)

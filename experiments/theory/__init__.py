@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 from .. import parallel, plots, verdicts
 from ..captions import variation
-from . import appendices, lemmas, propositions, theorem, window
+from . import appendices, lemmas, pictures, propositions, theorem, window
 
 
 class Chapter(NamedTuple):
-    """measure(size, folder) returns [Verdict] and numbers; picture(size, numbers) a Picture, if there is one."""
+    """measure(size, folder) returns [Verdict] and numbers; picture(size, numbers) a Picture, if any."""
 
     measure: Callable
     picture: Callable | None = None
@@ -29,12 +29,12 @@ def as_it_is(size, picture):
 
 
 CHAPTERS = {
-    "lemma 1": Chapter(lemmas.report_lemma_1, as_it_is),
-    "lemma 2": Chapter(lemmas.report_lemma_2, as_it_is),
+    "lemma 1": Chapter(lemmas.measure_lemma_1, pictures.lemma_1),
+    "lemma 2": Chapter(lemmas.measure_lemma_2, pictures.lemma_2),
     "proposition 1": Chapter(propositions.report_prop_1, as_it_is),
     "proposition 2": Chapter(propositions.report_prop_2, as_it_is),
-    "theorem 1": Chapter(theorem.report_theorem_1, as_it_is),
-    "window": Chapter(window.report_window, as_it_is),
+    "theorem 1": Chapter(theorem.measure_theorem_1, pictures.theorem_1),
+    "window": Chapter(window.measure_window, pictures.window),
     "appendix D": Chapter(appendices.report_appendix_d),
     "appendix E": Chapter(appendices.report_appendix_e, as_it_is),
 }

@@ -8,6 +8,7 @@ from .. import runner
 
 # Decides ranks in float64: rounding leaves singular values near 1e-15 of the largest.
 TOLERANCE = 1e-10
+NORMS = ("spectral", "frobenius")  # of Theorem 1
 SAMPLES = 40  # of the binary problems: few enough for GD to converge within ten thousand steps
 CLASSES = {"digits 0 and 1": ((0,), (1,)), "even and odd digits": ((0, 2, 4, 6, 8), (1, 3, 5, 7, 9))}
 
