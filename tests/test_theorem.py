@@ -1,21 +1,13 @@
 """Theorem 1: beside each case that holds stands a fault that does not."""
 
 import numpy as np
+import pytest
 
 import minigrad as mg
 from experiments.runs import Run
 from experiments.theory import lemmas, theorem
 
 from problems import network, one_more_term
-
-
-def fitted(rng, name="MLP-BN-2-8"):
-    graph, params = network(name, rng)
-    x, y = rng.normal(size=(20, 9)), np.eye(3)[rng.integers(3, size=20)]
-    velocity = {key: np.zeros_like(W) for key, W in params.items()}
-    rows = np.concatenate([mg.batches(20, 5, 0, epoch) for epoch in range(20)])
-    mg.train_epoch(graph, params, velocity, x, y, rows, "cross_entropy", 0.05, 0.01, 0.9)
-    return graph, params, x, y
 
 
 BOTH = {"spectral": True, "frobenius": True}
@@ -25,6 +17,17 @@ def gradients_of_all(graph, params, x, y):
     cache = mg.forward(graph, params, x)
     _, df = mg.cross_entropy(cache.v[graph.L], y)
     return mg.gradients(graph, cache, *mg.backward(graph, params, cache, df))
+
+
+def fitted(rng, name="MLP-BN-2-8"):
+    graph, params = network(name, rng)
+    x, y = rng.normal(size=(20, 9)), np.eye(3)[rng.integers(3, size=20)]
+    velocity = {key: np.zeros_like(W) for key, W in params.items()}
+    rows = np.concatenate([mg.batches(20, 5, 0, epoch) for epoch in range(20)])
+    mg.train_epoch(graph, params, velocity, x, y, rows, "cross_entropy", 0.05, 0.01, 0.9)
+    grads = gradients_of_all(graph, params, x, y)
+    assert all(abs(grads[e]).max() > 0 for e in graph.E_T)  # else it is dead, and both sides are the same
+    return graph, params, x, y
 
 
 def test_theorem_1_and_both_its_sides(rng):
@@ -103,6 +106,54 @@ def test_the_bound_says_something_only_below_the_norm_of_W(rng):
         np.testing.assert_allclose(found["size"][norm], sizes)
         below = found["right"][norm] < np.array(sizes)[:, None]
         np.testing.assert_array_equal(found["informative"][norm], below.mean(axis=0))
+
+
+def least_bounds_one_by_one(graph, params, x, y, lam, B, batches, rng):
+    """The right side of Eq. 10 as it is written: a batch at a time, a norm at a time, by singular values."""
+    least = np.full((2, len(graph.E_T)), np.inf)
+    for _ in range(batches):
+        rows = rng.choice(len(x), B, replace=False)
+        grads = gradients_of_all(graph, params, x[rows], y[rows])
+        for number, norm in enumerate(BOTH):
+            for place, e in enumerate(graph.E_T):
+                bound = mg.theorem1_bound(grads[e] + 2 * lam * params[e], lam, norm)
+                least[number, place] = min(least[number, place], bound)
+    return least
+
+
+@pytest.mark.parametrize("batches", [1, 10, 23])
+def test_the_right_side_is_the_least_bound_of_the_same_batches_one_by_one(batches, rng, monkeypatch):
+    """Fewer than are computed together, as many, and more; the fault: statistics of all of these together."""
+    graph, params = network("MLP-BN-2-8", rng)
+    x, y = rng.normal(size=(20, 9)), np.eye(3)[rng.integers(3, size=20)]
+
+    def least(seeded):
+        return theorem.least_bounds(graph, params, x, y, "cross_entropy", 0.01, 3, batches, seeded)
+
+    expected = least_bounds_one_by_one(graph, params, x, y, 0.01, 3, batches, np.random.default_rng(2))
+    np.testing.assert_allclose(least(np.random.default_rng(2)), expected, rtol=1e-12)
+
+    def with_statistics_of_all(graph, params, x):
+        together = mg.forward(graph, params, x.reshape(-1, x.shape[-1]))
+        return mg.forward(graph, params, x, A=together.A, b=together.b)
+
+    monkeypatch.setattr(theorem, "forward", with_statistics_of_all)
+    if batches > 1:
+        assert abs(least(np.random.default_rng(2)) / expected - 1).max() > 1e-3
+
+
+def test_the_least_norms_are_those_of_the_singular_values(rng):
+    """Of matrices of every rank, in any order; a matrix of zeros has the norm 0."""
+    for _ in range(20):
+        M = np.zeros((7, 6, 9))
+        for place, r in enumerate(rng.permutation(7)):
+            M[place] = rng.uniform(1, 3) * rng.normal(size=(6, r + 1)) @ rng.normal(size=(r + 1, 9))
+        s = np.linalg.svd(M, compute_uv=False)
+        least = np.array([s[:, 0].min(), ((s**2).sum(axis=1) ** 0.5).min()])
+        for known in (np.full(2, np.inf), 1.01 * least):
+            np.testing.assert_allclose(theorem.least_norms(M, known), least, rtol=1e-12)
+        np.testing.assert_array_equal(theorem.least_norms(M, 0.99 * least), 0.99 * least)
+    np.testing.assert_array_equal(theorem.least_norms(np.zeros((2, 3, 4)), np.ones(2)), [0, 0])
 
 
 def test_the_least_of_more_batches_is_no_larger(rng):

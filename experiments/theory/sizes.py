@@ -28,6 +28,7 @@ class Size:
     seeds: int = 3
     ranks: tuple = (4, 16, 64)  # B* of Theorem 1
     theorem_epochs: int = 240  # of Theorem 1's runs
+    random_batches: int = 400  # of which its right side is the least
     epochs: int = 50  # of the moving window
     samples: int = 640  # in it
 
@@ -55,6 +56,7 @@ SIZES = {
         seeds=1,
         ranks=(1, 2),
         theorem_epochs=2,
+        random_batches=12,
         epochs=2,
         samples=40,
     ),
