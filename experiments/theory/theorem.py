@@ -133,7 +133,8 @@ def theorem_1(graph, params, x, y, loss, lam, ranks, batches, rng):
         right[..., place] = least_bounds(graph, params, x, y, loss, lam, B, batches, rng)
         errors += eq_18_errors(graph, params, x, y, loss, lam, B, rng)
     below = left <= right * (1 + TOLERANCE)
-    informative = right < size[..., None]
+    # Where the gradient is zero, both are ||W||, and rounding would decide.
+    informative = right < size[..., None] * (1 - TOLERANCE)
     return {
         "left": left,
         "right": right,
