@@ -43,9 +43,13 @@ EQ_10 = {
 }
 EQ_18 = Statement(
     "Theorem 1, Eq. 18",
-    "Eq. 10 is ‖W − U_S‖ = ‖gradient‖ / 2λ for a U_S of rank at most B*",
-    "relative error {error:.1e}; at the end of training σ₍B*+1₎/σ₁ of U_S is at most {beyond:.1e}, "
-    "B* = {ranks}",
+    "Eq. 10 is ‖W − U_S‖ = ‖gradient‖ / 2λ",
+    "relative error {error:.1e}",
+)
+U_S = Statement(
+    "Theorem 1, Eq. 18",
+    "U_S has rank at most B*",
+    "σ₍B*+1₎/σ₁ of U_S and its terms is at most {beyond:.1e} at the end of training, B* = {ranks}",
 )
 
 
@@ -166,11 +170,11 @@ def along_training(found):
     """
     names = ("left", "right", "size", "informative")
     arrays = {name: numpy.array([result[name] for result in found]) for name in names}
+    error = max(result["error"] for result in found)
     return arrays | {
         "ratio": arrays["right"].mean(axis=2) / arrays["left"].mean(axis=2),
-        "error": max(result["error"] for result in found),
         "bound_holds": {norm: all(result["bound_holds"][norm] for result in found) for norm in NORMS},
-        "equality_holds": all(result["equality_holds"] for result in found),
+        "equality": {"error": error, "holds": all(result["equality_holds"] for result in found)},
     }
 
 
@@ -223,13 +227,9 @@ def _judged(size, found, low, setting):
             "holds": found["bound_holds"][norm],
         }
         verdicts.append(EQ_10[norm].judged(bound, setting))
-    equality = {
-        "error": found["error"],
-        "beyond": low["beyond"],
-        "ranks": " and ".join(map(str, size.ranks[:2])),
-        "holds": found["equality_holds"] and low["holds"],
-    }
-    return [*verdicts, EQ_18.judged(equality, setting)]
+    verdicts.append(EQ_18.judged(found["equality"], setting))
+    verdicts.append(U_S.judged(low | {"ranks": " and ".join(map(str, size.ranks[:2]))}, setting))
+    return verdicts
 
 
 def _setting(run, accuracy):
