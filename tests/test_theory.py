@@ -32,7 +32,7 @@ MEASURED = {
     lemmas: ["data", "lemma_1", "lemma_2"],
     runner: ["load"],
     theorem: ["theorem_1", "rank_of_U_S", "train_epoch"],
-    window: ["data", "window"],
+    window: ["data", "window", "counted"],
     propositions: [
         "binary",
         "descend",

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from experiments.figures import FIGURES, Plan
+from experiments.runs import Run
 from experiments.theory import window
 
 from problems import network
@@ -98,3 +100,34 @@ def test_counting_bounds_the_rank_only_of_a_short_memory(B, holds, rng):
     found = window.window(graph, params, x, y, "mean_squared_error", B, 0.1, 1.0, 0.0, 20, (2, 1), 0)
     assert found["identity"]["holds"] and 38 < found["count"]["memory"] < 60
     assert found["count"]["holds"] is holds
+
+
+def steps_until_forgotten(eta, lam, momentum):
+    """As many as pure decay takes to 1e-4, step by step, from velocity at the slow eigenvector."""
+    slow = np.roots([1, -(1 + momentum - 2 * eta * lam), momentum]).max().real
+    W, velocity = 1.0, (1 - slow) / eta
+    steps = 0
+    while W > 1e-4:
+        velocity = momentum * velocity + 2 * lam * W
+        W -= eta * velocity
+        steps += 1
+    return steps
+
+
+def test_the_paper_s_figures_remember_hundreds_of_steps():
+    """The least is Figure 3's, at the largest of all lambda and eta; at lambda = 0 nothing is forgotten."""
+    runs = [run for name in window.PAPER for run in Plan(name, "paper").runs()]
+    assert {run.network for run in runs} == {FIGURES[name].base.network for name in window.PAPER}
+    found = window.counted(runs)
+    assert abs(found["usual"] - steps_until_forgotten(0.1, 5e-4, 0.9)) <= 1
+    assert abs(found["least"] - steps_until_forgotten(0.1, 6e-3, 0.9)) <= 1
+    assert found["least_setting"] == "η = 0.1, λ = 6e-3" and not found["holds"]
+    assert found["widths"] == pytest.approx(4 * found["usual"] / 500)  # Figures 4 and 5 at B = 4
+
+
+@pytest.mark.parametrize("B, holds", [(5, True), (6, False)])
+def test_counting_would_bound_the_rank_at_a_far_larger_lambda(B, holds):
+    """0.6 per step leave 1e-4 after 18, which write 90 or 108 of 100 directions."""
+    run = Run(network="MLP-3-100", eta=0.1, lam=2.0, momentum=0.0, B=B)
+    found = window.counted([Run(), run, Run(lam=0.0)])
+    assert found["least"] == 18 and found["widths"] == 18 * B / 100 and found["holds"] is holds

@@ -7,13 +7,17 @@ from minigrad.measures import rank
 from minigrad.network import init_params
 from minigrad.train import batches, evaluate, train_step
 
-from ..captions import LABELS
+from ..captions import LABELS, written
+from ..figures import Plan
+from ..runs import Run
 from ..verdicts import Statement
 from .sizes import TOLERANCE, data, log_spaced
 
 FORGOTTEN = 1e-4  # of ||W||: the tolerance of the rank (Section 4.1)
 LOSS = "cross_entropy"
 SETTING = {"B": 8, "eta": 0.01, "lam": 0.02, "momentum": 0.9}
+PAPER = [f"fig{number}" for number in range(1, 8)]
+USUAL = Run()  # Section 4.1's settings
 EDGE = (4, 3)  # the matrix that is unrolled: between hidden layers 2 and 3
 
 UNROLLED = Statement(
@@ -33,6 +37,13 @@ COUNTED = Statement(
     "steps until less than 1e-4 is left: {memory:.0f} (η, λ and momentum alone say {alone}); "
     "rank {final:.0f}, that of the last {full:.0f} steps, where counting allows all, {written:.0f}, "
     "and W's own from the last {enough:.0f} on (nan: never)",
+)
+COUNTED_IN_FIGURES = Statement(
+    "moving window, our addition",
+    "counting bounds the rank somewhere in the paper's figures: "
+    "B times the steps in memory is below the width",
+    "η, λ and momentum alone: {usual} steps until 1e-4 is left at {usual_setting}, "
+    "and at least {least}, at {least_setting}; B times the steps is at least {widths:.0f} times the width",
 )
 
 
@@ -155,6 +166,30 @@ def judge_count(history, final, width, B, memory):
     }
 
 
+def counted(runs):
+    """Low rank by counting in `runs`, where pure decay at their first eta remembers the `least` steps.
+
+    `widths` is the least of B times the steps over the network's width H. Later drops of eta only lengthen
+    the memory; at lambda = 0 it has no end.
+    """
+    forgetting = [run for run in runs if run.lam > 0]
+    steps = [remembered(run.eta, run.lam, run.momentum) for run in forgetting]
+    shortest = forgetting[numpy.argmin(steps)]
+    widths = min(run.B * number / run.graph().width(2) for run, number in zip(forgetting, steps))
+    return {
+        "usual": remembered(USUAL.eta, USUAL.lam, USUAL.momentum),
+        "usual_setting": _eta_and_lambda(USUAL),
+        "least": min(steps),
+        "least_setting": _eta_and_lambda(shortest),
+        "widths": widths,
+        "holds": bool(widths < 1),
+    }
+
+
+def _eta_and_lambda(run):
+    return f"η = {run.eta}, λ = {written('lam', run.lam)}"
+
+
 def measure_window(size, folder):
     """SGD unrolled: the identity, and how far back W_T remembers."""
     x, y = data(size.mnist, folder, size.samples)
@@ -180,6 +215,8 @@ def measure_window(size, folder):
             "final": found["count"]["final"],
             "width": found["width"],
         }
+    runs = [run for name in PAPER for run in Plan(name, "paper").runs()]
+    verdicts.append(COUNTED_IN_FIGURES.judged(counted(runs), "the settings of Figures 1 to 7 with λ > 0"))
     return verdicts, SETTING | {"m": len(x), "networks": networks}
 
 
