@@ -29,7 +29,7 @@ EXACT = {
 }
 
 MEASURED = {
-    lemmas: ["data", "lemma_1", "lemma_2"],
+    lemmas: ["data", "lemma_1", "lemma_2", "without_detaching"],
     runner: ["load"],
     theorem: ["theorem_1", "rank_of_U_S", "train_epoch"],
     window: ["data", "window", "counted"],
