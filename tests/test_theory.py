@@ -8,7 +8,7 @@ import pytest
 
 from experiments import __main__ as command
 from experiments import runner, theory
-from experiments.theory import appendices, lemmas, propositions, sizes, theorem, window
+from experiments.theory import appendices, lemmas, normalized, propositions, sizes, theorem, window
 from experiments.verdicts import Verdict
 from minigrad.facts import FACTS
 
@@ -30,6 +30,7 @@ EXACT = {
 
 MEASURED = {
     lemmas: ["data", "lemma_1", "lemma_2", "without_detaching"],
+    normalized: ["data", "lemma_2", "written_out"],
     runner: ["load"],
     theorem: ["theorem_1", "rank_of_U_S", "train_epoch"],
     window: ["data", "window", "counted"],

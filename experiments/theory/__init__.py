@@ -1,7 +1,7 @@
 """make theory: the memo's statements as numbers that could contradict them, in a table and in pictures.
 
 A chapter tries some statements on real data; the mathematics and the statements about it are in lemmas,
-propositions, theorem, window and appendices.
+normalized, propositions, theorem, window and appendices.
 """
 
 import functools
@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from .. import parallel, plots, verdicts
 from ..captions import variation
-from . import appendices, lemmas, pictures, propositions, theorem, window
+from . import appendices, lemmas, normalized, pictures, propositions, theorem, window
 
 
 class Chapter(NamedTuple):
@@ -31,6 +31,7 @@ def as_it_is(size, picture):
 CHAPTERS = {
     "lemma 1": Chapter(lemmas.measure_lemma_1, pictures.lemma_1),
     "lemma 2": Chapter(lemmas.measure_lemma_2, pictures.lemma_2),
+    "appendix C": Chapter(normalized.measure_appendix_c),
     "proposition 1": Chapter(propositions.report_prop_1, as_it_is),
     "proposition 2": Chapter(propositions.report_prop_2, as_it_is),
     "theorem 1": Chapter(theorem.measure_theorem_1, pictures.theorem_1),

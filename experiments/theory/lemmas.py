@@ -183,8 +183,8 @@ def over_batches(results):
 def without_detaching(graph, true_graph, params, x, batches):
     """Eq. 24 for the true gradient, on the first B samples for every B of `batches`, one random beta each.
 
-    `errors`: how far the sum of `graph`, which detaches A, is from that of `true_graph`, over its size, in the
-    W where it is most.
+    `errors`: how far the sum of `graph`, which detaches A, is from that of `true_graph`, over its size, in
+    the W where it is most.
     """
     errors = []
     for B in batches:
@@ -233,8 +233,7 @@ def _lemma_1_at_initialization(name, x, dtype):
 
 def measure_lemma_2(size, folder):
     """Lemma 2, its sharper form and Eq. 24, with A detached and not."""
-    images = max(10 * (-(-max(size.batches) // 10)), 10)  # as many of every class
-    x, _ = data(size.cifar10, folder, images)
+    x, _ = data(size.cifar10, folder, size.images)
     verdicts, ranks = [], {}
     for name in (f"MLP-BN-5-{size.width}", f"RES-BN-2-{size.width}"):
         graph = parse(name, x.shape[1], 10)

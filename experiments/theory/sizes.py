@@ -1,5 +1,6 @@
 """How large everything is that `make theory` tries, and on which data."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy
@@ -36,6 +37,11 @@ class Size:
     def datasets(self):
         """The data sets to find."""
         return self.mnist, self.cifar10
+
+    @property
+    def images(self):
+        """As many as Lemma 2's largest batch takes, or a few more: the same number of every class."""
+        return 10 * math.ceil(max(self.batches) / 10)
 
     def on(self, stand_ins):
         """The same with synthetic data in place of those in `stand_ins`."""
