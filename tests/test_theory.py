@@ -32,7 +32,7 @@ MEASURED = {
     lemmas: ["data", "lemma_1", "lemma_2", "without_detaching"],
     normalized: ["data", "lemma_2", "written_out"],
     runner: ["load"],
-    theorem: ["theorem_1", "rank_of_U_S", "train_epoch"],
+    theorem: ["theorem_1", "rank_of_U_S", "train_epoch", "orthogonality", "judge_orthogonality"],
     window: ["data", "window", "counted"],
     propositions: [
         "binary",

@@ -16,6 +16,7 @@ from ..captions import LABELS, written
 from ..runs import Run
 from ..verdicts import Statement
 from .lemmas import STEP, lemma_2, nonzero
+from .normalized import NOTHING_SAID, ORTHOGONAL, judge_orthogonality, orthogonality
 from .sizes import NORMS, TOLERANCE, log_spaced
 
 TOGETHER = 10  # random batches whose gradients are computed side by side
@@ -201,23 +202,25 @@ def measure_theorem_1(size, folder):
     verdicts, networks = [], {}
     for network in (f"MLP-BN-10-{size.width}", f"RES-BN-5-{size.width}"):
         run = replace(run, network=network)
-        graph, results = run.graph(), []
+        graph, results, angles = run.graph(), [], []
+        per_unit = [replace(run, detached=detached, scalar=False).graph() for detached in (False, True)]
         for mark, params in zip(marks, trained(graph, run, x, y, marks)):
             W = {name: value.astype("float64") for name, value in params.items()}
             rng = numpy.random.default_rng(mark)
             sides = theorem_1(graph, W, x64, y64, run.loss, run.lam, size.ranks, size.random_batches, rng)
             results.append(sides)
+            angles.append(orthogonality(*per_unit, W, x64, y64, run.loss, size.ranks, TOGETHER, rng))
         found = along_training(results)
         low = rank_of_U_S(graph, W, x64, y64, run.loss, size.ranks[:2], numpy.random.default_rng(0))
         accuracy = float(evaluate(graph, params, x, y, run.loss)[1])
-        verdicts += _judged(size, found, low, _setting(run, accuracy))
+        verdicts += _judged(size, found, low, judge_orthogonality(angles), _setting(run, accuracy))
         drawn = {name: found[name] for name in ("left", "right", "size", "ratio")}
         networks[network] = drawn | {"accuracy": accuracy}
     settings = {name: getattr(run, name) for name in ("m", "B", "eta", "lam", "epochs")}
     return verdicts, settings | {"begun": marks + 1, "networks": networks}
 
 
-def _judged(size, found, low, setting):
+def _judged(size, found, low, angle, setting):
     verdicts = []
     for number, norm in enumerate(NORMS):
         bound = {
@@ -229,6 +232,8 @@ def _judged(size, found, low, setting):
         verdicts.append(EQ_10[norm].judged(bound, setting))
     verdicts.append(EQ_18.judged(found["equality"], setting))
     verdicts.append(U_S.judged(low | {"ranks": " and ".join(map(str, size.ranks[:2]))}, setting))
+    verdicts.append(ORTHOGONAL.judged(angle["cosine"], setting))
+    verdicts.append(NOTHING_SAID.judged(angle["bound"] | {"batches": TOGETHER}, setting))
     return verdicts
 
 
