@@ -14,10 +14,11 @@ A figure's way, from top to bottom; results travel as {run: result}:
     files       pictures and tables as files that appear together or not at all
 
 Besides, verdicts has the statements that claims (the paper's, judged from the store) and theory (its lemmas
-and theorems, tried) are made of; bench measures speed; published has what was run. What a room may import,
-and that nothing is imported upwards, is held by tests/test_structure.py.
+and theorems, tried) are made of; bench measures speed; published has what was run. What each file or folder
+may import stands in a table in tests/test_structure.py.
 
-A new figure is a row of FIGURES in figures.py, and its name in the Makefile. A new claim is a judge in
-claims.py under its Statement; its docstring is the rule. A run that diverges is stored as "diverged" with the
-numbers up to there, is drawn with a cross at its last finite value, and never has a rank of 0.
+A new figure is a row of FIGURES in figures.py, and its name in the Makefile and in tests/test_figures.py. A new
+claim is a judge in the folder claims, under its Statement and with its rule as docstring; CLAIMS there lists it.
+A run that diverges is stored as "diverged" with its numbers up to there, is drawn with a cross at its last
+finite value, counts as not learned, and never has a rank of 0.
 """

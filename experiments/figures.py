@@ -50,7 +50,7 @@ PREFIXES = {
 }
 NARROW = PREFIXES | {"quick": Preset(1, {"epochs": QUICK_EPOCHS}, width=100)}
 WHOLE = PREFIXES | {"night": Preset(3)}
-CONVERGENCE = {  # what else was tried for quick: README, "The quick Figure 1"
+CONVERGENCE = {  # what else was tried for quick: published/README.md
     "smoke": Preset(2, {"m": 60, "m_test": 60, "B": 20, "epochs": 5}, width=8, scaled=True),
     "quick": Preset(2, {"m": 100, "m_test": 100, "B": 20, "measure_every": 20}, width=100, scaled=True),
     "night": Preset(1, {"epochs": 100}),

@@ -15,7 +15,7 @@ LONGEST = 200  # characters of a file's name, less than systems allow
 MOST_SEEDS = 1000
 
 
-class Line(NamedTuple):
+class Setting(NamedTuple):
     """One line of a figure: its name, its place among the styles, the paper's run, and those in its place."""
 
     label: str
@@ -25,7 +25,7 @@ class Line(NamedTuple):
 
 
 class Plan:
-    """A figure under a preset: .columns is a list of (title, [Line])."""
+    """A figure under a preset: .columns is a list of (title, [Setting])."""
 
     def __init__(self, name, preset, seeds=None, settings=None, stand_ins=()):
         """`settings` replace fields of Run and View, and values of the figure's axes (a tuple for several).
@@ -86,7 +86,7 @@ class Plan:
         if self.figure.line == "B":  # the same in every figure; other batch sizes come after these
             style = BATCHES.index(value) if value in BATCHES else len(BATCHES) + place
         label = captions.written(self.figure.line, value)
-        return Line(label, style, paper, grid(self._reduced(paper, run), seed=range(self.seeds)))
+        return Setting(label, style, paper, grid(self._reduced(paper, run), seed=range(self.seeds)))
 
     def _at(self, chosen, given):
         """The figure's run with the fields `given`, at one point of every axis."""

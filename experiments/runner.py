@@ -162,7 +162,7 @@ class State:
             self.history[name] = numpy.vstack([self.history[name], s])
 
     def is_finite(self):
-        """Whether the last measured loss and all singular values are."""
+        """Whether the last measured train loss and singular values are finite."""
         return schema.is_finite(self.history)
 
     def save(self, where):

@@ -83,6 +83,6 @@ def check_arrays(run, meta, arrays, kinds):
 
 
 def is_finite(history):
-    """Whether the last measured loss and all singular values are."""
+    """Whether the last measured train loss and singular values are finite."""
     judged = [name for name in history if name == "train_loss" or name.startswith("spectrum")]
     return all(numpy.isfinite(history[name][-1:]).all() for name in judged)

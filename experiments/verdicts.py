@@ -9,7 +9,7 @@ HEADER = ("statement", "in the memo", "measured", "on", "verdict")
 
 
 class Verdict(NamedTuple):
-    """A statement that was tried: what was measured, on what, and the verdict in a word or two."""
+    """A statement that was tried: what was measured, on what, and the verdict ("holds", "fails", ...)."""
 
     statement: str
     place: str
@@ -36,7 +36,3 @@ def save(stem, head, verdicts, preset):
     rows = [(*verdict[:-1], f"**{verdict.verdict}**") for verdict in verdicts]
     records = [{"preset": preset} | verdict._asdict() for verdict in verdicts]
     return files.save_table(stem, head, HEADER, rows, records)
-
-
-def Check(statement, place, measured, setting, holds):
-    return Statement(place, statement, "{measured}").judged({"measured": measured, "holds": holds}, setting)

@@ -86,7 +86,8 @@ def batchnorm_backward(da, gamma, A, normalized, A_is_constant=True, b_is_consta
     """dz_j = gamma A (da_j - mean_i da_i) with A detached (Section 2.1), where n = A (z - b) is `normalized`.
 
     The true gradient subtracts gamma A n_j mean_i(da_i n_i) too, what A = (variance + EPS)^(-1/2) passes on.
-    Returns dz (..., B, d), and the gradients of gamma and beta in their shape.
+    A given A or b is a constant, through which nothing passes. Returns dz (..., B, d), and the gradients of
+    gamma and beta in their shape.
     """
     through_b = 0 if b_is_constant else da.mean(axis=-2, keepdims=True)
     if A_is_constant:

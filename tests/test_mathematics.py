@@ -640,7 +640,7 @@ def test_the_rank_counts_relative_singular_values_and_never_hides_what_is_not_fi
 @pytest.mark.parametrize("size", [1e-200, 1e-120, 1e-30, 1, 1e30, 1e120, 1e160, 1e300])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_no_measure_feels_that_squares_leave_the_range_of_float64(size, dtype):
-    """Rank one stays rank one: 1e-200 squared is 0, so any noise was above it, and 1e160 squared is infinite."""
+    """Rank one stays rank one, though 1e-200 squared is 0 and 1e160 squared is infinite."""
     if dtype == "float32" and not 1e-36 < size < 1e36:
         pytest.skip("float32 has no such numbers")
     one = np.outer([3.0, 0, 4], [0, 0.6, 0.8, 0]).astype(dtype)  # of norm 5

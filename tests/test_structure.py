@@ -1,6 +1,7 @@
 """What no single file shows: imports point one way, one file names CuPy, the legend has every letter."""
 
 import ast
+import importlib
 import re
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import minigrad
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted((ROOT / "minigrad").glob("*.py"))
+EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
+TESTS = sorted((ROOT / "tests").glob("*.py"))
 
 # What each file of minigrad may import of ours. A new file gets its row here.
 MAY_IMPORT = {
@@ -30,33 +33,81 @@ MAY_IMPORT = {
     "loops_numba": {"layers"},
     "kernels": {"layers", "losses", "loops_numpy", "loops_numba"},
     "slices": {"layers", "network"},
-    "train": {"backend", "checks", "graph", "kernels", "layers", "losses", "measures", "optim", "network", "slices"},
+    "train": {
+        "backend",
+        "checks",
+        "graph",
+        "kernels",
+        "layers",
+        "losses",
+        "measures",
+        "network",
+        "optim",
+        "slices",
+    },
 }
+# The same for experiments, where a folder is one room.
+ROOMS_MAY_IMPORT = {
+    "captions": set(),
+    "locks": set(),
+    "parallel": set(),
+    "plots": set(),
+    "provenance": set(),
+    "results": set(),
+    "runs": set(),
+    "samples": set(),
+    "schema": set(),
+    "statistics": set(),
+    "store": {"locks", "schema"},
+    "files": {"locks", "plots"},
+    "verdicts": {"files"},
+    "bench": {"files"},
+    "figures": {"plots", "runs"},
+    "plans": {"captions", "figures", "files", "plots", "results", "runs"},
+    "runner": {"parallel", "provenance", "runs", "samples", "schema", "store"},
+    "theory": {"captions", "figures", "files", "parallel", "plots", "runs", "samples", "verdicts"},
+    "claims": {"captions", "figures", "files", "results", "statistics", "store", "verdicts"},
+    "options": {"figures", "results", "runs"},
+    "commands": {"claims", "figures", "options", "parallel", "plans", "runner", "samples", "store", "theory"},
+    "__main__": {"commands"},
+}
+# The lowest files, where numbers stand that several others need.
+LOWEST = ("results", "runs", "theory.sizes", "bench.problem", "claims.outcomes")
+
+
+def imports(path):
+    """(module, name) of every import of a file, at any depth; name is None for `import module`."""
+    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*base, *filter(None, [node.module])])
+            yield from ((module, alias.name) for alias in node.names)
 
 
 def imported(path):
-    """Full names of what a file imports, at any depth; `from .graph import mlp` is minigrad.graph."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = ".".join(filter(None, [path.parent.name if node.level else "", node.module or ""]))
-            # `from . import graph` names the module among the names
-            if base in ("minigrad", "experiments"):
-                yield from (f"{base}.{alias.name}" for alias in node.names)
-            else:
-                yield base
+    """Full names of the modules that a file imports; `from . import graph` imports one too."""
+    for module, name in imports(path):
+        inner = ROOT.joinpath(*module.split("."), name or "")
+        is_module = name and (inner.with_suffix(".py").exists() or (inner / "__init__.py").exists())
+        yield f"{module}.{name}" if is_module else module
 
 
-def test_there_is_a_minigrad_to_look_at():
-    assert len(MODULES) > 8, f"no minigrad beside {Path(__file__).parent}"
+def name_of(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def test_there_is_something_to_look_at():
+    assert min(len(MODULES), len(EXPERIMENTS), len(TESTS)) > 8, f"nothing beside {Path(__file__).parent}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_imports_inside_minigrad_point_one_way(path):
-    ours = {name.split(".")[1] for name in imported(path) if name.startswith("minigrad.")}
     if path.stem == "__init__":
         return
+    ours = {name.split(".")[1] for name in imported(path) if name.startswith("minigrad.")}
     assert path.stem in MAY_IMPORT, f"say in MAY_IMPORT what minigrad/{path.name} may import"
     more = sorted(ours - MAY_IMPORT[path.stem])
     assert not more, f"minigrad/{path.name} may not import {more}"
@@ -67,7 +118,45 @@ def test_minigrad_never_imports_experiments(path):
     assert not [name for name in imported(path) if name.split(".")[0] in ("experiments", "tests")]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def room(path):
+    """The room of experiments that a file lies in: its own name, or its folder's."""
+    return path.relative_to(ROOT / "experiments").with_suffix("").parts[0]
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=name_of)
+def test_imports_between_the_rooms_of_experiments_point_one_way(path):
+    if path == ROOT / "experiments" / "__init__.py":
+        return
+    assert room(path) in ROOMS_MAY_IMPORT, f"say in ROOMS_MAY_IMPORT what experiments/{room(path)} may import"
+    ours = {name.split(".")[1] for name in imported(path) if name.startswith("experiments.")} - {room(path)}
+    more = sorted(ours - ROOMS_MAY_IMPORT[room(path)])
+    assert not more, f"experiments/{room(path)} may not import {more}"
+
+
+def test_no_room_imports_itself_by_a_detour():
+    """What a room may import stands above it in the table."""
+    seen = set()
+    for name, allowed in ROOMS_MAY_IMPORT.items():
+        assert allowed <= seen, f"{name} stands above {allowed - seen}"
+        seen.add(name)
+
+
+def test_pictures_of_the_theory_know_no_chapter():
+    ours = [name for name in imported(ROOT / "experiments/theory/pictures.py") if ".theory" in name]
+    assert set(ours) <= {"experiments.theory.sizes"}
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=name_of)
+def test_no_file_imports_a_sibling_for_a_number(path):
+    """A number that several files share stands in one of the lowest."""
+    for module, name in imports(path):
+        if module.startswith("experiments") and name and name.isupper():
+            value = getattr(importlib.import_module(module), name)
+            lowest = module.removeprefix("experiments.") in LOWEST
+            assert lowest or not isinstance(value, (int, float)), f"{name} of {module}"
+
+
+@pytest.mark.parametrize("path", MODULES + EXPERIMENTS + TESTS, ids=name_of)
 def test_no_line_is_longer_than_110_columns(path):
     lines = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
     assert not [f"{path.name}:{number}" for number, line in lines if len(line) > 110]

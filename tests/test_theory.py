@@ -1,4 +1,4 @@
-"""Every statement of the theory can fail: beside each case where it holds stands a fault that makes it report that it does not."""
+"""Every statement of the theory can fail: its row says what the functions that measured it found."""
 
 import csv
 import itertools
@@ -7,65 +7,104 @@ import numpy as np
 import pytest
 
 from experiments import __main__ as command
-from experiments import commands, samples, theory
+from experiments import commands, theory
 from experiments.options import command_line
-from experiments.theory import appendices, lemmas, propositions, sizes, theorem, window
+from experiments.theory import appendices, lemmas, normalized, propositions, sizes, theorem, window
 from experiments.verdicts import Verdict
 from minigrad.facts import FACTS
 
-
-EXACT = {"Lemma 1", "Eq. 13", "Lemma 2", "sharper than Lemma 2", "Eq. 23 and 24", "Lemma 2 without its assumption", "Eq. 6 to 9, Prop. 1",
-         "Prop. 2, by Euler's identity", "Theorem 1, Eq. 10", "Section 3.2, unrolled", "Appendix D, Eq. 25", "Appendix E, rank constraint"}
-
+# Places of statements that hold for every W.
+EXACT = {
+    "Lemma 1",
+    "Eq. 13",
+    "Lemma 2",
+    "sharper than Lemma 2",
+    "Eq. 23 and 24",
+    "Lemma 2 without its assumption",
+    "Eq. 6 to 9, Prop. 1",
+    "Prop. 2, by Euler's identity",
+    "Theorem 1, Eq. 10",
+    "Section 3.2, unrolled",
+    "Appendix D, Eq. 25",
+    "Appendix E, rank constraint",
+}
 
 MEASURED = {
-    lemmas: ["data", "lemma_1", "lemma_2"],
-    samples: ["load"],
-    theorem: ["theorem_1", "rank_of_U_S", "train_epoch"],
-    window: ["data", "window"],
+    lemmas: ["data", "lemma_1", "lemma_2", "without_detaching"],
+    normalized: ["data", "lemma_2", "written_out"],
+    theorem: ["load", "theorem_1", "rank_of_U_S", "train_epoch", "orthogonality", "judge_orthogonality"],
+    window: ["data", "window", "counted"],
     propositions: [
-        "binary", "descend", "prop_1", "converged", "at_kinks", "along", "balance", "zero_point", "exception",
+        "binary",
+        "descend",
+        "prop_1",
+        "converged",
+        "at_kinks",
+        "along",
+        "balance",
+        "zero_point",
+        "exception",
         "almost_convergence",
     ],
     appendices: ["binary", "eq_25", "normalized_descent", "appendix_e", "stationary"],
 }
 
 
-def verdicts_if(report, tapes, answer, monkeypatch):
-    """The verdicts of a report if what was measured is on the `tapes` and every verdict of the functions is `answer`."""
+def with_every_verdict(found, answer):
+    """What a measuring function found, every truth value in it, at any depth, replaced by `answer`."""
+    if isinstance(found, dict):
+        return {key: with_every_verdict(value, answer) for key, value in found.items()}
+    return answer if type(found) is bool else found
+
+
+def recorded(tape, measure):
+    """`measure` that keeps on the tape what it returns."""
+
+    def recording(*a, **k):
+        tape.append(measure(*a, **k))
+        return tape[-1]
+
+    return recording
+
+
+def replayed(tape, answer):
+    """A measuring function that returns what is on the tape, with every verdict replaced."""
+    results = itertools.cycle(tape or [(0.1, 1)])  # at_kinks is asked only of what doesn't converge
+
+    def replaying(*a, **k):
+        return with_every_verdict(next(results), answer)
+
+    return replaying
+
+
+def verdicts_if(measure, tapes, answer, monkeypatch):
+    """Whether each row of a chapter holds if what was measured is on the `tapes`, every verdict `answer`."""
     with monkeypatch.context() as patch:
         for (module, name), tape in tapes.items():
-            results = itertools.cycle(tape or [(0.1, 1)])  # at_kinks is asked only of what doesn't converge
-
-            def replay(*a, results=results, **k):
-                found = next(results)
-                if not isinstance(found, dict):
-                    return found
-                return {key: answer if type(value) is bool else value for key, value in found.items()}
-
-            patch.setattr(module, name, replay)
-        return [check.verdict == "holds" for check in report(sizes.SIZES["smoke"], None)[0]]
+            patch.setattr(module, name, replayed(tape, answer))
+        verdicts, _ = measure(sizes.SIZES["smoke"], None)
+    return [verdict.verdict == "holds" for verdict in verdicts]
 
 
 @pytest.mark.parametrize("chapter", theory.CHAPTERS.values(), ids=theory.CHAPTERS)
-def test_what_holds_for_every_W_holds_in_every_chapter_and_a_row_says_what_its_functions_found(chapter, monkeypatch):
+def test_what_holds_for_every_W_holds_and_every_row_says_what_its_functions_found(chapter, monkeypatch):
     """Also at the sizes of --preset smoke, where what is only expected of training may fail."""
     tapes = {}
     with monkeypatch.context() as patch:
-        for module, name in ((module, name) for module in MEASURED for name in MEASURED[module]):
-            def record(*a, original=getattr(module, name), tape=tapes.setdefault((module, name), []), **k):
-                tape.append(original(*a, **k))
-                return tape[-1]
-
-            patch.setattr(module, name, record)
-        checks, numbers = chapter.measure(sizes.SIZES["smoke"], None)
-    picture = chapter.picture and chapter.picture(sizes.SIZES["smoke"], numbers)
-    assert checks and {check.verdict for check in checks} <= {"holds", "does not hold"}
-    assert all(check.verdict == "holds" for check in checks if check.place in EXACT) and any(check.place in EXACT for check in checks)
-    assert picture is None or all(line.histories for column in picture.columns for line in column.lines)
+        for module, names in MEASURED.items():
+            for name in names:
+                tape = tapes[module, name] = []
+                patch.setattr(module, name, recorded(tape, getattr(module, name)))
+        verdicts, numbers = chapter.measure(sizes.SIZES["smoke"], None)
+    assert verdicts and {verdict.verdict for verdict in verdicts} <= {"holds", "does not hold"}
+    exact = [verdict.verdict for verdict in verdicts if verdict.place in EXACT]
+    assert exact and set(exact) == {"holds"}
+    if chapter.picture:
+        picture = chapter.picture(sizes.SIZES["smoke"], numbers)
+        assert all(line.histories for column in picture.columns for line in column.lines)
 
     none, every = (verdicts_if(chapter.measure, tapes, answer, monkeypatch) for answer in (False, True))
-    assert not any(none) and every == [True] * len(checks)
+    assert not any(none) and every == [True] * len(verdicts)
 
 
 def test_the_binary_problem_is_balanced_centred_and_scaled():
@@ -82,8 +121,11 @@ def test_the_longest_chapter_is_measured_first_and_told_in_its_place(monkeypatch
     def chapter(name):
         return theory.Chapter(lambda size, folder: begun.append(name) or name)
 
+    def one_by_one(work, items, jobs, bar):
+        return [work(item) for item in items]
+
     monkeypatch.setattr(theory, "CHAPTERS", {name: chapter(name) for name in ("first", theory.LONGEST)})
-    monkeypatch.setattr(theory.parallel, "in_parallel", lambda work, items, jobs, bar: [work(item) for item in items])
+    monkeypatch.setattr(theory.parallel, "in_parallel", one_by_one)
     monkeypatch.setattr(theory.parallel, "report", lambda amount: None)
     assert list(theory.measure(None, None, 1)) == ["first", theory.LONGEST]
     assert begun == [theory.LONGEST, "first"]
@@ -91,12 +133,18 @@ def test_the_longest_chapter_is_measured_first_and_told_in_its_place(monkeypatch
 
 def test_the_table_and_the_pictures_are_written(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    found = {"appendix D": ([Verdict("W is low", "Theorem 9", "|1| < 2", "MLP", "holds"), Verdict("W is high", "Theorem 10", "2 < 1", "MLP", "does not hold")], None)}
+    verdicts = [
+        Verdict("W is low", "Theorem 9", "|1| < 2", "MLP", "holds"),
+        Verdict("W is high", "Theorem 10", "2 < 1", "MLP", "does not hold"),
+    ]
+    found = {"appendix D": (verdicts, None)}
     monkeypatch.setattr(theory, "measure", lambda size, folder, jobs: found)
     assert command.main(["theory", "--preset", "smoke", "--figures", "out"]) == 0
     assert capsys.readouterr().out.splitlines() == ["out/theory-smoke.md", "out/theory-smoke.csv"]
     text = (tmp_path / "out/theory-smoke.md").read_text(encoding="utf-8")
-    assert text.startswith("Preset smoke, which tests the program") and "| W is high | Theorem 10 | 2 < 1 | MLP | **does not hold** |" in text and "| \\|1\\| < 2 |" in text
+    assert text.startswith("Preset smoke, which tests the program")
+    assert "| W is high | Theorem 10 | 2 < 1 | MLP | **does not hold** |" in text
+    assert "| \\|1\\| < 2 |" in text
     with open("out/theory-smoke.csv", encoding="utf-8") as file:
         assert [row["verdict"] for row in csv.DictReader(file)] == ["holds", "does not hold"]
     chapter = {"appendix E": appendices.measure_appendix_e(sizes.SIZES["smoke"], None)}
@@ -160,5 +208,6 @@ def test_ctrl_c_is_one_true_sentence(place, name, tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(theory, "measure", lambda *a: {})
     monkeypatch.setattr(place, name, interrupted)
     assert command.main(["theory", "--preset", "smoke", "--figures", str(tmp_path / "new")]) == 130
-    assert capsys.readouterr().err == "\ninterrupted: run the same command again, which trains no stored run anew\n"
+    told = "\ninterrupted: run the same command again, which trains no stored run anew\n"
+    assert capsys.readouterr().err == told
     assert list(tmp_path.glob("*/*")) == []

@@ -8,7 +8,7 @@ from .claim import said
 from .outcomes import AS_RULED, ENOUGH_SEEDS, LEARNING
 
 # Of batch norm, by the end of a figure's name.
-READINGS = {"": "memo", "-true": "true", "-standard": "standard"}
+ENDINGS = {"": "memo", "-true": "true", "-standard": "standard"}
 
 
 class Judged(NamedTuple):
@@ -20,7 +20,7 @@ class Judged(NamedTuple):
 
 def readings(figure, plans):
     """The plans of a figure for every reading of batch norm that it is drawn for."""
-    return [plans[figure + ending] for ending in READINGS if figure + ending in plans]
+    return [plans[figure + ending] for ending in ENDINGS if figure + ending in plans]
 
 
 def untried(statement, preset, measured, reading=""):
@@ -73,7 +73,7 @@ def _reading(plan):
     if not plan.name.startswith("fig") or not plan.figure.base.normalized():
         return ""
     number, hyphen, twin = plan.name.partition("-")
-    return LABELS[READINGS[hyphen + twin]]
+    return LABELS[ENDINGS[hyphen + twin]]
 
 
 def _seeds(settings, plan):

@@ -1,7 +1,7 @@
 """make theory: the memo's statements as numbers that could contradict them, in a table and in pictures.
 
 A chapter tries some statements on real data; the mathematics and the statements about it are in lemmas,
-convergence, directions, propositions, theorem, window and appendices.
+convergence, directions, normalized, propositions, theorem, window and appendices.
 """
 
 import functools
@@ -14,27 +14,24 @@ from tqdm import tqdm
 
 from .. import files, parallel, plots, verdicts
 from ..captions import variation
-from . import appendices, lemmas, pictures, propositions, theorem, window
+from . import appendices, lemmas, normalized, pictures, propositions, theorem, window
 
 
 class Chapter(NamedTuple):
-    """measure(size, folder) returns [Verdict] and numbers; picture(size, numbers) a Picture, if there is one."""
+    """measure(size, folder) returns [Verdict] and numbers; picture(size, numbers) a Picture, if any."""
 
     measure: Callable
     picture: Callable | None = None
 
 
-def as_it_is(size, picture):
-    return picture
-
-
 CHAPTERS = {
-    "lemma 1": Chapter(lemmas.report_lemma_1, as_it_is),
-    "lemma 2": Chapter(lemmas.report_lemma_2, as_it_is),
+    "lemma 1": Chapter(lemmas.measure_lemma_1, pictures.lemma_1),
+    "lemma 2": Chapter(lemmas.measure_lemma_2, pictures.lemma_2),
+    "appendix C": Chapter(normalized.measure_appendix_c),
     "proposition 1": Chapter(propositions.measure_prop_1, pictures.prop_1),
     "proposition 2": Chapter(propositions.measure_prop_2, pictures.prop_2),
-    "theorem 1": Chapter(theorem.report_theorem_1, as_it_is),
-    "window": Chapter(window.report_window, as_it_is),
+    "theorem 1": Chapter(theorem.measure_theorem_1, pictures.theorem_1),
+    "window": Chapter(window.measure_window, pictures.window),
     "appendix D": Chapter(appendices.measure_appendix_d),
     "appendix E": Chapter(appendices.measure_appendix_e, pictures.appendix_e),
 }

@@ -6,7 +6,7 @@ import numpy
 
 from .. import plots
 from ..captions import LABELS
-from .sizes import ETA, GONE, SAMPLES, SMALL
+from .sizes import ETA, GONE, NORMS, SAMPLES, SMALL
 
 STEPS = plots.Axis("step", "training step", base=10)
 AGE = plots.Axis("age", "age s, in steps before the last", base=10)
@@ -30,6 +30,131 @@ class Picture(NamedTuple):
 def line(label, style, **history):
     """A line of a picture with one history."""
     return plots.Line(label, style, [{"diverged": False} | history])
+
+
+def lemma_1(size, numbers):
+    labels = {
+        "float64": "float64",
+        "float32": "float32",
+        "normalized": "float64, with batch norm: not the lemma's case",
+    }
+    columns = []
+    for network, largest in numbers["largest"].items():
+        lines = []
+        for place, (case, label) in enumerate(labels.items()):
+            matrix = numpy.arange(1, len(largest[case]) + 1)
+            lines.append(line(label, place, matrix=matrix, ratio=largest[case]))
+        columns.append(plots.Column(network, lines, MATRIX))
+    samples, outputs = numbers["samples"], numbers["outputs"]
+    return Picture(
+        "lemma1",
+        "Lemma 1: without batch norm, the gradient of every output for every sample has rank at most 1",
+        f"σ₂/σ₁ of ∂f(x)/∂W, the largest of {samples * outputs} gradients ({samples} samples of "
+        f"{LABELS[size.cifar10]}, {outputs} outputs), at initialization, for every trainable W "
+        "from the input to the output. "
+        "The gradients are slopes of f along random directions: they know nothing of factors.",
+        columns,
+        [plots.Row("ratio", "largest σ₂ / σ₁", log=True)],
+        size.cifar10,
+    )
+
+
+def lemma_2(size, numbers):
+    labels = {
+        "normalized": "into normalized layers",
+        "true": "into normalized layers, A not detached",
+        "others": "into the other layers",
+    }
+    B, columns = numpy.array(size.batches), []
+    for network, ranks in numbers["ranks"].items():
+        lines = [line("bound of Lemma 2: B", 0, B=B, rank=B)]
+        for place, (case, label) in enumerate(labels.items(), start=1):
+            lines.append(line(label, place, B=B, rank=ranks[case]))
+        columns.append(plots.Column(network, lines, BATCH))
+    return Picture(
+        "lemma2",
+        "Lemma 2: with batch norm, the gradient of a batch has rank at most B, "
+        "and B − 1 into a normalized layer",
+        "The largest rank over the trainable W of Σ βⱼ ∂f(xⱼ)/∂W, one random β over samples and 10 outputs "
+        f"(so the output matrix has rank 10 at most), {LABELS[size.cifar10]}, at initialization; "
+        "σ > 1e-10 σ₁ counts, in float64, and the gradients are slopes of f along random directions. "
+        "A line that is not seen coincides with another.",
+        columns,
+        [plots.Row("rank", "largest rank", floor=0)],
+        size.cifar10,
+    )
+
+
+def theorem_1(size, numbers):
+    columns = []
+    for network, found in numbers["networks"].items():
+        title = (
+            f"{network}, B = {numbers['B']}, η = {numbers['eta']}, "
+            f"train accuracy {100 * found['accuracy']:.0f} %"
+        )
+        columns.append(plots.Column(title, _both_sides(size, numbers["begun"], found), BEGUN))
+    quick = size.preset == "quick"
+    reduced = " (reduced)" if quick else ""
+    equal = ", with the same decay budget in 500 epochs" if quick else ""
+    return Picture(
+        "theorem1",
+        f"Theorem 1 along training: the distance of W to rank B* and its bound by the gradient{reduced}",
+        f"{LABELS[size.cifar10]}. Means over the trainable W; (c) is their ratio. m = {numbers['m']}, "
+        f"{numbers['epochs']} epochs, λ = {numbers['lam']:.2g} (the paper's is 5e-4{equal}); "
+        f"the least gradient of {size.random_batches} random batches of size B*, which keeps it valid. "
+        "Training in float32, both sides in float64.",
+        columns,
+        [
+            plots.Row("spectral", "(a) spectral norm", log=True),
+            plots.Row("frobenius", "(b) Frobenius norm", log=True),
+            plots.Row("ratio", "(c) bound / distance", log=True),
+        ],
+        size.cifar10,
+    )
+
+
+def _both_sides(size, begun, found):
+    """Two lines for each rank, in one colour, and the norm of W."""
+    lines = []
+    for k, r in enumerate(size.ranks):
+        distance = _norms(found["left"][..., k]) | {"ratio": found["ratio"][:, 0, k]}
+        bound = _norms(found["right"][..., k])
+        lines.append(line(f"distance to rank {r}; in (c) the ratio", k + 1, begun=begun, **distance))
+        same_colour = k + 1 + len(plots.COLOURS)
+        lines.append(line(f"bound by batches of {r}", same_colour, begun=begun, **bound))
+    lines.append(line("‖W‖", 0, begun=begun, **_norms(found["size"])))
+    return lines
+
+
+def _norms(values):
+    """The means over the trainable W of values (W, norms, E_T), by norm."""
+    return {norm: values[:, number].mean(axis=1) for number, norm in enumerate(NORMS)}
+
+
+def window(size, numbers):
+    columns = []
+    for network, found in numbers["networks"].items():
+        history, width = found["history"], found["width"]
+        age, final = history["age"], numpy.full(len(history["age"]), found["final"])
+        lines = [
+            line("what the last s steps wrote", 0, age=age, rank=history["rank"]),
+            line("W after the last step", 1, age=age, rank=final),
+            line(f"bound: sB, at most {width}", 2, age=age, rank=history["bound"]),
+            line("what is older", 3, age=age, rest=history["rest"]),
+            line("exp(−E)", 4, age=age, rest=numpy.exp(-history["budget"])),
+        ]
+        columns.append(plots.Column(network, lines, AGE))
+    return Picture(
+        "window",
+        "The moving window: of W after T steps, how much was written in the last s of them",
+        f"{LABELS[size.mnist]}, m = {numbers['m']}, B = {numbers['B']}, η = {numbers['eta']}, "
+        f"λ = {numbers['lam']}, momentum {numbers['momentum']}, the matrix between hidden layers 2 and 3. "
+        "SGD unrolled: W = decayed start + decayed gradients, each of rank at most B. "
+        "The rank counts σ above 1e-4 ‖W‖. E = 2ηλs / (1 − momentum) is pure decay to first order.",
+        columns,
+        [plots.Row("rank", "(a) rank", floor=0), plots.Row("rest", "(b) norm / ‖W‖", log=True)],
+        size.mnist,
+    )
 
 
 def lines_of(histories):

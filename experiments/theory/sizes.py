@@ -1,5 +1,6 @@
 """How large everything is that `make theory` tries, and on which data."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy
@@ -8,6 +9,8 @@ from ..samples import load
 
 # Decides ranks in float64: rounding leaves singular values near 1e-15 of the largest.
 TOLERANCE = 1e-10
+STEP = 1e-20  # of the complex step: nothing is subtracted, so its square may be lost in rounding
+NORMS = ("spectral", "frobenius")  # of Theorem 1
 GONE = 1e-8  # of its first value: a gradient that has fallen this far goes to zero
 SAMPLES = 40  # of the binary problems: few enough for GD to converge within ten thousand steps
 SMALL = 4  # of them: the batch of SGD
@@ -30,6 +33,7 @@ class Size:
     seeds: int = 3
     ranks: tuple = (4, 16, 64)  # B* of Theorem 1
     theorem_epochs: int = 240  # of Theorem 1's runs
+    random_batches: int = 400  # of which its right side is the least
     epochs: int = 50  # of the moving window
     samples: int = 640  # in it
 
@@ -37,6 +41,11 @@ class Size:
     def datasets(self):
         """The data sets to find."""
         return self.mnist, self.cifar10
+
+    @property
+    def images(self):
+        """As many as Lemma 2's largest batch takes, or a few more: the same number of every class."""
+        return 10 * math.ceil(max(self.batches) / 10)
 
     def on(self, stand_ins):
         """The same with synthetic data in place of those in `stand_ins`."""
@@ -57,6 +66,7 @@ SIZES = {
         seeds=1,
         ranks=(1, 2),
         theorem_epochs=2,
+        random_batches=12,
         epochs=2,
         samples=40,
     ),
