@@ -12,7 +12,7 @@ KNOWN := PYTHON PRESET BACKEND DATA SEEDS JOBS FAST QUICK SET
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out $(KNOWN) MAKE%,$(GIVEN))
 ifneq ($(UNKNOWN),)
-$(error $(UNKNOWN) is no variable of this Makefile; it has $(KNOWN))
+$(error $(UNKNOWN) is no variable of this Makefile, which has $(KNOWN); settings go into SET, as in SET="lam=1e-4")
 endif
 VENV := .venv$(if $(filter 0,$(FAST)),-plain)
 comma := ,
@@ -41,7 +41,7 @@ help:
 	@echo "make test    run the test suite"
 	@echo "make bench   time training against PyTorch, JAX and the matrix products alone, into figures/bench.md (QUICK=1: less)"
 	@echo "make clean   remove the virtual environments; data/, results/ and figures/ stay"
-	@echo "variables    PRESET BACKEND DATA SEEDS JOBS PYTHON, e.g. make fig1 PRESET=paper BACKEND=cupy SEEDS=3; FAST=0 leaves Numba out"
+	@echo "variables    PRESET (smoke, quick, night, paper) BACKEND DATA SEEDS JOBS PYTHON, e.g. make fig1 PRESET=paper SEEDS=1; FAST=0 leaves Numba out"
 	@echo '             SET changes settings: make fig2 SET="lam=1e-4 B=16,64"'
 
 $(FIGURES) $(TRUE) $(STANDARD) norms control theory: $(READY)

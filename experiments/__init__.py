@@ -17,8 +17,8 @@ Besides, verdicts has the statements that claims (the paper's, judged from the s
 and theorems, tried) are made of; bench measures speed; published has what was run. What each file or folder
 may import stands in a table in tests/test_structure.py.
 
-A new figure is a row of FIGURES in figures.py, and its name in the Makefile and in tests/test_figures.py. A new
-claim is a judge in the folder claims, under its Statement and with its rule as docstring; CLAIMS there lists it.
-A run that diverges is stored as "diverged" with its numbers up to there, is drawn with a cross at its last
-finite value, counts as not learned, and never has a rank of 0.
+A new figure is a row of FIGURES in figures.py, and its name in the Makefile and in tests/test_figures.py. A
+new claim is a judge in the folder claims, under its Statement and with its rule as docstring; CLAIMS there
+lists it. A run that diverges is stored as "diverged" with its numbers up to there, is drawn with a cross at
+its last finite value, counts as not learned, and never has a rank of 0.
 """

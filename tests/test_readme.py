@@ -23,13 +23,15 @@ EQUATIONS = re.findall(r"^\| (Eq\..*?) \| (.*?) \| (.*?) \|$", TEXT, re.MULTILIN
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[-1][:30])
-def test_the_examples_run(block, monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_the_examples_run(block, tmp_path, monkeypatch):
+    """In a folder that looks like the clone, where they may leave a picture."""
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    monkeypatch.chdir(tmp_path)
     exec(block, {})
 
 
 def test_there_are_examples_and_commands():
-    assert len(BLOCKS) >= 3 and len(COMMANDS) >= 5
+    assert len(BLOCKS) >= 3 and len(COMMANDS) >= 4
 
 
 def test_it_is_short():
