@@ -101,7 +101,8 @@ def theorem_1(size, numbers):
         f"Theorem 1 along training: the distance of W to rank B* and its bound by the gradient{reduced}",
         f"{LABELS[size.cifar10]}. Means over the trainable W; (c) is their ratio. m = {numbers['m']}, "
         f"{numbers['epochs']} epochs, λ = {numbers['lam']:.2g} (the paper's is 5e-4{equal}); "
-        f"the least gradient of {size.random_batches} random batches of size B*, which keeps it valid. "
+        f"the least gradient of {size.random_batches} random batches of size B*, "
+        "which keeps the bound valid. "
         "Training in float32, both sides in float64.",
         columns,
         [
