@@ -66,7 +66,8 @@ def save_table(stem, head, header, rows, records):
 
 def save_picture(stem, figure, records):
     """Write stem.png, stem.svg, and the numbers in them, the dicts `records`, as stem.csv; their paths."""
-    with together(stem, "png", "svg", "csv") as (paths, partial):
-        plots.write(figure, *partial[:2])
-        write_csv(partial[2], records)
+    with together(stem, "png", "svg", "csv") as (paths, (png, svg, table)):
+        plots.write(figure, png, "png")
+        plots.write(figure, svg, "svg")
+        write_csv(table, records)
     return paths

@@ -148,6 +148,10 @@ class Plan:
     def draw(self, results, folder):
         """Draw `results`, {run: (meta, arrays)}, into folder/STEM.png, .svg and .csv; the paths."""
         read = {run: history(*results[run], self.view) for run in self.runs()}
+        return files.save_picture(Path(folder) / self.stem(), *self.picture(read))
+
+    def picture(self, read):
+        """The picture of {run: history}, and the numbers in it as rows of a CSV."""
         columns = []
         for title, lines in self.columns:
             drawn = []
@@ -161,6 +165,6 @@ class Plan:
         picture = plots.histories(columns, self.figure.rows, self.title(), self.note(), symbol, grey)
         fields = [row.field for row in self.figure.rows]
         rows = []
-        for run, made in read.items():
-            rows += csv_rows(self.preset, run, made, self.view, fields)
-        return files.save_picture(Path(folder) / self.stem(), picture, rows)
+        for run in dict.fromkeys(self.runs()):
+            rows += csv_rows(self.preset, run, read[run], self.view, fields)
+        return picture, rows

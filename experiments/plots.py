@@ -284,8 +284,8 @@ def _finite(about, history, field, x):
             yield about | {x: place, "field": field, "value": float(value)}
 
 
-def write(figure, png, svg):
-    """Write the picture to two paths, the same numbers to the same bytes."""
+def write(figure, path, kind):
+    """Write the picture as "png" or "svg", the same numbers to the same bytes."""
+    options = {"png": {"dpi": 200}, "svg": {"metadata": {"Date": None}}}
     with style.context(STYLE, after_reset=True):
-        figure.savefig(png, format="png", dpi=200)
-        figure.savefig(svg, format="svg", metadata={"Date": None})
+        figure.savefig(path, format=kind, **options[kind])
