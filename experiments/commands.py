@@ -9,7 +9,7 @@ from minigrad import BackendError, DataError
 from minigrad.backend import load_backend
 from minigrad.fetch import DataUnavailable, find_or_fetch
 
-from . import claims, theory
+from . import claims, publish, theory
 from .figures import FIGURES
 from .options import command_line, parse_settings
 from .parallel import Lost, cores
@@ -31,7 +31,7 @@ def run(argv):
     try:
         work = COMMANDS.get(args.name, draw_figure)
         work(args)
-    except (Mistake, DataError, BackendError, StoreError, Lost) as error:
+    except (Mistake, DataError, BackendError, StoreError, Lost, publish.Refusal) as error:
         parser.error(str(error))
     except BrokenPipeError:
         raise
@@ -81,6 +81,12 @@ def judge_claims(args):
         _tell(claims.write(plans, found, args.figures))
 
 
+def publish_results(args):
+    """Publish what the store has of a preset."""
+    with _writing(args.out):
+        _tell(publish.publish(args.preset, args.results, args.out))
+
+
 def check_theory(args):
     """Check the theory. Nothing that it finds is stored: what may go wrong is tried before the work."""
     with _writing(args.figures):
@@ -95,7 +101,12 @@ def check_theory(args):
         _tell(theory.save(size, found, args.figures))
 
 
-COMMANDS = {"list": list_figures, "claims": judge_claims, "theory": check_theory}  # any other is a figure
+COMMANDS = {  # any other is a figure
+    "list": list_figures,
+    "claims": judge_claims,
+    "published": publish_results,
+    "theory": check_theory,
+}
 
 
 # What they share.

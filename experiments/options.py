@@ -37,6 +37,10 @@ def command_line():
     judged = commands.add_parser("claims", help="the paper's statements, judged from the store")
     _add_selection(judged)
     _add_pictures(judged)
+    published = commands.add_parser("published", help="what the store has of a preset, as files to show")
+    _add_store(published)
+    words = "where pictures, tables, spectra and the page about them go"
+    published.add_argument("--out", metavar="DIR", default="experiments/published", help=words)
     checked = commands.add_parser("theory", help="the lemmas, propositions and theorem, checked")
     # The memo has no settings for its theory, so that there is no preset of its own.
     checked.add_argument("--preset", choices=("smoke", "quick"), default="quick")
@@ -46,17 +50,22 @@ def command_line():
     return parser
 
 
-def _add_selection(command):
-    """The options that say which runs are meant."""
+def _add_store(command):
+    """The options that say which preset is meant, and where its runs are."""
     presets = (
         "smoke: seconds, synthetic data; quick: minutes on two cores (the default); "
         "night: the paper's runs, stopped at epoch 100; paper: the paper's setting"
     )
-    values = "another value for a field of a run or of its measures; repeat for more fields"
     command.add_argument("--preset", choices=PRESETS, default="quick", help=presets)
+    command.add_argument("--results", metavar="DIR", default="results", help="the store of runs")
+
+
+def _add_selection(command):
+    """The options that say which runs are meant."""
+    _add_store(command)
+    values = "another value for a field of a run or of its measures; repeat for more fields"
     command.add_argument("--seeds", metavar="N", type=_positive, help="how often every run is repeated")
     command.add_argument("--set", metavar="FIELD=VALUE[,VALUE...]", action="append", default=[], help=values)
-    command.add_argument("--results", metavar="DIR", default="results", help="the store of runs")
 
 
 def _add_jobs(command):

@@ -4,16 +4,16 @@ import csv
 import os
 from pathlib import Path
 
-import numpy
 import pytest
 
 from experiments import __main__ as command
-from experiments import claims, schema
+from experiments import claims
 from experiments.claims import cases, layers, settings, trends
 from experiments.claims.outcomes import AS_RULED, RANKS, Shelf
 from experiments.figures import FIGURES
 from experiments.plans import Plan
 from experiments.store import read, result_path, write
+from outcomes import store
 
 BOTTLENECK = "MLPs have a bottleneck: the ranks are lowest in the middle"
 
@@ -21,29 +21,6 @@ BOTTLENECK = "MLPs have a bottleneck: the ranks are lowest in the middle"
 @pytest.fixture(autouse=True)
 def no_waiting_for_the_disk(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda number: None)
-
-
-ORIGIN = dict.fromkeys(schema.PROVENANCE, "made up")
-
-
-def store(runs, folder, ranks=(90, 70, 30, 70, 90, 10), small=0.0, accuracy=1.0):
-    """Finished runs whose matrices end at these ranks, in percent: along the hidden ones, and the output's.
-
-    Their other singular values, at first 1 as all, end at `small`.
-    """
-    for run in runs:
-        epochs = numpy.array([epoch for epoch in range(run.epochs + 1) if run.measured(epoch)], float)
-        arrays = {name: numpy.ones(len(epochs)) for name in schema.SCALARS}
-        arrays |= {"epoch": epochs, "train_accuracy": numpy.where(epochs == 0, 0.1, accuracy)}
-        spectra = {name: shape[0] for name, (shape, _) in schema.of_history(run).items() if shape}
-        *hidden, output = ranks
-        places = numpy.linspace(0, len(hidden) - 1, len(spectra) - 1)
-        percent = [*numpy.interp(places, numpy.arange(len(hidden)), hidden), output]
-        for (name, r), share in zip(spectra.items(), percent):
-            arrays[name] = numpy.ones((len(epochs), r))
-            arrays[name][-1, round(share * r / 100) :] = small
-        meta = {"run": run.as_dict(), "status": "finished", "epoch": run.epochs, "provenance": [ORIGIN]}
-        write(result_path(folder, run), meta, arrays)
 
 
 def plans(preset, seeds=None, **given):
