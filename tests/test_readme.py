@@ -13,8 +13,11 @@ import pytest
 import minigrad as mg
 from experiments.options import command_line, parse_settings
 from experiments.plans import Plan
+from experiments.results import LEARNED
 
 ROOT = Path(__file__).resolve().parents[1]
+PUBLISHED = ROOT / "experiments" / "published"
+QUICK = ("fig2", "fig2-true", "fig2-standard")
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 FENCED = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
 BLOCKS = [block for language, block in FENCED if language == "python"]
@@ -110,15 +113,54 @@ def test_every_file_that_a_page_links_to_is_there(page):
     assert [target for target in targets if not (path.parent / target).exists()] == []
 
 
+def published(name, field, epoch):
+    """{(eta, B): the number of seed 0} at an epoch, from a published CSV."""
+    with open(PUBLISHED / f"{name}.csv", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if (row["field"], row["epoch"]) == (field, epoch)]
+    rows.sort(key=lambda row: (float(row["eta"]), int(row["B"])))
+    return {(row["eta"], row["B"]): float(row["value"]) for row in rows if row["seed"] == "0"}
+
+
+def ranks_at_night(name):
+    """{(eta, B): the final average rank of seed 0}: from the CSV, or the page as long as no seed is whole."""
+    if (PUBLISHED / f"{name}-night.csv").exists():
+        return published(f"{name}-night", "rank", "100")
+    page = (PUBLISHED / "runs-night.md").read_text(encoding="utf-8")
+    section = page.split(f"## Not whole: {name}\n")[1].split("\n## ")[0]
+    row = r"^\| η\s=\s(\S+), B\s=\s(\d+) \| 0 \| 100 \| \S+ % \| (\S+) of"
+    return {(eta, B): float(rank) for eta, B, rank in re.findall(row, section, re.MULTILINE)}
+
+
 def test_the_accuracies_in_the_readme_are_those_of_the_published_runs():
     """By reading of batch norm, in the order of the table: eta from left to right, B from 4 to 128."""
     rows = re.findall(r"^\|.*? \| ([\d, ]+) % \| ([\d, ]+) % \| ([\d, ]+) % \|$", TEXT, re.MULTILINE)
     written = [[int(number) for cell in row for number in cell.split(",")] for row in rows]
-    published = []
-    for name in ("fig2", "fig2-true", "fig2-standard"):
-        with open(ROOT / "experiments" / "published" / f"{name}.csv", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        last = [row for row in rows if row["epoch"] == "10" and row["field"] == "train_accuracy"]
-        last.sort(key=lambda row: (float(row["eta"]), int(row["B"])))
-        published.append([round(float(row["value"])) for row in last])
-    assert written == published
+    found = [published(name, "train_accuracy", "10").values() for name in QUICK]
+    assert written == [[round(value) for value in values] for values in found]
+
+
+def test_the_numbers_of_networks_at_chance_in_the_readme_are_those_of_the_published_runs():
+    written = re.search(r"(\d+) of the 18 networks .* (\d+) of the 18 end at chance.*: (\d+) do\.", TEXT)
+    for number, name in zip(written.groups(), QUICK):
+        ends = published(name, "train_accuracy", "10").values()
+        assert len(ends) == 18 and int(number) == sum(round(value) == 10 for value in ends)
+
+
+def test_the_ranks_in_the_readme_are_those_of_the_published_runs():
+    """To half a rank: on the page they have one digit."""
+    ranks = ranks_at_night("fig2-true")
+    row = r"η = (\S+), 100 epochs: rank (\d+) of 92 at B = (\d+), and (\d+) at B = (\d+)"
+    eta, *numbers = re.search(row, TEXT).groups()
+    smaller_eta, both = re.search(r"the same at η = (\S+): rank (\d+) for both", TEXT).groups()
+    for rank, B in (numbers[:2], numbers[2:]):
+        assert abs(ranks[eta, B] - int(rank)) <= 0.5
+        assert abs(ranks[smaller_eta, B] - int(both)) <= 0.5
+
+
+def test_no_network_that_learns_has_lost_rank_after_ten_epochs_as_the_readme_says():
+    """One percent of the full rank, 91.8, is none, as for the claims."""
+    assert "after 10 epochs no network that learns has lost rank" in TEXT
+    for name in QUICK:
+        first, last = published(name, "rank", "0"), published(name, "rank", "10")
+        learned = [key for key, value in published(name, "train_accuracy", "10").items() if value >= LEARNED]
+        assert len(learned) >= 8 and all(first[key] - last[key] <= 0.918 for key in learned)
