@@ -140,7 +140,8 @@ def test_the_accuracies_in_the_readme_are_those_of_the_published_runs():
 
 
 def test_the_numbers_of_networks_at_chance_in_the_readme_are_those_of_the_published_runs():
-    written = re.search(r"(\d+) of the 18 networks .* (\d+) of the 18 end at chance.*: (\d+) do\.", TEXT)
+    counts = r"(\d+) of the 18 networks .* (\d+) of the 18 end at chance.* there, (\d+) end at chance"
+    written = re.search(counts, TEXT)
     for number, name in zip(written.groups(), QUICK):
         ends = published(name, "train_accuracy", "10").values()
         assert len(ends) == 18 and int(number) == sum(round(value) == 10 for value in ends)
@@ -149,17 +150,18 @@ def test_the_numbers_of_networks_at_chance_in_the_readme_are_those_of_the_publis
 def test_the_ranks_in_the_readme_are_those_of_the_published_runs():
     """To half a rank: on the page they have one digit."""
     ranks = ranks_at_night("fig2-true")
-    row = r"η = (\S+), 100 epochs: rank (\d+) of 92 at B = (\d+), and (\d+) at B = (\d+)"
+    row = r"η = (\S+), 100 epochs: rank (\d+) at B = (\d+) .*?, (\d+) at B = (\d+)"
     eta, *numbers = re.search(row, TEXT).groups()
-    smaller_eta, both = re.search(r"the same at η = (\S+): rank (\d+) for both", TEXT).groups()
+    smaller_eta, both = re.search(r"the same B at η = (\S+): rank (\d+) ", TEXT).groups()
     for rank, B in (numbers[:2], numbers[2:]):
         assert abs(ranks[eta, B] - int(rank)) <= 0.5
         assert abs(ranks[smaller_eta, B] - int(both)) <= 0.5
 
 
-def test_no_network_that_learns_has_lost_rank_after_ten_epochs_as_the_readme_says():
-    """One percent of the full rank, 91.8, is none, as for the claims."""
-    assert "after 10 epochs no network that learns has lost rank" in TEXT
+def test_networks_that_learn_have_lost_as_little_rank_after_ten_epochs_as_the_readme_says():
+    """One percent of the full rank, 91.8."""
+    words = f"after 10 epochs, networks above {LEARNED} % train accuracy have lost less than 1 % of their rank"
+    assert words in TEXT
     for name in QUICK:
         first, last = published(name, "rank", "0"), published(name, "rank", "10")
         learned = [key for key, value in published(name, "train_accuracy", "10").items() if value >= LEARNED]

@@ -67,8 +67,20 @@ ROOMS_MAY_IMPORT = {
     "runner": {"parallel", "provenance", "runs", "samples", "schema", "store"},
     "theory": {"captions", "figures", "files", "parallel", "plots", "runs", "samples", "verdicts"},
     "claims": {"captions", "figures", "files", "results", "statistics", "store", "verdicts"},
+    "publish": {"captions", "claims", "figures", "files", "plans", "plots", "results", "store"},
     "options": {"figures", "results", "runs"},
-    "commands": {"claims", "figures", "options", "parallel", "plans", "runner", "samples", "store", "theory"},
+    "commands": {
+        "claims",
+        "figures",
+        "options",
+        "parallel",
+        "plans",
+        "publish",
+        "runner",
+        "samples",
+        "store",
+        "theory",
+    },
     "__main__": {"commands"},
 }
 # The lowest files, where numbers stand that several others need.

@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from experiments import __main__ as command
 from experiments import commands, theory
@@ -12,6 +13,13 @@ from experiments.options import command_line
 from experiments.theory import appendices, lemmas, normalized, propositions, sizes, theorem, window
 from experiments.verdicts import Verdict
 from minigrad.facts import FACTS
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As `make theory` has it: beside other work, more are slower."""
+    with threadpool_limits(1):
+        yield
+
 
 # Places of statements that hold for every W.
 EXACT = {
