@@ -160,7 +160,7 @@ def test_the_ranks_in_the_readme_are_those_of_the_published_runs():
 
 def test_networks_that_learn_have_lost_as_little_rank_after_ten_epochs_as_the_readme_says():
     """One percent of the full rank, 91.8."""
-    words = f"after 10 epochs, networks above {LEARNED} % train accuracy have lost less than 1 % of their rank"
+    words = f"networks above {LEARNED} % train accuracy have lost less than 1 % of their rank"
     assert words in TEXT
     for name in QUICK:
         first, last = published(name, "rank", "0"), published(name, "rank", "10")
