@@ -80,22 +80,33 @@ def histories(columns, rows, title, note, legend_title, grey=None):
     the marks that occur, and in the words of `grey` what it means that a line is grey.
     """
     with style.context(STYLE, after_reset=True):  # a user's matplotlibrc must not change the picture
-        figure = Figure(figsize=(WIDTH, 1))
-        heading = [figure.text(0.5, 1, "", ha="center", va="top", fontsize=size) for size in (10, 7)]
-        for artist, text in zip(heading, (title, note)):
-            _fit(artist, text, WIDTH - 0.3)
-        axes = figure.subplots(len(rows), len(columns), sharex="col", sharey="row", squeeze=False)
+        figure, axes, heading = begin(columns, rows, title, note)
         marks = set()
         for row, panels in zip(rows, axes):
             marks |= _draw_row(row, columns, panels)
-        heading += _legend(figure, _names_of_lines(columns, legend_title), 3)
-        heading += _legend(figure, _names_of_marks(columns, marks, grey), 1.5)
-        _share_the_scale_of_x(columns, axes[0])
-        for column, top, bottom in zip(columns, axes[0], axes[-1]):
-            _fit(top.set_title(column.title), column.title, 0.88 * WIDTH / len(columns))
-            _label_x(bottom, column.x)
-        _arrange(figure, axes, heading)
+        heading += legend(figure, _names_of_lines(columns, legend_title), 3)
+        heading += legend(figure, _names_of_marks(columns, marks, grey), 1.5)
+        finish(figure, axes, heading, columns)
     return figure
+
+
+def begin(columns, rows, title, note):
+    """A figure, its panels (rows, columns), and what stands above them: [the title, the note]."""
+    figure = Figure(figsize=(WIDTH, 1))
+    heading = [figure.text(0.5, 1, "", ha="center", va="top", fontsize=size) for size in (10, 7)]
+    for artist, text in zip(heading, (title, note)):
+        _fit(artist, text, WIDTH - 0.3)
+    axes = figure.subplots(len(rows), len(columns), sharex="col", sharey="row", squeeze=False)
+    return figure, axes, heading
+
+
+def finish(figure, axes, heading, columns):
+    """Name the columns and their x, and put everything in its place, when all is drawn."""
+    _share_the_scale_of_x(columns, axes[0])
+    for column, top, bottom in zip(columns, axes[0], axes[-1]):
+        _fit(top.set_title(column.title), column.title, 0.88 * WIDTH / len(columns))
+        _label_x(bottom, column.x)
+    _arrange(figure, axes, heading)
 
 
 def _draw_row(row, columns, panels):
@@ -110,14 +121,14 @@ def _draw_row(row, columns, panels):
         if x.base:
             axis.set_xscale("log", base=x.base)
         _draw(axis, line, row, x)
-    _end_y(row, panels[0])
+    end_y(row, panels[0])
     marks = set()
     for axis, line, x in drawn:
         marks |= _mark(axis, line, row, x)
     return marks
 
 
-def _end_y(row, axis):
+def end_y(row, axis):
     """Label the y axis, and let it end at the row's floor and ceiling."""
     low, high = axis.get_ylim()
     if axis.get_yscale() == "linear":
@@ -175,16 +186,16 @@ def _inches(artist):
     return artist.get_window_extent().transformed(artist.get_figure().dpi_scale_trans.inverted())
 
 
-def _legend(figure, handles, handlelength):
+def legend(figure, handles, handlelength):
     """[the legend] in as few lines as fit, read from left to right; [] if there is nothing to explain."""
     for lines in range(1, len(handles) + 1):
         n = math.ceil(len(handles) / lines)
         # matplotlib fills column by column
         across = [handle for first in range(n) for handle in handles[first::n]]
-        legend = figure.legend(handles=across, loc="upper center", ncols=n, handlelength=handlelength)
-        if _inches(legend).width <= WIDTH or n == 1:
-            return [legend]
-        legend.remove()
+        drawn = figure.legend(handles=across, loc="upper center", ncols=n, handlelength=handlelength)
+        if _inches(drawn).width <= WIDTH or n == 1:
+            return [drawn]
+        drawn.remove()
     return []
 
 

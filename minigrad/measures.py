@@ -85,14 +85,23 @@ def theorem1_bound(grad, lam, norm="spectral"):
 
 def stable_rank(W):
     """||W||_F^2 / ||W||_2^2, between 1 and the rank; 0 for a zero matrix."""
-    s = singular_values(W)
+    return stable_rank_of_spectrum(singular_values(W))
+
+
+def stable_rank_of_spectrum(s):
+    """The same from the singular values s (..., r)."""
     return (_relative(s) ** 2).sum(axis=-1)
 
 
 def effective_rank(W):
     """exp of the entropy of sigma / sum(sigma) (Roy and Vetterli, 2007); 0 for a zero matrix."""
-    xp = namespace(W)
-    s = _relative(singular_values(W))
+    return effective_rank_of_spectrum(singular_values(W))
+
+
+def effective_rank_of_spectrum(s):
+    """The same from the singular values s (..., r)."""
+    xp = namespace(s)
+    s = _relative(s)
     share = s / xp.maximum(s.sum(axis=-1, keepdims=True), 1)  # the sum is at least 1, or 0 for a zero matrix
     entropy = -(share * xp.log(xp.where(share > 0, share, xp.ones_like(share)))).sum(axis=-1)
     return xp.exp(entropy) * (s.max(axis=-1) > 0)
