@@ -29,7 +29,7 @@ NORMALIZED := fig2 fig3 fig4 fig6 fig7
 TRUE := $(NORMALIZED:%=%-true)
 STANDARD := $(NORMALIZED:%=%-standard)
 
-.PHONY: help $(FIGURES) $(TRUE) $(STANDARD) figures figures-true figures-standard norms control theory claims published list test bench clean
+.PHONY: help $(FIGURES) $(TRUE) $(STANDARD) figures figures-true figures-standard norms control theory claims ranks published list test bench clean
 help:
 	@echo "make fig1    train and draw Figure 1 into figures/ (PRESET=quick, the default, or night, paper, smoke); likewise fig2 to fig7"
 	@echo "make fig2-true, fig2-standard   Figure 2 with the true gradient, with standard batch norm; likewise 3, 4, 6 and 7"
@@ -38,6 +38,7 @@ help:
 	@echo "make control batch size, or number of steps and decay budget?"
 	@echo "make theory  the lemmas, propositions and theorem as checks that can fail, into figures/theory.md and pictures"
 	@echo "make claims  the paper's statements, each judged from what is done, into figures/claims.md"
+	@echo "make ranks   what Figure 2's ranks mean: counted at other cutoffs, from what is done, into figures/ranks.png and ranks.md"
 	@echo "make published   what results/ has of a preset, into experiments/published/, with a page that says what computed it"
 	@echo "make test    run the test suite"
 	@echo "make bench   time training against PyTorch, JAX and the matrix products alone, into figures/bench.md (QUICK=1: less)"
@@ -48,8 +49,8 @@ help:
 $(FIGURES) $(TRUE) $(STANDARD) norms control theory: $(READY)
 	$(VENV)/bin/python -m experiments $@ $(SELECTION) $(BACK) $(FROM) $(AT_ONCE)
 
-claims: $(READY)
-	$(VENV)/bin/python -m experiments claims $(SELECTION)
+claims ranks: $(READY)
+	$(VENV)/bin/python -m experiments $@ $(SELECTION)
 
 published: $(READY)
 	$(VENV)/bin/python -m experiments published $(SELECTION)

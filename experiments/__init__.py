@@ -11,11 +11,13 @@ A figure's way, from top to bottom; results travel as {run: result}:
     results     what is read off a stored run: how a rank is counted, whether it learned
     captions    words on pictures
     plots       numbers in, a picture out; knows no figure and no file
+    traces      the same for points whose colour and marker say something of them
     files       pictures and tables as files that appear together or not at all
 
 Besides, verdicts has the statements that claims (the paper's, judged from the store) and theory (its lemmas
-and theorems, tried) are made of; bench measures speed; publish puts what a store has into published, which
-has what was run. What each file or folder may import stands in a table in tests/test_structure.py.
+and theorems, tried) are made of; ranks shows what Figure 2's ranks mean; bench measures speed; publish puts
+what a store has into published, which has what was run. What each file or folder may import stands in a table
+in tests/test_structure.py.
 
 A new figure is a row of FIGURES in figures.py, and its name in the Makefile and in tests/test_figures.py. A
 new claim is a judge in the folder claims, under its Statement and with its rule as docstring; CLAIMS there

@@ -28,10 +28,15 @@ NORMS = {  # by detached and scalar
 }
 
 
+def scientific(value):
+    """A number in as few digits as it has: "5e-4"."""
+    return numpy.format_float_scientific(value, trim="-", exp_digits=1)
+
+
 def written(field, value):
     """A value of a run's field as pictures have it."""
     if field == "lam":
-        return numpy.format_float_scientific(value, trim="-", exp_digits=1) if value else "0"
+        return scientific(value) if value else "0"
     return LABELS.get(value, str(value))
 
 
@@ -72,11 +77,11 @@ def title(plan):
     eta = plan.settings.get("eta", plan.figure.base.eta)
     norm = f", {NORMS[run.detached, run.scalar]}" if run.normalized() else ""
     words = plan.figure.title.format(network=run.network, dataset=LABELS[run.dataset], norm=norm, eta=eta)
-    return f"{words} ({_trust(plan)})"
+    return f"{words} ({', '.join([*shortened(plan), seeds_of(plan.seeds)])})"
 
 
-def _trust(plan):
-    """How far to trust the picture."""
+def shortened(plan):
+    """What shortens or reduces the paper's setting, in a few words each: how far to trust a picture."""
     (_, lines), *_ = plan.columns
     run, paper = lines[0].runs[0], lines[0].paper
     words = []
@@ -88,7 +93,7 @@ def _trust(plan):
         words.append(f"first {run.epochs} of {paper.epochs} epochs")
     if run.network != paper.network and not plan.reduction.scaled:
         words.append(f"{run.network} for {paper.network}")
-    return ", ".join([*words, seeds_of(plan.seeds)])
+    return words
 
 
 def note(plan):

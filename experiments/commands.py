@@ -9,7 +9,7 @@ from minigrad import BackendError, DataError
 from minigrad.backend import load_backend
 from minigrad.fetch import DataUnavailable, find_or_fetch
 
-from . import claims, publish, theory
+from . import claims, publish, ranks, theory
 from .figures import FIGURES
 from .options import command_line, parse_settings
 from .parallel import Lost, cores
@@ -87,6 +87,17 @@ def publish_results(args):
         _tell(publish.publish(args.preset, args.results, args.out))
 
 
+def draw_ranks(args):
+    """Draw and say what the ranks mean of those runs of Figure 2 that the store has."""
+    plans = {name: Plan(name, args.preset) for name in ranks.FIGURES}
+    found = ranks.read(plans, args.results)
+    if not found:
+        missing = f"no run of Figure 2 with the preset {args.preset} is in {args.results}"
+        raise Mistake(f"{missing}: train them first, with fig2 --preset {args.preset}")
+    with _writing(args.figures):
+        _tell(ranks.save(plans, found, args.figures))
+
+
 def check_theory(args):
     """Check the theory. Nothing that it finds is stored: what may go wrong is tried before the work."""
     with _writing(args.figures):
@@ -105,6 +116,7 @@ COMMANDS = {  # any other is a figure
     "list": list_figures,
     "claims": judge_claims,
     "published": publish_results,
+    "ranks": draw_ranks,
     "theory": check_theory,
 }
 

@@ -64,10 +64,18 @@ def save_table(stem, head, header, rows, records):
     return paths
 
 
-def save_picture(stem, figure, records):
-    """Write stem.png, stem.svg, and the numbers in them, the dicts `records`, as stem.csv; their paths."""
-    with together(stem, "png", "svg", "csv") as (paths, (png, svg, table)):
+def save_picture(stem, figure, records, text=None):
+    """Write stem.png, stem.svg, the numbers in them, the dicts `records`, as stem.csv; their paths.
+
+    `text`, what is said of the picture, becomes stem.md.
+    """
+    suffixes = ["png", "svg", "csv"]
+    if text is not None:
+        suffixes.append("md")
+    with together(stem, *suffixes) as (paths, (png, svg, table, *said)):
         plots.write(figure, png, "png")
         plots.write(figure, svg, "svg")
         write_csv(table, records)
+        for path in said:
+            path.write_text(text, encoding="utf-8")
     return paths

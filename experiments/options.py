@@ -41,6 +41,9 @@ def command_line():
     _add_store(published)
     words = "where pictures, tables, spectra and the page about them go"
     published.add_argument("--out", metavar="DIR", default="experiments/published", help=words)
+    counted = commands.add_parser("ranks", help="what the ranks of Figure 2 mean, drawn from the store")
+    _add_store(counted)
+    _add_pictures(counted)
     checked = commands.add_parser("theory", help="the lemmas, propositions and theorem, checked")
     # The memo has no settings for its theory, so that there is no preset of its own.
     checked.add_argument("--preset", choices=("smoke", "quick"), default="quick")

@@ -59,6 +59,7 @@ ROOMS_MAY_IMPORT = {
     "schema": set(),
     "statistics": set(),
     "store": {"locks", "schema"},
+    "traces": {"plots"},
     "files": {"locks", "plots"},
     "verdicts": {"files"},
     "bench": {"files"},
@@ -68,6 +69,7 @@ ROOMS_MAY_IMPORT = {
     "theory": {"captions", "figures", "files", "parallel", "plots", "runs", "samples", "verdicts"},
     "claims": {"captions", "figures", "files", "results", "statistics", "store", "verdicts"},
     "publish": {"captions", "claims", "figures", "files", "plans", "plots", "results", "store"},
+    "ranks": {"captions", "files", "plots", "results", "runs", "store", "traces"},
     "options": {"figures", "results", "runs"},
     "commands": {
         "claims",
@@ -76,6 +78,7 @@ ROOMS_MAY_IMPORT = {
         "parallel",
         "plans",
         "publish",
+        "ranks",
         "runner",
         "samples",
         "store",
