@@ -114,6 +114,13 @@ def name_of(path):
     return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
+def test_every_folder_of_ours_is_installed():
+    text = (ROOT / "setup.cfg").read_text(encoding="utf-8")
+    listed = re.search(r"^packages = (.*)$", text, re.MULTILINE)[1].split(", ")
+    folders = {path.parent for path in MODULES + EXPERIMENTS if path.name == "__init__.py"}
+    assert set(listed) == {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+
+
 def test_there_is_something_to_look_at():
     assert min(len(MODULES), len(EXPERIMENTS), len(TESTS)) > 8, f"nothing beside {Path(__file__).parent}"
 
