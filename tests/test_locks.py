@@ -56,6 +56,8 @@ def test_only_what_nobody_holds_is_left_by_the_dead(tmp_path):
         assert left and path.exists()
         with pytest.raises(BlockingIOError), open(path) as file:  # nobody takes it meanwhile
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with locks.left_by_the_dead(path) as left_too:  # who sweeps at the same time
+            assert not left_too
     assert not path.exists()
 
 
