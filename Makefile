@@ -46,17 +46,8 @@ help:
 	@echo "variables    PRESET (smoke, quick, night, paper) BACKEND DATA SEEDS JOBS PYTHON, e.g. make fig1 PRESET=paper SEEDS=1; FAST=0 leaves Numba out"
 	@echo '             SET changes settings: make fig2 SET="lam=1e-4 B=16,64"'
 
-$(FIGURES) $(TRUE) $(STANDARD) norms control theory: $(READY)
+$(FIGURES) $(TRUE) $(STANDARD) norms control theory claims ranks published list: $(READY)
 	$(VENV)/bin/python -m experiments $@ $(SELECTION) $(BACK) $(FROM) $(AT_ONCE)
-
-claims ranks: $(READY)
-	$(VENV)/bin/python -m experiments $@ $(SELECTION)
-
-published: $(READY)
-	$(VENV)/bin/python -m experiments published $(SELECTION)
-
-list: $(READY)
-	$(VENV)/bin/python -m experiments list $(SELECTION) $(AT_ONCE)
 
 figures: $(FIGURES)
 figures-true: $(TRUE)
@@ -84,4 +75,4 @@ $(VENV)/installed-$(BACKEND) .venv-bench/installed: setup.cfg pyproject.toml
 	echo "Numba can't be installed here: going on without it, up to twice as slowly (FAST=0 leaves it out)"
 
 clean:
-	rm -rf .venv .venv-plain .venv-bench .venv-fast
+	rm -rf .venv .venv-plain .venv-bench

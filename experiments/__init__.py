@@ -7,17 +7,19 @@ A figure's way, from top to bottom; results travel as {run: result}:
     plans       a figure under a preset and settings: its runs, and the picture of their results
     runs        Run: everything that determines a run's numbers, and nothing else
     runner      train what is missing: `train` is the whole experiment as one loop
-    store       one run, one file, whole or absent; schema says what it must hold, provenance what computed it
+    parallel    runs spread over processes; samples: a data set as a run takes it
+    store       one run, one file, whole or absent; schema: what it must hold; provenance: what computed it;
+                locks: who is at work on it
     results     what is read off a stored run: how a rank is counted, whether it learned
     captions    words on pictures
     plots       numbers in, a picture out; knows no figure and no file
     traces      the same for points whose colour and marker say something of them
     files       pictures and tables as files that appear together or not at all
 
-Besides, verdicts has the statements that claims (the paper's, judged from the store) and theory (its lemmas
-and theorems, tried) are made of; ranks shows what Figure 2's ranks mean; bench measures speed; publish puts
-what a store has into published, which has what was run. What each file or folder may import stands in a table
-in tests/test_structure.py.
+Besides, verdicts has the statements that claims (the paper's, judged from the store, trends by statistics)
+and theory (its lemmas and theorems, tried) are made of; ranks shows what Figure 2's ranks mean; bench measures
+speed; publish puts what a store has into published, which has what was run. What each file or folder may
+import stands in a table in tests/test_structure.py.
 
 A new figure is a row of FIGURES in figures.py, and its name in the Makefile and in tests/test_figures.py. A
 new claim is a judge in the folder claims, under its Statement and with its rule as docstring; CLAIMS there

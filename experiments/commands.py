@@ -36,7 +36,8 @@ def run(argv):
     except BrokenPipeError:
         raise
     except OSError as error:
-        parser.error(f"{error.filename} can't be used ({error.strerror}): mend that, or give another")
+        what = error.filename or "something"
+        parser.error(f"{what} can't be used ({error.strerror or error}): mend that, or give another")
     except MemoryError:
         parser.error("there is not enough memory for this: try a smaller --jobs, network or data set")
     return 0

@@ -12,7 +12,7 @@ from . import locks, plots
 
 @contextlib.contextmanager
 def together(stem, *suffixes):
-    """Final paths stem.SUFFIX, and paths to write to in the block: all appear when it ends well, or none."""
+    """Final paths stem.SUFFIX, and paths to write to in the block: none appears before all are written."""
     stem = Path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)
     _sweep(stem.parent)
@@ -33,8 +33,8 @@ def together(stem, *suffixes):
 def _sweep(folder):
     """Remove files half written by processes that were killed."""
     for path in folder.glob(".*.tmp"):
-        if re.fullmatch(r"\..+\.\d+\.tmp", path.name):
-            with contextlib.suppress(PermissionError), locks.left_by_the_dead(path):
+        if re.fullmatch(r"\..+\.(png|svg|csv|md|npz)\.\d+\.tmp", path.name):
+            with contextlib.suppress(OSError), locks.left_by_the_dead(path):
                 pass
 
 

@@ -23,6 +23,9 @@ def held(path):
 @contextlib.contextmanager
 def left_by_the_dead(path):
     """Whether `path` is there and nobody holds it: then this process does in the block, and removes it."""
+    if not path.is_file():  # nor a pipe, which would wait for its other end
+        yield False
+        return
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(open(path, "rb"))
@@ -33,7 +36,7 @@ def left_by_the_dead(path):
         dead = _is_still(file, path)
         yield dead
         if dead:
-            path.unlink()
+            path.unlink(missing_ok=True)
 
 
 def _is_still(file, path):

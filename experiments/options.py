@@ -57,7 +57,7 @@ def _add_store(command):
     """The options that say which preset is meant, and where its runs are."""
     presets = (
         "smoke: seconds, synthetic data; quick: minutes on two cores (the default); "
-        "night: the paper's runs, stopped at epoch 100; paper: the paper's setting"
+        "night: the paper's runs, stopped at epoch 100 (but for the control); paper: the paper's setting"
     )
     command.add_argument("--preset", choices=PRESETS, default="quick", help=presets)
     command.add_argument("--results", metavar="DIR", default="results", help="the store of runs")
@@ -87,8 +87,8 @@ def _add_pictures(command):
 
 
 def _positive(text):
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text}")
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text:.20}")
     return int(text)
 
 

@@ -9,6 +9,10 @@ import threading
 from pathlib import Path
 
 
+SHARED_MEMORY = Path("/dev/shm")
+OUR_PIDS = Path("/proc/self/ns/pid")  # its number tells one namespace of process numbers from another
+
+
 class Lost(Exception):
     """A process that worked for this command was killed; the message says what to do."""
 
@@ -23,7 +27,8 @@ def in_parallel(work, items, jobs, bar):
 
     Lost if a process is killed.
     """
-    _sweep()
+    name_semaphores()
+    sweep_semaphores()
     context = multiprocessing.get_context("spawn")  # forking a process that has BLAS threads isn't safe
     progress = context.SimpleQueue()
     alive, leash = context.Pipe(duplex=False)
@@ -54,21 +59,25 @@ def in_parallel(work, items, jobs, bar):
             pool.shutdown(cancel_futures=True)
 
 
-def _sweep():
-    """Remove the semaphores that no process has any more: a command that was killed whole leaves its own."""
-    left = {}
-    for path in Path("/dev/shm").glob("sem.mp-*"):
-        with contextlib.suppress(FileNotFoundError):
-            about = path.stat()
-            if about.st_uid == os.getuid():
-                left[str(about.st_ino)] = path
-    for maps in Path("/proc").glob("[0-9]*/maps") if left else ():
-        with contextlib.suppress(OSError):  # a process that has ended, or another user's
-            for line in maps.read_text(encoding="utf-8", errors="replace").splitlines():
-                if "/dev/shm/" in line:
-                    left.pop(line.split()[4], None)
-    for path in left.values():
-        path.unlink(missing_ok=True)
+def name_semaphores():
+    """Let the names in shared memory say whose they are: multiprocessing leaves them behind after kill -9.
+
+    By a setting that multiprocessing keeps to itself, on Linux alone: elsewhere such names must be short.
+    """
+    if SHARED_MEMORY.is_dir() and OUR_PIDS.exists():
+        prefix = f"/minigrad-{OUR_PIDS.stat().st_ino}-{os.getpid()}"
+        multiprocessing.process.current_process()._config["semprefix"] = prefix
+
+
+def sweep_semaphores():
+    """Remove those of our commands that are dead, of this user and this namespace of processes."""
+    if not OUR_PIDS.exists():
+        return
+    for path in SHARED_MEMORY.glob(f"sem.minigrad-{OUR_PIDS.stat().st_ino}-*"):
+        pid = path.name.split("-")[2]
+        with contextlib.suppress(OSError):
+            if path.stat().st_uid == os.getuid() and not Path("/proc", pid).exists():
+                path.unlink()
 
 
 @contextlib.contextmanager

@@ -130,6 +130,8 @@ class Plan:
         if "milestones" not in self.settings:
             drops = [round(epoch * run.epochs / paper.epochs) for epoch in paper.milestones]
             run = replace(run, milestones=tuple(drops))
+        if run.eta_steps() == 0:
+            raise ValueError(f"factor={run.factor} leaves no learning rate")
         return replace(run, lam=run.lam * paper.eta_steps() / run.eta_steps())
 
     def title(self):

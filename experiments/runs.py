@@ -47,6 +47,8 @@ class Run:
         for field in fields(self):
             value, kind = getattr(self, field.name), type(field.default)
             if kind is float and isinstance(value, int) and not isinstance(value, bool):
+                if abs(value) > 1e300:
+                    raise ValueError(f"{field.name} must be a number of usual size")
                 object.__setattr__(self, field.name, float(value))  # so that 1 and 1.0 have the same key
             elif kind is tuple and isinstance(value, list):
                 object.__setattr__(self, field.name, tuple(value))
@@ -64,7 +66,7 @@ class Run:
                 "0 for the whole set, or a multiple of the 10 classes",
             ),
             "B": (
-                self.B >= 1 and (self.m == 0 or self.B <= self.m),
+                1 <= self.B <= (self.m or SAMPLES.get(self.dataset, self.B)),
                 f"at least 1 and at most m={self.m or 'all'}",
             ),
             "eta": (0 < self.eta < math.inf, "a positive number"),

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import zipfile
 from pathlib import Path
 
@@ -182,9 +183,12 @@ def lock(results, run):
 def sweep(results):
     """Remove what killed processes left: locks, files half written, checkpoints of runs that are finished."""
     for path in Path(results).glob(".*.lock"):
+        if not re.fullmatch(r"\.[0-9a-f]{16}\.lock", path.name):  # not a run's
+            continue
         result = path.with_name(path.name[1:].removesuffix(".lock") + ".npz")
         partial = result.with_suffix(".partial.npz")
-        with contextlib.suppress(PermissionError), locks.left_by_the_dead(path) as left:
+        # A store that may only be read is not swept.
+        with contextlib.suppress(OSError), locks.left_by_the_dead(path) as left:
             if left:
                 temporary_path(result).unlink(missing_ok=True)
                 temporary_path(partial).unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import itertools
 import os
+import re
 import stat
 import sys
 import urllib.error
@@ -87,8 +88,10 @@ def _sweep(facts, folders):
     for folder, target in itertools.product(folders, targets):
         with contextlib.suppress(OSError):  # another process holds it, or it is not ours to remove
             for partial in folder.glob(f"partial.*{target}"):
-                with _alone(partial, wait=False):
-                    partial.unlink()
+                # The second form is that of earlier versions.
+                if re.fullmatch(r"partial\.(\d+-\d+\.)?" + re.escape(target), partial.name):
+                    with _alone(partial, wait=False):
+                        partial.unlink()
 
 
 @contextlib.contextmanager

@@ -72,11 +72,6 @@ stacks = pytest.mark.parametrize("R", [None, 3], ids=["alone", "stacked"])
 
 
 @pytest.fixture
-def rng(request):
-    return numpy.random.default_rng(zlib.crc32(request.node.name.encode()))
-
-
-@pytest.fixture
 def seed(request):
     """For tests that need the same draws twice."""
     return zlib.crc32(request.node.name.encode())

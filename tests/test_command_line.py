@@ -155,6 +155,12 @@ def test_another_view_of_the_spectra_trains_nothing_and_changes_the_rank(here, c
         (["fig5", "--set", "detached=false"], "detached must be true without batch norm"),
         (["claims", "--set", "B=16"], "control: control varies network, cell, which set B"),
         (["fig2", "--set", "cell=a"], "fig2 varies eta, B, not cell"),
+        (["fig1", "--set", "m=0", "--set", "B=100000"], "at most m=all, got 100000"),
+        (
+            ["fig1", "--preset", "smoke", "--set", "factor=1e-200", "--set", "milestones=0,0"],
+            "factor=1e-200 leaves no learning rate",
+        ),
+        (["list", "--jobs", "9" * 400], "at least 1, got 999"),
         (["fig2", "--seeds", "1000000"], "from 1 to 1000, got 1000000"),
         (["list", "--set", "epochs=30000000"], "epochs must be from 1 to 100000, got 30000000"),
         (["fig2", "--set", "network=MLP-1-100000000"], "at most 1000 layers and 1,000,000,000 weights"),

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import tracemalloc
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -58,11 +57,6 @@ def fast(request):
             kernels.train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum, loops=loops)
 
     return train_epoch
-
-
-@pytest.fixture
-def rng(request):
-    return np.random.default_rng(zlib.crc32(request.node.name.encode()))
 
 
 def setting(graph, rng, dtype="float64", order="F", m=41):

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -80,6 +79,23 @@ def test_the_store_is_swept_of_what_the_dead_left(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {result.name, "notes.txt", ".hidden.tmp"}
 
 
+FOREIGN = (".terraform.lock", ".notes.npz.tmp", ".mail.txt.4711.tmp", ".a.b.7.tmp", "notes.npz")
+
+
+@pytest.mark.parametrize("sweep", [store.sweep, files._sweep])
+def test_files_of_others_are_not_swept_and_odd_ones_stop_nothing(tmp_path, sweep):
+    for name in FOREIGN:
+        (tmp_path / name).touch()
+    odd = [f".{16 * 'a'}.lock", ".fig.png.1.tmp", f".{16 * 'b'}.lock", ".fig.png.2.tmp"]
+    for name in odd[:2]:
+        (tmp_path / name).mkdir()
+    for name in odd[2:]:
+        os.mkfifo(tmp_path / name)
+    (tmp_path / f".{16 * 'c'}.lock").symlink_to(f".{16 * 'c'}.lock")
+    sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*FOREIGN, *odd, f".{16 * 'c'}.lock"}
+
+
 def test_what_the_living_write_is_not_swept(tmp_path):
     left_in_the_store(tmp_path)
     before = set(tmp_path.iterdir())
@@ -139,30 +155,48 @@ def test_files_half_written_by_the_dead_are_removed_and_by_the_living_not(tmp_pa
 
 SEMAPHORE = """if True:
     import multiprocessing, sys
+    from experiments import parallel
+    if sys.argv[1] == "ours":
+        parallel.name_semaphores()
     made = multiprocessing.get_context("spawn").Semaphore()
     print(made._semlock.name, flush=True)
     sys.stdin.readline()
 """
 
 
-@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="this system keeps semaphores elsewhere")
+@pytest.mark.skipif(not parallel.SHARED_MEMORY.is_dir(), reason="this system keeps semaphores elsewhere")
 def test_semaphores_of_a_command_that_was_killed_whole_are_removed(start):
-    """Its process that clears up was killed with it; a living command keeps its own."""
-    def begin():
-        process = start("-c", SEMAPHORE, stdin=subprocess.PIPE)
+    """Its process that clears up died with it. A living command keeps its own, and so does a stranger."""
+
+    def begin(whose):
+        process = start("-c", SEMAPHORE, whose, stdin=subprocess.PIPE)
         name = process.stdout.readline().strip()
         return process, Path("/dev/shm/sem." + name.lstrip("/"))
 
-    dead, its = begin()
-    os.killpg(dead.pid, signal.SIGKILL)
-    dead.wait(timeout=60)
-    alive, other = begin()
-    ours = multiprocessing.get_context("spawn").Semaphore()
-    assert its.exists() and other.exists()
-    parallel._sweep()
-    assert not its.exists() and other.exists()
-    assert Path("/dev/shm/sem." + ours._semlock.name.lstrip("/")).exists()
+    def kill(process):
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=60)
+
+    killed, its = begin("ours")
+    kill(killed)
+    stranger, not_ours = begin("another program's")
+    kill(stranger)
+    alive, other = begin("ours")
+    assert its.exists() and not_ours.exists() and other.exists()
+    parallel.sweep_semaphores()
+    assert not its.exists() and not_ours.exists() and other.exists()
     alive.communicate("\n", timeout=60)
+    not_ours.unlink()
+
+
+def test_processes_elsewhere_with_the_same_numbers_keep_their_semaphores(tmp_path, monkeypatch):
+    """In a container of its own, say, which shares the memory: who is alive there can't be seen from here."""
+    monkeypatch.setattr(parallel, "SHARED_MEMORY", tmp_path)
+    (tmp_path / "sem.minigrad-1-999999999-abc").touch()
+    ours = tmp_path / f"sem.minigrad-{parallel.OUR_PIDS.stat().st_ino}-999999999-abc"
+    ours.touch()
+    parallel.sweep_semaphores()
+    assert [path.name for path in tmp_path.iterdir()] == ["sem.minigrad-1-999999999-abc"]
 
 
 def test_a_folder_in_a_file_s_place_lets_none_of_its_companions_appear(tmp_path):

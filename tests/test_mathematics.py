@@ -1,6 +1,5 @@
 """Gradients, Lemmas 1 and 2 and Theorem 1 against slow and obvious second implementations, in float64."""
 
-import zlib
 
 import numpy as np
 import pytest
@@ -8,11 +7,6 @@ import pytest
 import minigrad as mg
 from minigrad.layers import EPS, SLOPE, batch_statistics
 from minigrad.measures import norm_of_spectrum
-
-
-@pytest.fixture
-def rng(request):
-    return np.random.default_rng(zlib.crc32(request.node.name.encode()))
 
 
 KINDS = {  # detached, scalar: of the batch norm

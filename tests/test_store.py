@@ -1,4 +1,4 @@
-"""One run, one file: whole or absent, read or refused by a sentence; locks between processes; provenance."""
+"""One run, one file: whole or absent, read or refused by a sentence; locks between processes."""
 
 import contextlib
 import errno
@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import numpy
@@ -21,11 +20,6 @@ from experiments.runs import Run
 
 ROOT = Path(store.__file__).resolve().parents[1]
 META = {"run": Run().as_dict(), "status": "finished", "note": "λ"}
-
-
-@pytest.fixture
-def rng(request):
-    return numpy.random.default_rng(zlib.crc32(request.node.name.encode()))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -25,6 +26,12 @@ def main():
     missing = [name for name in ("torch", "jax") if not importlib.util.find_spec(name)]
     if missing:
         parser.error(f"{' and '.join(missing)} not installed: call make bench, or pip install '.[bench]'")
+
+    try:  # before the work, whose numbers would be lost
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        parser.error(f"{path.parent} can't be written ({error.strerror}): give another --out")
 
     # Before the libraries are imported, which read it then.
     os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"

@@ -55,7 +55,8 @@ def measure(size, folder, jobs=None):
     shown = "{desc}: {n} of {total} chapters|{bar}| {elapsed} gone"
     with tqdm(total=len(order), desc="theory", bar_format=shown) as bar:
         work = functools.partial(_measure, size=size, folder=folder)
-        found = dict(zip(order, parallel.in_parallel(work, order, jobs or parallel.cores(), bar)))
+        jobs = min(jobs or parallel.cores(), len(order))
+        found = dict(zip(order, parallel.in_parallel(work, order, jobs, bar)))
     return {name: found[name] for name in CHAPTERS}
 
 
