@@ -17,9 +17,9 @@ A figure's way, from top to bottom; results travel as {run: result}:
     files       pictures and tables as files that appear together or not at all
 
 Besides, verdicts has the statements that claims (the paper's, judged from the store, trends by statistics)
-and theory (its lemmas and theorems, tried) are made of; ranks shows what Figure 2's ranks mean; bench measures
-speed; publish puts what a store has into published, which has what was run. What each file or folder may
-import stands in a table in tests/test_structure.py.
+and theory (its lemmas and theorems, tried) are made of; ranks shows what the ranks of Figure 2 mean; bench
+measures speed; publish puts what a store has into published, which has what was run. What each file or folder
+may import stands in a table in tests/test_structure.py.
 
 A new figure is a row of FIGURES in figures.py, and its name in the Makefile and in tests/test_figures.py. A
 new claim is a judge in the folder claims, under its Statement and with its rule as docstring; CLAIMS there

@@ -9,7 +9,6 @@ import numpy
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-import minigrad
 from minigrad.backend import load_backend, to_host
 from minigrad.measures import distance, singular_values
 from minigrad.network import init_params
@@ -202,8 +201,4 @@ def rows_of(run, m, epoch):
 def on_device(run, where):
     """The run's x, y, x_test, y_test as arrays of its backend."""
     data = load(run.dataset, where.data, run.m, run.m_test)
-    if run.B > len(data[0]):
-        raise minigrad.DataError(
-            f"B={run.B} is more than the {len(data[0])} training samples: set a smaller B"
-        )
     return tuple(map(load_backend(where.backend).asarray, data))

@@ -9,7 +9,7 @@ import numpy
 import pytest
 
 from experiments import __main__ as command
-from experiments import runner
+from experiments import commands, runner
 from experiments.figures import LAMBDAS
 from experiments.options import parse_settings
 from experiments.plans import Plan
@@ -246,7 +246,8 @@ def test_a_damaged_result_is_one_sentence_and_stays(capsys, here):
 # Data that can't be had, and data that is wrong.
 
 
-def test_the_paper_preset_stops_without_its_data(capsys, here):
+def test_the_paper_preset_stops_without_its_data(capsys, here, monkeypatch):
+    monkeypatch.setattr(commands, "complete", lambda *args: pytest.fail("trained"))
     message = refusal(capsys, "fig1", "--preset", "paper", *ONE)
     assert "mnist" in message and "can't be downloaded" in message and not list(here.iterdir())
 

@@ -532,7 +532,6 @@ def test_training_uses_one_blas_thread_and_gives_the_others_back(tmp_path):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"m": 0, "B": 20_000}, "B=20000"),
         ({"m": 20_000}, "m=20000"),
         ({"m_test": 9000}, "m_test=9000"),
     ],

@@ -74,6 +74,7 @@ REFUSED = [
     ("factor", 1.1, "(0, 1]"),
     ("factor", float("nan"), "(0, 1]"),
     ("epochs", 0, "from 1 to 100000"),
+    ("B", 50_001, "at most m=all"),
     ("epochs", False, "int"),
     ("steps_of_B", -1, "0 for that of B"),
     ("steps_of_B", 50_001, "at most the training samples"),
@@ -215,3 +216,8 @@ def test_measured_epochs_are_the_first_ten_every_nth_and_the_last():
     run = Run(epochs=30, measure_every=7)
     assert [epoch for epoch in range(31) if run.measured(epoch)] == [*range(11), 14, 21, 28, 30]
     assert all(Run(epochs=30).measured(epoch) for epoch in range(31))
+
+
+def test_a_number_too_large_for_a_float_is_refused():
+    with pytest.raises(ValueError, match="eta must be a number of usual size"):
+        Run(eta=10**400)
