@@ -141,6 +141,20 @@ def test_a_run_is_read_once_whatever_looks_at_it(tmp_path, monkeypatch):
     assert len(read) == len(set(read)) == 12
 
 
+def test_the_distance_to_rank_B_is_that_of_the_run_s_own_B(tmp_path):
+    """Of 100 singular values of 1, those beyond B have norm sqrt(100 - B). The fault: one B for all."""
+    plan = Plan("fig6", "night", 1)
+    store(plan.runs(), tmp_path, ranks=[100] * 6)
+    shelf = Shelf(tmp_path)
+    outcomes = shelf.outcomes(shelf.settings(plan, whole=True), plan.view, AS_RULED)
+    assert {outcome.run.B for outcome in outcomes} == {32, 64, 128}
+    for outcome in outcomes:
+        *hidden, output = outcome.seeds[0]["tau_B"]
+        beyond = max(100 - outcome.run.B, 0)
+        assert hidden == pytest.approx([(beyond / 100) ** 0.5] * 10)
+        assert output == 0  # its full rank is 10
+
+
 def test_night_and_paper_have_a_column_each_where_the_store_has_both(tmp_path):
     night, paper = Plan("fig6", "night"), Plan("fig6", "paper")
     store(night.runs(), tmp_path)
