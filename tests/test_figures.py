@@ -164,6 +164,22 @@ def test_a_network_set_by_hand_keeps_its_width():
 
 
 @pytest.mark.parametrize(
+    "preset, given", [("night", {}), ("smoke", {}), (None, {"eta": 0.01}), ("night", {"B": 4})]
+)
+def test_another_plan_keeps_seeds_stand_ins_and_what_was_set_by_hand(preset, given):
+    """The fault: the seeds of the other preset in place of those that were given."""
+    plan = Plan("fig2", "quick", 2, {"epochs": 7}, ["cifar10"])
+    another = plan.another(preset, given)
+    asked = Plan("fig2", preset or "quick", 2, {"epochs": 7} | given, ["cifar10"])
+    assert another.runs() == asked.runs() and another.stem() == asked.stem()
+    assert {run.seed for run in another.runs()} == {0, 1}
+
+
+def test_seeds_that_nobody_set_are_those_of_the_other_preset():
+    assert Plan("fig2", "quick").another("night").runs() == Plan("fig2", "night").runs()
+
+
+@pytest.mark.parametrize(
     "settings, words",
     [
         ({"cell": "a"}, "fig2 varies eta, B, not cell"),
