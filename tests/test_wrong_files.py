@@ -196,6 +196,18 @@ def test_a_result_whose_last_numbers_contradict_its_status_is_refused(tmp_path, 
         assert_refused(tmp_path, "result", "its last numbers say otherwise")
 
 
+def test_a_run_diverges_only_where_it_is_measured(tmp_path, whole):
+    """Epoch 11 is not: its arrays are those of epoch 10. The fault: any epoch is believed."""
+    meta, arrays = whole["result"]
+    until_10 = {name: array[:11].copy() for name, array in arrays.items()}
+    until_10["train_loss"][-1] = numpy.nan
+    path, diverged = path_of(tmp_path, "result"), meta | {"status": "diverged"}
+    put(path, diverged | {"epoch": 10}, until_10)
+    assert read(tmp_path, "result")[0]["epoch"] == 10
+    put(path, diverged | {"epoch": 11}, until_10)
+    assert_refused(tmp_path, "result", "it is diverged at epoch 11 of 12")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("field", OTHERS)
 def test_another_run_s_file_under_this_run_s_name_is_refused(tmp_path, kind, field):
@@ -232,6 +244,27 @@ def test_a_value_that_was_changed_after_writing_is_told(tmp_path, whole, kind):
         text = archive.read("meta.npy")
     rewrite(path_of(tmp_path, kind), **{"meta.npy": text.replace(b"L\x00\x00\x00i", b"l\x00\x00\x00i")})
     assert_refused(tmp_path, kind, "other numbers than were written")
+
+
+def test_files_already_written_keep_their_digest():
+    """They must stay readable. The fault: an array in F order counted in C order, which refuses them."""
+    values = numpy.array([[1.5, -2.0, 3.25], [0.0, 1e-3, 7.0]])
+    arrays = {
+        "in C order": values,
+        "in F order": numpy.asfortranarray(values.astype("float32")),
+        "empty": numpy.empty((0, 3)),
+    }
+    meta = {"status": "finished", "epoch": 12, "run": {"lam": 5e-4}}
+    assert store._digest(meta, arrays) == "2aad5fc9ef23e34813fba997b5c810aa15b356ce2f5fd4af54c6657185ca5644"
+
+
+def test_a_meta_that_is_too_large_is_refused_before_it_is_read(tmp_path, whole, monkeypatch):
+    """The fault: no limit to what is read and parsed before anything is known of a file."""
+    meta, arrays = whole["result"]
+    origin = meta["provenance"][0] | {"machine": "x" * 2**18}  # 4 bytes each
+    put(path_of(tmp_path, "result"), meta | {"provenance": [origin]}, arrays)
+    monkeypatch.setattr(store, "_member", lambda archive, name: pytest.fail(f"read {name}"))
+    assert_refused(tmp_path, "result", "it is not a whole result")
 
 
 def test_a_compressed_file_is_refused_before_it_is_inflated(tmp_path, whole):
