@@ -338,6 +338,18 @@ def test_a_variance_that_overflows_is_no_finite_loss(dtype, size, xp):
     assert (float(loss[0]), float(accuracy[0])) == (float(alone[0]), float(alone[1]))
 
 
+@libraries
+def test_a_single_unit_s_variance_that_overflows_is_enough(xp):
+    """The fault: a loss is given up only where all units of a layer have overflowed."""
+    args = setting()
+    args["params"][3, 2][0] *= 1e25
+    args = moved(xp, args)
+    graph, params, x, y = (args[name] for name in ("graph", "params", "x", "y"))
+    loss, accuracy, stats = mg.evaluate(graph, params, x, y, "cross_entropy")
+    assert int((stats.A[3] == 0).sum()) == 1
+    assert np.isnan(float(loss)) and np.isnan(float(accuracy))
+
+
 # What is taken.
 
 
