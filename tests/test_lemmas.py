@@ -108,6 +108,14 @@ def test_lemma_2_its_sharper_form_and_eq_24(name, rng, monkeypatch):
     assert not broken["sharper_holds"] and broken["rank_holds"] is not name.startswith("RES")
 
 
+def test_what_lies_beyond_a_rank_is_that_of_the_worst_spectrum():
+    """The fault: their mean. A matrix that is zero has nothing beyond."""
+    spectra = np.array([[[8.0, 1.0, 0.0], [4.0, 2.0, 1.0]], [[0.0, 0.0, 0.0], [2.0, 0.5, 0.25]]])
+    for r, beyond in enumerate((1, 1 / 2, 1 / 4, 0)):
+        assert lemmas.beyond_rank(spectra, r) == beyond
+        assert lemmas.beyond_rank(spectra[0, 1], r) == beyond
+
+
 def test_the_worst_batch_decides_and_the_last_one_s_rank_is_told():
     def found(B, beyond, sharper, error):
         holds = {"rank_holds": beyond < 1, "sharper_holds": sharper < 1, "equality_holds": error < 1}
