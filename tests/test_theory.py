@@ -8,9 +8,9 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from experiments import __main__ as command
-from experiments import commands, theory
+from experiments import commands, plots, theory
 from experiments.options import command_line
-from experiments.theory import appendices, lemmas, normalized, propositions, sizes, theorem, window
+from experiments.theory import appendices, lemmas, normalized, pictures, propositions, sizes, theorem, window
 from experiments.verdicts import Verdict
 from minigrad.facts import FACTS
 
@@ -164,6 +164,27 @@ def test_the_table_and_the_pictures_are_written(tmp_path, monkeypatch, capsys):
     paths = theory.save(sizes.SIZES["quick"].on(["mnist"]), chapter, tmp_path)
     assert paths[0].name == "theory-synthetic.md"
     assert "stand-in)" in (tmp_path / "theory-synthetic-appendixE.svg").read_text(encoding="utf-8")
+
+
+def test_every_chapter_but_two_gets_its_picture_s_three_files(tmp_path, monkeypatch):
+    """From one made-up line each. The fault: one chapter's picture is left out."""
+
+    def one_line(size, name):
+        line = pictures.line("made up", 0, step=np.arange(3), rank=np.arange(3))
+        column, row = plots.Column("made up", [line], pictures.STEPS), plots.Row("rank", "rank")
+        return pictures.Picture(name, "made up", "made up", [column], [row], size.mnist)
+
+    made_up = dict(theory.CHAPTERS)
+    for name, chapter in theory.CHAPTERS.items():
+        if chapter.picture:
+            made_up[name] = chapter._replace(picture=one_line)
+    monkeypatch.setattr(theory, "CHAPTERS", made_up)
+    paths = theory.save(sizes.SIZES["smoke"], {name: ([], name) for name in made_up}, tmp_path)
+    expected = {"theory-smoke.md", "theory-smoke.csv"}
+    for name in made_up:
+        if name not in ("appendix C", "appendix D"):
+            expected |= {f"theory-smoke-{name}.{kind}" for kind in ("png", "svg", "csv")}
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in paths} == expected
 
 
 def test_damaged_data_is_told_before_the_work(tmp_path, monkeypatch, capsys):
