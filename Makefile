@@ -14,6 +14,9 @@ UNKNOWN := $(filter-out $(KNOWN) MAKE%,$(GIVEN))
 ifneq ($(UNKNOWN),)
 $(error $(UNKNOWN) is no variable of this Makefile, which has $(KNOWN); settings go into SET, as in SET="lam=1e-4")
 endif
+ifeq ($(filter numpy cupy,$(BACKEND)),)
+$(error BACKEND must be numpy or cupy, got $(BACKEND))
+endif
 VENV := .venv$(if $(filter 0,$(FAST)),-plain)
 comma := ,
 EXTRAS := test$(if $(filter cupy,$(BACKEND)),$(comma)gpu)

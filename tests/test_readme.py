@@ -68,6 +68,12 @@ def test_make_refuses_a_variable_that_it_does_not_have(variable):
     assert done.returncode and f"{variable.split('=')[0]} is no variable of this Makefile" in done.stderr
 
 
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_make_refuses_an_unknown_backend_before_it_installs_anything():
+    done = subprocess.run(["make", "fig1", "BACKEND=cupyy", "-n"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode and "BACKEND must be numpy or cupy, got cupyy" in done.stderr and not done.stdout
+
+
 @pytest.mark.parametrize("line", [line for line in COMMANDS if "-m experiments" in line])
 def test_the_command_line_takes_what_is_said(line):
     assert accepted(shlex.split(line.split("-m experiments")[1])) == "fig2"
