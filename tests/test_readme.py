@@ -159,6 +159,11 @@ def test_the_ranks_in_the_readme_are_those_of_the_published_runs():
     row = r"η = (\S+), 100 epochs: rank (\d+) at B = (\d+) .*?, (\d+) at B = (\d+) .*?, (\d+) at B = (\d+)"
     eta, *numbers = re.search(row, TEXT).groups()
     smaller_eta, least = re.search(r"the same B at η = (\S+): rank above (\d+) ", TEXT).groups()
+    floor = int(re.search(r"fig2-night.png\): above (\d+) at every B that learns", TEXT)[1])
+    accuracies = published("fig2-night", "train_accuracy", "100")
+    memo = ranks_at_night("fig2")
+    learned = [memo[eta, B] for B in ("4", "8", "16", "32", "64", "128") if accuracies[eta, B] >= LEARNED]
+    assert len(learned) == 3 and min(learned) > floor
     for rank, B in (numbers[:2], numbers[2:4], numbers[4:]):
         assert abs(ranks[eta, B] - int(rank)) <= 0.5
         assert ranks[smaller_eta, B] > int(least)
