@@ -60,6 +60,25 @@ def test_only_what_nobody_holds_is_left_by_the_dead(tmp_path):
     assert not path.exists()
 
 
+def test_a_name_that_somebody_has_taken_anew_is_not_left_by_the_dead(tmp_path, monkeypatch):
+    """Between the opening of the file and its lock. Else the new holder would lose his name: two be in."""
+    path = tmp_path / "lock"
+    path.touch()
+    take = fcntl.flock
+    others = contextlib.ExitStack()
+
+    def flock(file, operation):
+        monkeypatch.setattr(fcntl, "flock", take)
+        path.unlink()
+        others.enter_context(another_holds(path))
+        take(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with others, locks.left_by_the_dead(path) as left:
+        assert not left
+    assert path.exists()
+
+
 def left_in_the_store(folder):
     """What a process killed while it wrote a result leaves, and the result; their paths."""
     run = Run()
