@@ -26,11 +26,7 @@ def of_history(run):
 
 def of_params(run, kinds):
     """{name: (shape, dtype)} of the arrays of these kinds ("W", "velocity"), each as params are."""
-    graph = run.graph()
-    shapes = {(p, q): (graph.width(p), graph.width(q)) for p, q in graph.E_T}
-    for p, layer in enumerate(graph.layers, start=1):
-        if layer.batchnorm:
-            shapes["gamma", p] = shapes["beta", p] = (1, 1 if layer.scalar else layer.width)
+    shapes = run.graph().shapes()
     return {array_name(kind, key): (shape, "float32") for kind in kinds for key, shape in shapes.items()}
 
 

@@ -88,7 +88,8 @@ def read(path):
     except Exception as error:  # a damaged file makes zipfile, NumPy and JSON raise nearly anything
         reason = getattr(error, "strerror", None) or "it is not a whole result of this program"
         raise _refusal(path, f"can't be read ({reason})") from None
-    if written not in (None, _digest(meta, arrays)):  # None: written before there was one
+    is_older = written is None  # than the digest
+    if not is_older and written != _digest(meta, arrays):
         raise _refusal(path, "holds other numbers than were written")
     return meta, arrays
 

@@ -94,10 +94,7 @@ def same_matrices(after, before, edges):
 
 def parameters(name, graph, params, x, R=None):
     """A dict as init_params makes it, in x's library and dtype, with the axes R in front. Returns R."""
-    shapes = {(p, q): (graph.width(p), graph.width(q)) for p, q in graph.E_T}
-    for p, layer in enumerate(graph.layers, start=1):
-        if layer.batchnorm:
-            shapes["gamma", p] = shapes["beta", p] = (1, 1 if layer.scalar else layer.width)
+    shapes = graph.shapes()
     if not isinstance(params, dict):
         raise TypeError(f"{name} must be a dict as init_params makes it, got {_kind(params)}")
     for key in shapes:

@@ -55,6 +55,14 @@ class Graph:
         """The number of layers, which is the number of the output layer."""
         return len(self.layers)
 
+    def shapes(self):
+        """{key: shape} of the parameters: (d_p, d_q) on E_T, one or d_p entries for gamma and beta."""
+        shapes = {(p, q): (self.width(p), self.width(q)) for p, q in self.E_T}
+        for p, layer in enumerate(self.layers, start=1):
+            if layer.batchnorm:
+                shapes["gamma", p] = shapes["beta", p] = (1, 1 if layer.scalar else layer.width)
+        return shapes
+
     def width(self, p):
         """d_p."""
         return self.layers[p - 1].width

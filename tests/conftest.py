@@ -30,6 +30,12 @@ def rng(request):
 
 
 @pytest.fixture
+def no_waiting_for_the_disk(monkeypatch):
+    """For tests that write many files, and kill nobody."""
+    monkeypatch.setattr(os, "fsync", lambda number: None)
+
+
+@pytest.fixture
 def start():
     """start(*args) is a Python process with minigrad at hand; it and all that it starts end with the test."""
 

@@ -1,7 +1,6 @@
 """The table of claims from a store: what counts as run, how runs are looked at, presets side by side."""
 
 import csv
-import os
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,7 @@ from outcomes import store
 BOTTLENECK = "MLPs have a bottleneck: the ranks are lowest in the middle"
 
 
-@pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda number: None)
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 
 def plans(preset, seeds=None, **given):

@@ -14,6 +14,7 @@ from experiments.figures import LAMBDAS
 from experiments.options import parse_settings
 from experiments.plans import Plan
 from minigrad.facts import FACTS
+from calls import call
 from processes import wait_for
 
 ROOT = Path(command.__file__).resolve().parents[1]
@@ -30,15 +31,6 @@ def here(tmp_path, monkeypatch):
     for name, facts in FACTS.items():
         monkeypatch.setitem(FACTS, name, facts._replace(urls=("http://127.0.0.1:9/",)))
     return tmp_path
-
-
-def call(capsys, *args):
-    """(exit status, stdout, stderr) of the command."""
-    try:
-        status = command.main(args)
-    except SystemExit as end:
-        status = end.code
-    return status, *capsys.readouterr()
 
 
 def refusal(capsys, *args):

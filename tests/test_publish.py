@@ -27,9 +27,7 @@ SEED_0 = [run for run in FIG6.runs() if run.seed == 0]
 SEED_1 = [run for run in FIG6.runs() if run.seed == 1]
 
 
-@pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda number: None)
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy
 import pytest
 
-from experiments import __main__ as command
 from experiments import plots, ranks, schema, traces
 from experiments.plans import Plan
 from experiments.ranks import networks, picture, words
@@ -17,6 +16,7 @@ from experiments.results import View
 from experiments.runs import Run
 from experiments.store import read_result, result_path, write
 from minigrad import effective_rank, stable_rank
+from calls import call
 from texts import assert_no_text_overlaps
 
 RUN = Plan("fig2-true", "smoke").runs()[0]
@@ -55,15 +55,6 @@ def put(run, rng, **fields):
 
 def smoke_plans():
     return {name: Plan(name, "smoke") for name in ranks.FIGURES}
-
-
-def call(capsys, *args):
-    """(exit status, stdout, stderr) of the command."""
-    try:
-        status = command.main(args)
-    except SystemExit as end:
-        status = end.code
-    return status, *capsys.readouterr()
 
 
 # The numbers.

@@ -377,25 +377,22 @@ def test_a_checkpoint_of_another_backend_is_refused_and_kept(tmp_path):
     assert not store.finished(tmp_path, RUN)
 
 
-def test_a_checkpoint_of_other_kernels_is_refused_and_kept(tmp_path):
+@pytest.mark.parametrize(
+    "part, other, words",
+    [
+        ("kernels", "others 1.0", "kernels of others 1.0.*Numba.*delete it"),
+        ("blas", "openblas 0.3 Prescott", "openblas 0.3 Prescott.*OPENBLAS_CORETYPE.*delete it"),
+    ],
+)
+def test_a_checkpoint_of_other_kernels_or_blas_is_refused_and_kept(tmp_path, part, other, words):
     path = checkpoint(tmp_path)
     meta, arrays = store.read(path)
-    meta["provenance"][-1]["kernels"] = "others 1.0"
+    meta["provenance"][-1][part] = other
     store.write(path, meta, arrays)
-    with pytest.raises(store.StoreError, match="kernels of others 1.0.*Numba.*delete it"):
+    with pytest.raises(store.StoreError, match=words):
         train(RUN, Where(str(tmp_path)))
     assert path.exists()
     assert not store.finished(tmp_path, RUN)
-
-
-def test_a_checkpoint_of_another_blas_is_refused_and_kept(tmp_path):
-    path = checkpoint(tmp_path)
-    meta, arrays = store.read(path)
-    meta["provenance"][-1]["blas"] = "openblas 0.3 Prescott"
-    store.write(path, meta, arrays)
-    with pytest.raises(store.StoreError, match="openblas 0.3 Prescott.*OPENBLAS_CORETYPE.*delete it"):
-        train(RUN, Where(str(tmp_path)))
-    assert path.exists() and not store.finished(tmp_path, RUN)
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):

@@ -35,9 +35,7 @@ OTHERS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda number: None)
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +89,15 @@ def assert_refused(folder, kind, words=""):
     assert words in message
 
 
+def refusal(folder, kind, what):
+    """What is said of a file that is refused."""
+    try:
+        read(folder, kind)
+    except store.StoreError as error:
+        return str(error)
+    pytest.fail(f"believed: {what}")
+
+
 KINDS = ("result", "result with weights", "checkpoint")
 
 
@@ -139,13 +146,8 @@ def test_a_wrong_meta_is_refused(tmp_path, whole, kind, with_digest):
     tried = 0
     for what, wrong in wrong_metas(meta):
         put(path_of(tmp_path, kind), wrong, arrays, with_digest)
-        try:
-            read(tmp_path, kind)
-        except store.StoreError as error:
-            assert str(path_of(tmp_path, kind)) in str(error), what
-            tried += 1
-        else:
-            pytest.fail(f"believed: {what}")
+        assert str(path_of(tmp_path, kind)) in refusal(tmp_path, kind, what), what
+        tried += 1
     assert tried > 100
 
 
@@ -175,15 +177,11 @@ def test_a_wrong_array_is_refused_and_the_sentence_names_it(tmp_path, whole, kin
     tried = 0
     for what, wrong in wrong_arrays(arrays):
         put(path_of(tmp_path, kind), meta, wrong, with_digest)
-        try:
-            read(tmp_path, kind)
-        except store.StoreError as error:
-            name = what.removeprefix("without ").split(" ")[0]
-            assert str(path_of(tmp_path, kind)) in str(error), what
-            assert name in str(error) or "epochs" in str(error) or "more" in str(error), (what, str(error))
-            tried += 1
-        else:
-            pytest.fail(f"believed: {what}")
+        message = refusal(tmp_path, kind, what)
+        name = what.removeprefix("without ").split(" ")[0]
+        assert str(path_of(tmp_path, kind)) in message, what
+        assert name in message or "epochs" in message or "more" in message, (what, message)
+        tried += 1
     assert tried > 50
 
 
