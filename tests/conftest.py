@@ -17,9 +17,10 @@ ROOT = Path(__file__).resolve().parents[1]
 def pytest_configure():
     """git tells a hook, or what `git rebase --exec` runs, by variables which repository it works on.
 
-    A test's own git would follow them, away from its folder and into that repository.
+    A test's own git would follow them, away from its folder and into that repository; and a test's own make
+    would take over the variables and the level of the one that runs the tests.
     """
-    for name in [name for name in os.environ if name.startswith("GIT_")]:
+    for name in [name for name in os.environ if name.startswith(("GIT_", "MAKE", "MFLAGS"))]:
         del os.environ[name]
 
 
