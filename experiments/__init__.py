@@ -12,6 +12,7 @@ A figure's way, from top to bottom; results travel as {run: result}:
                 locks: who is at work on it
     results     what is read off a stored run: how a rank is counted, whether it learned
     captions    words on pictures
+    looks       how lines and marks look, and what a legend says of it
     plots       numbers in, a picture out; knows no figure and no file
     traces      the same for points whose colour and marker say something of them
     files       pictures and tables as files that appear together or not at all
@@ -24,5 +25,5 @@ may import stands in a table in tests/test_structure.py.
 A new figure is a row of FIGURES in figures.py, and its name in the Makefile and in tests/test_figures.py. A
 new claim is a judge in the folder claims, under its Statement and with its rule as docstring; CLAIMS there
 lists it. A run that diverges is stored as "diverged" with its numbers up to there, is drawn with a cross at
-its last finite value, counts as not learned, and never has a rank of 0.
+its last finite value, counts as not learned, and never has a rank of 0. What has not learned is grey.
 """

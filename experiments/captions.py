@@ -5,8 +5,8 @@ import numpy
 LABELS = {
     "mnist": "MNIST",
     "cifar10": "CIFAR-10",
-    "synthetic-mnist": "synthetic (MNIST's shape)",
-    "synthetic-cifar10": "synthetic (CIFAR-10's shape)",
+    "synthetic-mnist": "synthetic MNIST",
+    "synthetic-cifar10": "synthetic CIFAR-10",
     "cross_entropy": "cross-entropy",
     "mean_squared_error": "squared loss",
     "memo": "the memo's text",
@@ -14,11 +14,12 @@ LABELS = {
     "per-unit": "detached, γ, β per unit",
     "standard": "standard batch norm",
     "a": "a: B = 128",
-    "b": "b: B = 16, a's steps",
-    "c": "c: B = 16, a's epochs",
+    "b": "b: B = 16, as many steps as a",
+    "c": "c: B = 16",
     "d": "d: as c, η / 8",
     "e": "e: as c, λ / 8",
 }
+OF_ALL_EPOCHS = ("a", "c")  # the cells that are said to have as many as the figure
 SYMBOLS = {"lam": "λ", "eta": "η", "B": "B"}
 NORMS = {  # by detached and scalar
     (True, True): "batch norm of the memo's text",
@@ -38,6 +39,21 @@ def written(field, value):
     if field == "lam":
         return scientific(value) if value else "0"
     return LABELS.get(value, str(value))
+
+
+def trained(field, value, paper, run):
+    """A line's value as legends have it: of `run`, which was trained, where that is not the paper's run."""
+    if field == "lam" and run.lam != paper.lam:
+        return scientific(float(f"{run.lam:.2g}"))
+    if field == "cell" and value in OF_ALL_EPOCHS:
+        return f"{written(field, value)}, {run.epochs} epochs"
+    return written(field, value)
+
+
+def shared(titles):
+    """What titles of columns have in common: "MNIST" of "MNIST, cross-entropy" and "MNIST, squared loss"."""
+    first, *others = [title.split(", ") for title in titles]
+    return ", ".join(part for part in first if all(part in other for other in others))
 
 
 def named(field, value):
@@ -101,13 +117,13 @@ def note(plan):
     sentences = [_scaling(plan)] if plan.reduction.scaled else []
     if plan.stand_ins:
         names = " and ".join(LABELS[name] for name in plan.stand_ins)
-        sentences.append(f"Synthetic stand-in for {names}, which could be neither found nor fetched.")
+        sentences.append(f"Synthetic data for {names}, not found.")
     if plan.given:
         values = {field: v if isinstance(v, tuple) else (v,) for field, v in plan.given.items()}
         by_hand = (f"{field} = {', '.join(map(str, v))}" for field, v in values.items())
         sentences.append(f"Set by hand: {'; '.join(by_hand)}.")
     if plan.seeds > 1:
-        sentences.append("Lines are means over the seeds, bands their ranges.")
+        sentences.append("Lines: means over seeds; bands: ranges.")
     return " ".join(sentences)
 
 
@@ -120,16 +136,25 @@ def _scaling(plan):
     pairs.append((run.epochs, paper.epochs, "{} epochs"))
     smaller = [form.format(f"{new} (paper: {old})") for new, old, form in pairs if new != old]
     if run.milestones and run.epochs != paper.epochs:
-        smaller.append("the learning rate drops at the same fractions of them")
-    lines = [line for _, lines in plan.columns for line in lines]
-    ratios = sorted({line.paper.eta_steps() / line.runs[0].eta_steps() for line in lines})
-    apart = [b for a, b in zip([0, *ratios], ratios) if b > 1.02 * a]
-    times = " or ".join(f"{ratio:.3g}" for ratio in apart)
-    owner = "its own in the paper's steps" if "lam" in plan.settings else "the paper's"
+        smaller.append("η drops in proportion")
     return (
-        f"Reduced: {', '.join(smaller)}; λ is {times} times {_unscaled(plan)}, "
-        f"so that the decay budget Σ 2ηλ over the steps is {owner}."
+        f"Reduced: {', '.join(smaller)}; λ is {_times(plan)} times {_unscaled(plan)}, "
+        "to keep the decay budget Σ 2ηλ."
     )
+
+
+def _times(plan):
+    """By what λ was multiplied, in the order of the legend's rows: "78", "93.6 or 78"."""
+    apart = []
+    for ratio in (_ratio(line) for _, lines in plan.columns for line in lines):
+        if not any(abs(ratio / other - 1) < 0.02 for other in apart):
+            apart.append(ratio)
+    return " or ".join(f"{ratio:.3g}" for ratio in apart)
+
+
+def _ratio(line):
+    """The paper's steps, weighted by eta, over those of a line's runs."""
+    return line.paper.eta_steps() / line.runs[0].eta_steps()
 
 
 def _unscaled(plan):
@@ -137,5 +162,7 @@ def _unscaled(plan):
     if "lam" in plan.settings:
         return f"the given {written('lam', plan.settings['lam'])}"
     if plan.figure.line == "lam":
-        return "the paper's, which stands in the legend"
+        lams = [line.paper.lam for _, lines in plan.columns for line in lines]
+        ends = dict.fromkeys((min(lams), max(lams)))
+        return f"the paper's {' to '.join(written('lam', lam) for lam in ends)}"
     return f"the paper's {written('lam', plan.figure.base.lam)}"

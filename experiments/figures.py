@@ -1,9 +1,10 @@
 """The paper's figures as rows of a table, and their presets."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple
 
 from . import plots
+from .looks import Key, Look
 from .runs import Run
 
 LAMBDAS = (0.0, 1e-6, 1e-5, 1e-4, 1e-3)
@@ -29,6 +30,22 @@ CELLS = {  # of the control: is it the batch size, or the number of steps and wi
     "d": {"B": 16, "eta": Times(1 / 8)},  # linear scaling: a's eta / B, and its E
     "e": {"B": 16, "lam": Times(1 / 8)},  # a's E by lambda alone
 }
+# The colour says B and E, the dashes how many steps. Every cell has its marker, by which it is known in grey.
+CELL_LOOKS = {
+    "a": Look(colour=0, dash=0, marker=0),
+    "b": Look(colour=1, dash=0, marker=1),
+    "c": Look(colour=4, dash=1, marker=2),
+    "d": Look(colour=1, dash=1, marker=3),
+    "e": Look(colour=1, dash=1, marker=4),
+}
+CELL_KEYS = (
+    (
+        Key("B = 128", Look(colour=0)),
+        Key("B = 16 with a's decay budget E", Look(colour=1)),
+        Key("B = 16 with 8 times a's E", Look(colour=4)),
+    ),
+    (Key("as many steps as a", Look(dash=0)), Key("8 times as many steps", Look(dash=1))),
+)
 
 
 class Preset(NamedTuple):
@@ -71,6 +88,8 @@ class Figure:
     rows: tuple
     presets: dict
     x: plots.Axis = plots.EPOCH
+    looks: dict = field(default_factory=dict)  # of lines that don't take theirs in turn, by the line's value
+    keys: tuple = ()  # what sides of these looks mean: rows of the legend
 
 
 TRAINING = (
@@ -79,7 +98,8 @@ TRAINING = (
     plots.Row("test_accuracy", "test accuracy (%)", floor=0, ceiling=103),
 )
 LAYERS = (plots.Row("layer_rank", "rank", floor=0),)
-LAYER = plots.Axis("layer", "layer", kind="places")  # the last epoch's ranks against the layer's index
+# The last epoch's ranks against the layer's index. The output layer has 10 units: it is no bottleneck.
+LAYER = plots.Axis("layer", "layer (out: rank ≤ 10)", kind="places", apart="out")
 BASE = Run(measure_every=5)
 
 FIGURES = {
@@ -189,7 +209,9 @@ FIGURES |= {
         line="cell",
         rows=TRAINING[:2],
         presets=WHOLE,
+        looks=CELL_LOOKS,
+        keys=CELL_KEYS,
     ),
 }
 AXES = dict.fromkeys(axis for figure in FIGURES.values() for axis in figure.axes)
-POINTS = [axis for axis in AXES if axis not in {field.name for field in fields(Run)}]
+POINTS = [axis for axis in AXES if axis not in {f.name for f in fields(Run)}]

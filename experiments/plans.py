@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from . import captions, files, plots
 from .figures import BATCHES, FIGURES, POINTS, Times
+from .looks import Look
 from .results import LEARNED, View, csv_rows, history
 from .runs import Run, grid
 
@@ -16,12 +17,13 @@ MOST_SEEDS = 1000
 
 
 class Setting(NamedTuple):
-    """One line of a figure: its name, its place among the styles, the paper's run, and those in its place."""
+    """One line of a figure: its name, its style, the paper's run, those in its place, and their name."""
 
     label: str
-    style: int
+    style: int | Look
     paper: Run
     runs: list  # one per seed
+    trained: str  # its name in legends: lambda is the runs' own
 
 
 class Plan:
@@ -82,11 +84,13 @@ class Plan:
     def _line(self, place, chosen, value):
         chosen = chosen | {self.figure.line: value}
         paper, run = self._at(chosen, {}), self._at(chosen, self.reduction.fields | self.settings)
-        style = place
+        style = self.figure.looks.get(value, place)
         if self.figure.line == "B":  # the same in every figure; other batch sizes come after these
             style = BATCHES.index(value) if value in BATCHES else len(BATCHES) + place
         label = captions.written(self.figure.line, value)
-        return Setting(label, style, paper, grid(self._reduced(paper, run), seed=range(self.seeds)))
+        reduced = self._reduced(paper, run)
+        trained = captions.trained(self.figure.line, value, paper, reduced)
+        return Setting(label, style, paper, grid(reduced, seed=range(self.seeds)), trained)
 
     def _at(self, chosen, given):
         """The figure's run with the fields `given`, at one point of every axis."""
@@ -111,6 +115,13 @@ class Plan:
         """The same figure under another preset, or with more set by hand."""
         seeds = self.seeds if self.seeds != self.reduction.seeds else None
         return Plan(self.name, preset or self.preset, seeds, self.given | dict(given), self.stand_ins)
+
+    def groups(self):
+        """{names of lines: what the columns whose lines have them share}; lambda may differ, as trained."""
+        titles = {}
+        for title, lines in self.columns:
+            titles.setdefault(tuple(line.trained for line in lines), []).append(title)
+        return {names: captions.shared(alike) for names, alike in titles.items()}
 
     def runs(self):
         """All of them, in the order in which they are drawn."""
@@ -154,19 +165,20 @@ class Plan:
 
     def picture(self, read):
         """The picture of {run: history}, and the numbers in it as rows of a CSV."""
-        columns = []
+        columns, groups = [], self.groups()
         for title, lines in self.columns:
-            drawn = []
+            drawn, group = [], groups[tuple(line.trained for line in lines)]
             for line in lines:
                 seeds = [read[run] for run in line.runs]
                 learned = all(made["learned"] for made in seeds)
-                drawn.append(plots.Line(line.label, line.style, seeds, grey=not learned))
-            columns.append(plots.Column(title, drawn, self.figure.x))
-        symbol = captions.SYMBOLS.get(self.figure.line)
-        grey = captions.grey(LEARNED)
-        picture = plots.histories(columns, self.figure.rows, self.title(), self.note(), symbol, grey)
-        fields = [row.field for row in self.figure.rows]
-        rows = []
+                drawn.append(plots.Line(line.trained, line.style, seeds, grey=not learned))
+            columns.append(plots.Column(title, drawn, self.figure.x, group))
+        symbol = captions.SYMBOLS.get(self.figure.line, "")
+        grey, keys = captions.grey(LEARNED), self.figure.keys
+        title, note, rows = self.title(), self.note(), self.figure.rows
+        picture = plots.histories(columns, rows, title, note, symbol, grey, keys)
+        fields = [row.field for row in rows]
+        table = []
         for run in dict.fromkeys(self.runs()):
-            rows += csv_rows(self.preset, run, read[run], self.view, fields)
-        return picture, rows
+            table += csv_rows(self.preset, run, read[run], self.view, fields)
+        return picture, table

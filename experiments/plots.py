@@ -10,56 +10,56 @@ from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
+from matplotlib.transforms import offset_copy
+
+from . import looks
 
 STYLE = Path(__file__).with_name("paper.mplstyle")
 WIDTH = 7.2  # inches, a page's text width: nothing is scaled down there
-
-# Okabe and Ito's colours, safe for colour-blind eyes. Six dashes and seven markers: no two of 42 lines
-# look alike, even in grey. The triangle that points down and the cross are kept for the marks.
-COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9")
-DASHES = ("-", (0, (6, 1.5)), (0, (3, 1.2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)))
-MARKERS = "os^DP*<"
-GREY = "0.65"
-MARKS = {
-    "diverged": {"marker": "x", "markersize": 6, "markeredgewidth": 1.4},
-    "below the axis, or 0": {"marker": "v", "markersize": 4.5, "markerfacecolor": "white"},
-    "above the axis": {"marker": (3, 0, 0), "markersize": 4.5, "markerfacecolor": "white"},
-}
+APART = 1  # how much farther a place that stands apart is drawn
+ASIDE = 6  # points from a cross to the next that would hide it
 
 
 class Axis(NamedTuple):
     """What lines are drawn against: a field of the histories, its label, its base if it is logarithmic.
 
     Kind "time": a run moves along it, and where it diverges it ends. "places": side by side, at one time.
+    The last place is called `apart` if it must not be read as one more of the others: it then stands behind
+    a gap, and no line leads there.
     """
 
     field: str
     label: str
     base: int | None = None
     kind: str = "time"
+    apart: str = ""
 
 
 EPOCH = Axis("epoch", "epoch")
 
 
 class Line(NamedTuple):
-    """One line: its label, its place in the cycle of styles, and one dict of arrays per seed, x among them.
+    """One line: its label, its style, and one dict of arrays per seed, x among them.
 
-    It is drawn in the rows whose field it has.
+    It is drawn in the rows whose field it has. The style is a place in the cycles of looks, or a Look.
     """
 
     label: str
-    style: int
+    style: int | looks.Look
     histories: list
     grey: bool = False  # drawn without its colour
 
 
 class Column(NamedTuple):
-    """The lines of one column of panels, against the axis `x`."""
+    """The lines of one column of panels, against the axis `x`.
+
+    Columns of one `group` have the same labels; of several groups the legend has a row each.
+    """
 
     title: str
     lines: list
     x: Axis = EPOCH
+    group: str = ""
 
 
 class Row(NamedTuple):
@@ -72,19 +72,24 @@ class Row(NamedTuple):
     ceiling: float | None = None
 
 
-def histories(columns, rows, title, note, legend_title, grey=None):
+def histories(columns, rows, title, note, legend_title, grey=None, keys=()):
     """Every row's field against the column's x: the mean over finite seeds, their range as a band.
 
-    A diverged run ends in a cross at its last finite value, at the upper edge if it has none. A hollow
-    triangle at an edge says that the mean goes on beyond it, to 0 perhaps on a log axis. The legend explains
-    the marks that occur, and in the words of `grey` what it means that a line is grey.
+    A diverged run ends in a cross at its last finite value, at the upper edge if it has none; crosses that
+    would hide one another stand side by side. A hollow triangle at an edge says that the mean goes on beyond
+    it, to 0 perhaps on a log axis. The legend names the lines (not if its title is None), has the rows of
+    looks.Key in `keys`, and explains the marks that occur and, in the words of `grey`, grey lines.
     """
     with style.context(STYLE, after_reset=True):  # a user's matplotlibrc must not change the picture
         figure, axes, heading = begin(columns, rows, title, note)
         marks = set()
         for row, panels in zip(rows, axes):
             marks |= _draw_row(row, columns, panels)
-        heading += legend(figure, _names_of_lines(columns, legend_title), 3)
+        if legend_title is not None:
+            names = _names_of_lines(columns, legend_title)
+            heading += legend(figure, [handle for row in names for handle in row], 3, len(names))
+        for row in keys:
+            heading += legend(figure, [looks.handle(key) for key in row], 3)
         heading += legend(figure, _names_of_marks(columns, marks, grey), 1.5)
         finish(figure, axes, heading, columns)
     return figure
@@ -105,26 +110,30 @@ def finish(figure, axes, heading, columns):
     _share_the_scale_of_x(columns, axes[0])
     for column, top, bottom in zip(columns, axes[0], axes[-1]):
         _fit(top.set_title(column.title), column.title, 0.88 * WIDTH / len(columns))
-        _label_x(bottom, column.x)
+        _label_x(bottom, column)
     _arrange(figure, axes, heading)
+    for panel in axes.flat:
+        _spread_crosses(figure, panel)
 
 
 def _draw_row(row, columns, panels):
     """Draw one field in every column's panel; the names of the marks used."""
     drawn = []
     for column, axis in zip(columns, panels):
-        drawn += [(axis, line, column.x) for line in column.lines if row.field in line.histories[0]]
-    if row.log and any((_stack(line, row.field, x)[1] > 0).any() for _, line, x in drawn):
+        for place, line in enumerate(column.lines):
+            if row.field in line.histories[0]:
+                drawn.append((axis, line, column, place))
+    if row.log and any((_stack(line, row.field, column.x)[1] > 0).any() for _, line, column, _ in drawn):
         # clip, not mask: a line that falls to 0 is seen to leave through the lower edge, and its band with it
         panels[0].set_yscale("log", nonpositive="clip")
-    for axis, line, x in drawn:
-        if x.base:
-            axis.set_xscale("log", base=x.base)
-        _draw(axis, line, row, x)
+    for axis, line, column, place in drawn:
+        if column.x.base:
+            axis.set_xscale("log", base=column.x.base)
+        _draw(axis, line, row, column, place)
     end_y(row, panels[0])
     marks = set()
-    for axis, line, x in drawn:
-        marks |= _mark(axis, line, row, x)
+    for axis, line, column, _ in drawn:
+        marks |= _mark(axis, line, row, column.x)
     return marks
 
 
@@ -142,17 +151,25 @@ def end_y(row, axis):
 
 
 def _names_of_lines(columns, legend_title):
-    """The legend's handles, one for every label."""
-    looks = {line.label: _look(line.style) for column in columns for line in column.lines}
+    """Rows of the legend's handles, one for every group of columns, with its name if there are several."""
     start = f"{legend_title} = " if legend_title else ""
-    return [Line2D([], [], label=start + label, **look) for label, look in looks.items()]
+    groups = {}
+    for column in columns:
+        named = groups.setdefault(column.group, {})
+        for line in column.lines:
+            named[line.label, line.style] = looks.Key(start + line.label, looks.look_of(line.style))
+    rows = []
+    for group, named in groups.items():
+        name = [looks.heading(group)] if len(groups) > 1 else []
+        rows.append(name + [looks.handle(key) for key in named.values()])
+    return rows
 
 
 def _names_of_marks(columns, marks, grey):
     """The handles of the marks that occur, and of grey if a line is."""
-    handles = [Line2D([], [], label=m, color="0.3", linestyle="", **MARKS[m]) for m in MARKS if m in marks]
+    handles = looks.of_marks(marks)
     if any(line.grey for column in columns for line in column.lines):
-        handles.append(Line2D([], [], label=grey, color=GREY, marker=""))
+        handles.append(Line2D([], [], label=grey, color=looks.GREY, marker=""))
     return handles
 
 
@@ -165,9 +182,14 @@ def _share_the_scale_of_x(columns, panels):
             panel.set_xlim(ends[:, 0].min(), ends[:, 1].max())
 
 
-def _label_x(panel, x):
+def _label_x(panel, column):
+    x = column.x
     panel.set_xlabel(x.label)
-    if x.base is None:
+    if x.apart:
+        *others, last = _stack(column.lines[0], x.field, x)[0]
+        some = others[:: math.ceil(len(others) / 4)]
+        panel.set_xticks([*some, last + APART], [*map(str, some), x.apart])
+    elif x.base is None:
         panel.xaxis.get_major_locator().set_params(integer=True)
     elif x.base == 2:
         panel.xaxis.set_major_formatter("{x:.0f}")
@@ -186,9 +208,9 @@ def _inches(artist):
     return artist.get_window_extent().transformed(artist.get_figure().dpi_scale_trans.inverted())
 
 
-def legend(figure, handles, handlelength):
-    """[the legend] in as few lines as fit, read from left to right; [] if there is nothing to explain."""
-    for lines in range(1, len(handles) + 1):
+def legend(figure, handles, handlelength, least=1):
+    """[the legend] in as few lines as fit, `least` or more, read from left to right; [] without handles."""
+    for lines in range(least, len(handles) + 1):
         n = math.ceil(len(handles) / lines)
         # matplotlib fills column by column
         across = [handle for first in range(n) for handle in handles[first::n]]
@@ -216,39 +238,77 @@ def _arrange(figure, axes, heading):
     figure.subplots_adjust(left=(labels + 0.05) / WIDTH)
 
 
-def _look(place, grey=False):
-    cycles = {"color": (GREY,) if grey else COLOURS, "linestyle": DASHES, "marker": MARKERS}
-    return {name: cycle[place % len(cycle)] for name, cycle in cycles.items()}
-
-
-def _draw(axis, line, row, x):
-    at, values = _stack(line, row.field, x)
+def _draw(axis, line, row, column, place):
+    """Draw a line, the column's number `place`, and its band."""
+    at, values = _stack(line, row.field, column.x)
     if not values.count():
         return
-    look = _look(line.style, line.grey)
-    few = (0.05 * (line.style % 6), 0.3) if x.kind == "time" else None  # markers, each line's at other places
+    look = looks.drawn(looks.look_of(line.style), line.grey)
     behind = 1.5 if line.grey else 2
-    axis.plot(at, values.mean(axis=0), label=line.label, markevery=few, zorder=behind, **look)
+    # few markers, each line's at other places
+    few = (0.05 * (place % 6), 0.3) if column.x.kind == "time" else None
+    joined = slice(-1) if column.x.apart else slice(None)
     low, high = values.min(axis=0), values.max(axis=0)
-    axis.fill_between(at, low, high, color=look["color"], alpha=0.25, linewidth=0)
+    axis.plot(
+        at[joined], values.mean(axis=0)[joined], label=line.label, markevery=few, zorder=behind, **look
+    )
+    axis.fill_between(at[joined], low[joined], high[joined], color=look["color"], alpha=0.25, linewidth=0)
+    if column.x.apart:
+        _draw_apart(axis, line, at[-1] + APART + _beside(place, column), values[:, -1], look, behind)
+
+
+def _beside(place, column):
+    """By how much the column's line number `place` is moved where all lines have one x, from -0.4 to 0.4."""
+    return 0.8 * ((place + 0.5) / len(column.lines) - 0.5)
+
+
+def _draw_apart(axis, line, at, values, look, height):
+    """The mean and the range of `values` (seeds,) in a strip of its own."""
+    axis.axvspan(round(at) - 0.5, round(at) + 0.5, color="0.93", linewidth=0, zorder=0)
+    axis.plot([at, at], [values.min(), values.max()], "", color=look["color"], alpha=0.25, linewidth=3)
+    axis.plot(at, values.mean(), label=line.label, zorder=height, **look | {"linestyle": ""})
 
 
 def _mark(axis, line, row, x):
-    """Mark where the mean leaves the axis, each time anew, and where a run diverged; the marks' names."""
+    """Mark where the mean leaves the axis, each time anew, and where runs diverged; the marks' names."""
     (at, values), (low, high) = _stack(line, row.field, x), axis.get_ylim()
-    mean = values.mean(axis=0)
-    points = [("below the axis, or 0", place, low) for place in _leaving(at, mean < low)]
-    points += [("above the axis", place, high) for place in _leaving(at, mean > high)]
-    for history in line.histories:
-        if history["diverged"] and x.kind == "time":
-            last, value = _last_finite(history, row.field, x)
-            points.append(("diverged", last, high if value is None else numpy.clip(value, low, high)))
-        elif history["diverged"]:  # a place for every line, so that none hides another
-            points.append(("diverged", at[line.style % len(at)], high))
-    colour = _look(line.style)["color"]  # a grey line's too, or nobody could tell which one it was
+    mean, look = values.mean(axis=0), looks.look_of(line.style)
+    points = [(looks.BELOW, place, low) for place in _leaving(at, mean < low)]
+    points += [(looks.ABOVE, place, high) for place in _leaving(at, mean > high)]
     for name, place, y in points:
-        axis.plot(place, y, "", label=f"_{name}", color=colour, clip_on=False, zorder=4, **MARKS[name])
-    return {name for name, _, _ in points}
+        colour = looks.drawn(look, line.grey)["color"]
+        axis.plot(place, y, "", label=f"_{name}", color=colour, clip_on=False, zorder=4, **looks.MARKS[name])
+    ends = [_end(history, row.field, x, low, high) for history in line.histories if history["diverged"]]
+    if ends:
+        # A grey line's too has its colour: often a cross is all that is left of a run.
+        colour = looks.drawn(look)["color"]
+        cross = looks.MARKS[looks.DIVERGED] | {"color": colour, "linestyle": "", "clip_on": False}
+        axis.plot(*zip(*ends), label=f"_{looks.DIVERGED}", zorder=4, **cross)
+    return {name for name, _, _ in points} | ({looks.DIVERGED} if ends else set())
+
+
+def _end(history, field, x, low, high):
+    """Where the cross of a diverged run stands: at the first of places, for it has no number at any."""
+    if x.kind == "places":
+        return history[x.field][0], high
+    last, value = _last_finite(history, field, x)
+    return last, high if value is None else numpy.clip(value, low, high)
+
+
+def _spread_crosses(figure, panel):
+    """Move a line's crosses aside, toward the panel's middle, until they hide no other line's."""
+    taken = []
+    middle = panel.bbox.x0 + panel.bbox.width / 2
+    for cross in panel.lines:
+        if cross.get_label() != f"_{looks.DIVERGED}":
+            continue
+        pixels = panel.transData.transform(cross.get_xydata())
+        points, aside = 72 / figure.dpi * pixels, numpy.zeros(2)
+        toward = ASIDE if pixels[:, 0].mean() <= middle else -ASIDE
+        while any((abs(points + aside - other).max(axis=1) < ASIDE - 0.1).any() for other in taken):
+            aside[0] += toward
+        cross.set_transform(offset_copy(panel.transData, figure, *aside, units="points"))
+        taken += list(points + aside)
 
 
 def _leaving(at, beyond):

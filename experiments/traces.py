@@ -6,7 +6,7 @@ import numpy
 from matplotlib import style
 from matplotlib.lines import Line2D
 
-from . import plots
+from . import looks, plots
 
 # Of Okabe and Ito's colours, from cold to warm. Circles that are filled are seen before those that are not.
 COLOURS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00")
@@ -18,8 +18,6 @@ MARKERS = {
     "plus": {"marker": "P", "markersize": 3.6, "markeredgewidth": 0},
     "star": {"marker": "*", "markersize": 4.4, "markeredgewidth": 0},
 }
-DIVERGED = "diverged"
-
 
 class Trace(NamedTuple):
     """The points (x, y) of one thing in a row of panels, where y is NaN a cross at the upper edge."""
@@ -80,7 +78,7 @@ def _draw_panel(panel, row, column, colours, markers):
 
 def _draw(panel, trace, colours, markers):
     colour = colours[trace.colour]
-    height = 1.5 if colour == plots.GREY else 2  # grey lies behind
+    height = 1.5 if colour == looks.GREY else 2  # grey lies behind
     panel.plot(trace.x, trace.y, label=trace.label, color=colour, linewidth=0.7, zorder=height)
     for x, y, name in zip(trace.x, trace.y, trace.markers):
         if name is not None:
@@ -93,18 +91,21 @@ def _cross_out(panel, row, column, colours):
     top = panel.get_ylim()[1]
     for trace in column.traces:
         if trace.row == row.field and numpy.isnan(trace.y).any():
-            look = plots.MARKS[DIVERGED] | {"markersize": 4}
+            look = looks.MARKS[looks.DIVERGED] | {"markersize": 4}
             colour = colours[trace.colour]
-            panel.plot(trace.x[0], top, "", label=f"_{DIVERGED}", color=colour, clip_on=False, **look)
+            panel.plot(trace.x[0], top, "", label=f"_{looks.DIVERGED}", color=colour, clip_on=False, **look)
 
 
 def _names_of_markers(traces, markers):
     """The legend's handles of the markers that occur, the cross at last."""
     used = {name for trace in traces for name in trace.markers}
-    looks = {name: MARKERS[look] for name, look in markers.items() if name in used}
+    handles = []
+    for name, look in markers.items():
+        if name in used:
+            handles.append(Line2D([], [], label=name, color=looks.NEUTRAL, linestyle="", **MARKERS[look]))
     if any(numpy.isnan(trace.y).any() for trace in traces):
-        looks[DIVERGED] = plots.MARKS[DIVERGED]
-    return [Line2D([], [], label=name, color="0.3", linestyle="", **look) for name, look in looks.items()]
+        handles += looks.of_marks({looks.DIVERGED})
+    return handles
 
 
 def _names_of_colours(traces, colours):
@@ -113,6 +114,6 @@ def _names_of_colours(traces, colours):
     coloured, grey = [], []
     for label, colour in colours.items():
         if label in used:
-            handles = grey if colour == plots.GREY else coloured
+            handles = grey if colour == looks.GREY else coloured
             handles.append(Line2D([], [], label=label, color=colour, linewidth=2))
     return coloured, grey

@@ -9,7 +9,7 @@ import numpy
 import pytest
 
 from experiments import __main__ as command
-from experiments import commands, figures, files, plots, results, runner, runs, store
+from experiments import commands, figures, files, looks, plots, results, runner, runs, store
 from experiments.figures import BATCHES, CELLS, FIGURES, PRESETS, READINGS
 from experiments.plans import Plan
 from experiments.results import View
@@ -447,8 +447,8 @@ def test_a_grey_line_keeps_its_dashes_and_markers_and_the_legend_says_what_grey_
     rest = ([plots.Row("rank", "rank")], "title", "", "B", "grey: why")
     figure = plots.histories([plots.Column("", lines)], *rest)
     coloured, grey = (line for line in figure.axes[0].lines if line.get_label() in ("4", "8"))
-    assert coloured.get_color() == plots.COLOURS[0] and grey.get_color() == plots.GREY
-    assert grey.get_marker() == plots.MARKERS[1] and grey.get_linestyle() == "--"
+    assert coloured.get_color() == looks.COLOURS[0] and grey.get_color() == looks.GREY
+    assert grey.get_marker() == looks.MARKERS[1] and grey.get_linestyle() == "--"
     texts = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     assert texts == ["B = 4", "B = 8", "grey: why"]
     figure = plots.histories([plots.Column("", lines[:1])], *rest)
@@ -479,6 +479,102 @@ def test_diverged_runs_in_a_picture_of_layers_do_not_hide_each_other():
     column = plots.Column("", lines, figures.LAYER)
     (axis,) = plots.histories([column], figures.LAYERS, "title", "note", "B").axes
     crosses = [line for line in axis.lines if line.get_label() == "_diverged"]
-    assert len({tuple(line.get_xdata()) for line in crosses}) == 2
+    drawn = {tuple(line.get_transform().transform(line.get_xydata())[0]) for line in crosses}
+    assert len(drawn) == 2 and len({y for _, y in drawn}) == 1
     assert len({line.get_color() for line in crosses}) == 2  # also of lines that are grey
     assert {tuple(line.get_ydata()) for line in crosses} == {(axis.get_ylim()[1],)}
+
+
+# Pictures as a reader meets them.
+
+
+def picture_of(plan, **fields):
+    """The picture of a plan all of whose runs end alike."""
+    picture, _ = plan.picture({run: results.history(*stored(**fields), View()) for run in plan.runs()})
+    return picture
+
+
+def in_legend(picture):
+    return [text.get_text() for legend in picture.legends for text in legend.get_texts()]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("name", ["fig1", "fig3"])
+def test_the_legend_has_lambda_as_it_was_trained(name, preset):
+    """The fault: the paper's, where the preset trains with another."""
+    plan = Plan(name, preset)
+    groups = plan.groups()
+    for title, lines in plan.columns:
+        group = groups[tuple(line.trained for line in lines)]
+        assert group in title
+        for line in lines:
+            for run in line.runs:
+                digits = 0.05 if plan.reduction.scaled else 1e-12
+                assert float(line.trained) == pytest.approx(run.lam, rel=digits)
+    assert set(in_legend(picture_of(plan))) >= {f"λ = {name}" for names in groups for name in names}
+
+
+def test_quick_figure_1_names_the_lambdas_of_both_data_sets_and_says_how_the_paper_s_differ():
+    plan = Plan("fig1", "quick")
+    legend = in_legend(picture_of(plan))
+    assert [text for text in legend if text.endswith(":")] == ["MNIST:", "CIFAR-10:"]
+    assert {"λ = 9.4e-5", "λ = 9.4e-2", "λ = 7.8e-5", "λ = 7.8e-2"} <= set(legend)
+    assert "λ = 1e-6" not in legend and "λ is 93.6 or 78 times the paper's 0 to 1e-3" in plan.note()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_title_and_no_note_has_more_than_two_lines(name):
+    """Seen in smoke's notes, and in quick's where the data are synthetic."""
+    plans = [Plan(name, preset) for preset in PRESETS]
+    plans.append(Plan(name, "quick", stand_ins=["mnist", "cifar10"]))
+    for plan in plans:
+        columns = [plots.Column(title, []) for title, _ in plan.columns]
+        picture = plots.histories(columns, plan.figure.rows[:1], plan.title(), plan.note(), "")
+        texts = [*picture.texts, *(axis.title for axis in picture.axes)]
+        assert len(texts) == 2 + len(columns)
+        assert max(text.get_text().count("\n") for text in texts) <= 1, plan.stem()
+
+
+def coloured(picture):
+    """The colours of the lines in all panels, grey left out."""
+    return {line.get_color() for axis in picture.axes for line in axis.lines} - {looks.GREY}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_network_that_has_not_learned_is_grey_in_every_panel(name):
+    plan = Plan(name, "night", seeds=1)
+    picture = picture_of(plan, accuracy=0.1)
+    assert all(axis.lines for axis in picture.axes) and not coloured(picture)
+    (words,) = [text for text in in_legend(picture) if text.startswith("grey: not learned")]
+
+
+@pytest.mark.parametrize("name", [name for name in FIGURES if FIGURES[name].rows == figures.LAYERS])
+def test_the_output_layer_stands_apart_from_the_others(name):
+    """It has 10 units: no line may lead there, as if it were a bottleneck."""
+    plan = Plan(name, "night", seeds=1)
+    for axis in picture_of(plan).axes:
+        lines = [line for line in axis.lines if line.get_linestyle() != "None" and line.get_marker() != ""]
+        assert {tuple(line.get_xdata()) for line in lines if len(line.get_xdata()) != 2} == {(1,)}
+        assert axis.get_xticklabels()[-1].get_text() == "out" and "rank ≤ 10" in axis.get_xlabel()
+
+
+def test_the_control_s_picture_has_three_colours_and_each_means_one_thing():
+    """The colour says B and E, the dashes the steps; every cell has its marker."""
+    plan = Plan("control", "night")
+    for _, lines in plan.columns:
+        by_colour, by_dash = {}, {}
+        for line in lines:
+            run = line.runs[0]
+            by_colour.setdefault(line.style.colour, set()).add((run.B, round(run.budget())))
+            by_dash.setdefault(line.style.dash, set()).add(run.epochs * run.steps())
+        assert {len(meanings) for meanings in (*by_colour.values(), *by_dash.values())} == {1}
+        assert len(by_colour) == 3 and len(by_dash) == 2 and len({line.style.marker for line in lines}) == 5
+        assert by_colour == {0: {(128, 8)}, 1: {(16, 8)}, 4: {(16, 61)}}
+        (few,), (many,) = by_dash[0], by_dash[1]
+        assert round(many / few) == 8
+    picture = picture_of(plan)
+    assert len(coloured(picture)) == 3
+    assert [axis.get_title() for axis in picture.axes[:2]] == ["MLP-BN-10-100", "MLP-5-500"]
+    assert {"a: B = 128, 500 epochs", "b: B = 16, as many steps as a"} <= set(in_legend(picture))
+    assert {"c: B = 16, 500 epochs", "d: as c, η / 8", "e: as c, λ / 8"} <= set(in_legend(picture))
+    assert "a: B = 128, 2 epochs" in in_legend(picture_of(Plan("control", "smoke")))

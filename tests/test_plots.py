@@ -7,7 +7,7 @@ import matplotlib
 import numpy
 import pytest
 
-from experiments import plots
+from experiments import looks, plots
 from experiments.files import save_picture
 from experiments.plots import Column, Line, Row
 from texts import assert_no_text_overlaps
@@ -135,6 +135,100 @@ def test_a_diverged_seed_leaves_the_mean_to_the_others(rng):
     assert list(line.get_ydata()[7:]) == list(whole["distance"][7:])
 
 
+def pixels(artist):
+    """Where an artist's points are drawn, in pixels (points, 2)."""
+    return artist.get_transform().transform(artist.get_xydata())
+
+
+@pytest.mark.parametrize("end", [1, 20])
+def test_crosses_that_would_hide_one_another_stand_side_by_side(rng, end):
+    """At the last finite value, which they share. The faults: all at one place, or moved out of the panel."""
+    lines = [Line("whole", 0, [history(rng)])]
+    for place in range(1, 7):
+        seeds = [history(rng, epochs=end + 1, diverged=True) for _ in range(2)]
+        for made in seeds:
+            made["rank"][end - 1] = 50
+        lines.append(Line(str(place), place, seeds, grey=True))
+    figure = draw([Column("MNIST", lines), Column("CIFAR-10", lines)], ROWS[3:])
+    for axis in figure.axes:
+        crosses = drawn(axis, "_diverged")
+        ends = {(*cross.get_xdata(), *cross.get_ydata()) for cross in crosses}
+        assert ends == {(10 * (end - 1), 10 * (end - 1), 50, 50)} and len(crosses) == 6
+        assert [cross.get_color() for cross in crosses] == list(looks.COLOURS[1:])
+        x = sorted(pixels(cross)[0, 0] for cross in crosses)
+        assert numpy.diff(x).min() >= 5.9 * figure.dpi / 72 and len({pixels(c)[0, 1] for c in crosses}) == 1
+        assert axis.bbox.x0 < x[0] and x[-1] < axis.bbox.x1
+        assert axis.transData.transform((10 * (end - 1), 50))[0] == pytest.approx(x[0 if end == 1 else -1])
+
+
+def test_a_grey_line_s_triangles_and_band_are_grey(rng):
+    """A cross alone keeps its colour. The fault: a triangle in colour, at the end of a grey line."""
+    seeds = [history(rng, rank=numpy.full(21, rank)) for rank in (50.0, 60.0)]
+    for made in seeds:
+        made["rank"][3], made["rank"][9] = -1, 300
+    row = Row("rank", "rank", floor=0, ceiling=100)
+    (axis,) = draw([Column("MNIST", [Line("4", 1, seeds, grey=True)])], [row]).axes
+    assert len(axis.lines) == 3 and {line.get_color() for line in axis.lines} == {looks.GREY}
+    (band,) = axis.collections
+    assert (band.get_facecolor()[0, :3] == float(looks.GREY)).all()
+
+
+LAYER = plots.Axis("layer", "layer", kind="places", apart="out")
+
+
+def test_a_place_apart_is_behind_a_gap_and_no_line_leads_there(rng):
+    """The fault: it is the line's last point, one step from the one before."""
+    lines, made_up = [], {"layer": numpy.arange(1, 12), "diverged": False}
+    for place in range(3):
+        seeds = [made_up | {"rank": rng.uniform(0, 99, 11)} for _ in range(2)]
+        lines.append(Line(f"{place}", place, seeds, grey=place == 1))
+    figure = draw([Column("MNIST", lines, LAYER)], ROWS[3:])
+    (axis,) = figure.axes
+    places = []
+    for line in lines:
+        joined, alone = drawn(axis, line.label)
+        means = numpy.mean([made["rank"] for made in line.histories], axis=0)
+        assert list(joined.get_xdata()) == [*range(1, 11)]
+        assert [*joined.get_ydata(), *alone.get_ydata()] == list(means)
+        assert joined.get_linestyle() != "None" and alone.get_linestyle() == "None"
+        assert joined.get_color() == alone.get_color() and joined.get_marker() == alone.get_marker()
+        assert (alone.get_color() == looks.GREY) == line.grey
+        places += list(alone.get_xdata())
+    assert len(set(places)) == 3 and min(places) > 11.4 and max(places) < 12.6
+    figure.canvas.draw()
+    names = {label.get_text(): tick for label, tick in zip(axis.get_xticklabels(), axis.get_xticks())}
+    assert names == {"1": 1, "4": 4, "7": 7, "10": 10, "out": 12}
+    assert_no_text_overlaps(figure, least=10)
+
+
+def test_columns_of_several_groups_have_a_row_each_in_the_legend(rng):
+    """The fault: names of the first group for all columns."""
+    columns = []
+    for title, names in (("MNIST, a", "xy"), ("MNIST, b", "xy"), ("CIFAR-10", "uv")):
+        lines = [Line(name, place, [history(rng)]) for place, name in enumerate(names)]
+        columns.append(Column(title, lines, group=title.split(",")[0]))
+    figure = draw(columns, DISTANCE)
+    (legend,) = figure.legends
+    assert legends(figure) == ["MNIST:", "CIFAR-10:", "λ = x", "λ = u", "λ = y", "λ = v"]  # down the columns
+    figure.draw_without_rendering()
+    rows = {}
+    for text in legend.get_texts():
+        rows.setdefault(round(text.get_window_extent().y0), []).append(text.get_text())
+    assert list(rows.values()) == [["MNIST:", "λ = x", "λ = y"], ["CIFAR-10:", "λ = u", "λ = v"]]
+
+
+def test_keys_say_what_one_side_of_a_look_means_and_may_stand_for_the_lines_names(rng):
+    keys = [[looks.Key("cold", looks.Look(colour=1))], [looks.Key("many", looks.Look(dash=1))]]
+    columns = [Column("MNIST", [Line("a", looks.Look(1, 1, 2), [history(rng)])])]
+    for title, names in ((None, []), ("", ["a"])):
+        figure = plots.histories(columns, DISTANCE, "title", "", title, keys=keys)
+        assert legends(figure) == [*names, "cold", "many"]
+    cold, many = (legend.legend_handles[0] for legend in figure.legends[1:])
+    (line,) = drawn(figure.axes[0], "a")
+    assert cold.get_color() == line.get_color() == looks.COLOURS[1] and line.get_marker() == "^"
+    assert many.get_color() == looks.NEUTRAL and str(many._dash_pattern) == str(line._dash_pattern)
+
+
 def test_a_run_that_diverged_before_any_finite_value_is_marked_at_the_upper_edge(rng):
     lost = history(rng, epochs=2, diverged=True, distance=numpy.full(2, numpy.inf))
     columns = [Column("MNIST", [Line("0", 0, [history(rng)]), Line("1", 1, [lost])])]
@@ -248,11 +342,11 @@ def test_every_line_is_told_apart_without_colour_and_looks_the_same_in_every_pan
     def look_of(line):
         return str(line._dash_pattern), line.get_marker()
 
-    looks = [{line.get_label(): look_of(line) for line in axis.lines} for axis in figure.axes]
-    assert all(look == looks[0] for look in looks) and len(set(looks[0].values())) == 9
-    assert len({(str(plots._look(s)["linestyle"]), plots._look(s)["marker"]) for s in range(42)}) == 42
-    kept_for_marks = {mark["marker"] for mark in plots.MARKS.values()}
-    assert not kept_for_marks & set(plots.MARKERS)
+    seen = [{line.get_label(): look_of(line) for line in axis.lines} for axis in figure.axes]
+    assert all(look == seen[0] for look in seen) and len(set(seen[0].values())) == 9
+    assert len({looks.look_of(style)[1:] for style in range(42)}) == 42  # dash and marker
+    kept_for_marks = {mark["marker"] for mark in looks.MARKS.values()}
+    assert not kept_for_marks & set(looks.MARKERS)
 
 
 def test_the_legend_names_every_line_once_and_only_the_marks_that_occur(rng):

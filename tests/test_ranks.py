@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy
 import pytest
 
-from experiments import plots, ranks, schema, traces
+from experiments import looks, ranks, schema, traces
 from experiments.plans import Plan
 from experiments.ranks import networks, picture, words
 from experiments.results import View
@@ -203,7 +203,7 @@ def test_the_csv_holds_what_is_drawn(rng, capsys):
                 lines += 1
             place = sum(mean(network, "train_loss") >= limit for limit in picture.LOSSES)
             learned = all(one.learned for one in seeds)
-            assert line.get_color() == (traces.COLOURS[place] if learned else plots.GREY)
+            assert line.get_color() == (traces.COLOURS[place] if learned else looks.GREY)
     assert lines == 4 * 3 * 7 and used == set(values)
 
 

@@ -70,7 +70,7 @@ def _runs(plan, ended):
     symbol = captions.SYMBOLS.get(plan.figure.line)
     for title, lines in plan.columns:
         for line in lines:
-            label = f"{symbol}\u00a0=\u00a0{line.label}" if symbol else line.label
+            label = f"{symbol}\u00a0=\u00a0{line.trained}" if symbol else line.trained
             for run in line.runs:
                 if run in ended:
                     yield f"{title}, {label}", str(run.seed), *_end(ended[run])

@@ -2,7 +2,7 @@
 
 import numpy
 
-from .. import captions, plots, traces
+from .. import captions, looks, plots, traces
 from ..results import LEARNED
 from .networks import CUTOFFS, FIGURES, FROM_START, MEMO, RELATIVE, TOLERANCES
 
@@ -19,7 +19,7 @@ MARKERS = {
 }
 LOSSES = (0.1, 0.5, 1)  # where the train loss gets another colour
 UNLEARNED = captions.grey(LEARNED)
-COLOURS = dict(zip(traces.classes("train loss", LOSSES), traces.COLOURS)) | {UNLEARNED: plots.GREY}
+COLOURS = dict(zip(traces.classes("train loss", LOSSES), traces.COLOURS)) | {UNLEARNED: looks.GREY}
 CUTOFF = plots.Axis("cutoff", "cutoff / $\\|W\\|_F$", 10, "places")
 BUDGET = plots.Axis("budget", "decay budget E", 10, "places")
 E_IS = "E = Σ 2ηλ / (1 − momentum)".replace(" ", "\u00a0")  # kept in one line
