@@ -2,13 +2,14 @@
 
 import csv
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
 from experiments import __main__ as command
-from experiments import commands, plots, theory
+from experiments import commands, looks, plots, theory
 from experiments.options import command_line
 from experiments.theory import appendices, lemmas, normalized, pictures, propositions, sizes, theorem, window
 from experiments.verdicts import Verdict
@@ -110,9 +111,92 @@ def test_what_holds_for_every_W_holds_and_every_row_says_what_its_functions_foun
     if chapter.picture:
         picture = chapter.picture(sizes.SIZES["smoke"], numbers)
         assert all(line.histories for column in picture.columns for line in column.lines)
+        _assert_two_lines_of_text(chapter, numbers)
+        _assert_grey_where_nothing_is_learned(chapter, numbers)
 
     none, every = (verdicts_if(chapter.measure, tapes, answer, monkeypatch) for answer in (False, True))
     assert not any(none) and every == [True] * len(verdicts)
+
+
+def _assert_two_lines_of_text(chapter, numbers):
+    """With both presets' words, whatever was found. Seen in the notes of Lemma 2 and Proposition 1."""
+    smoke = sizes.SIZES["smoke"]
+    for size in (smoke, replace(smoke, preset="quick", mnist="mnist", cifar10="cifar10")):
+        for answer in (True, False, None):
+            picture = chapter.picture(size, with_every_verdict(numbers, answer))
+            drawn = plots.histories(picture.columns, picture.rows, picture.title, picture.note, "")
+            texts = [*drawn.texts, *(axis.title for axis in drawn.axes)]
+            assert max(text.get_text().count("\n") for text in texts) <= 1, picture.title
+
+
+def lines_of(picture):
+    return [line for column in picture.columns for line in column.lines]
+
+
+def _assert_grey_where_nothing_is_learned(chapter, numbers):
+    """Bounds that hold for every W keep their colour. Against the width only what has learned is drawn."""
+    size = sizes.SIZES["smoke"]
+    if chapter.measure in (lemmas.measure_lemma_1, lemmas.measure_lemma_2):
+        return
+    learned, failed = (chapter.picture(size, with_learned(numbers, answer)) for answer in (True, False))
+    assert not any(line.grey for line in lines_of(learned)) and learned.grey
+    along_training = [column for column in failed.columns if column.x != pictures.WIDTH]
+    coloured = {line.label for column in along_training for line in column.lines if not line.grey}
+    bounds = {"no W ≠ 0 gets below this, whatever the loss", "exp(−E)", "bound: sB, at most 8"}
+    assert coloured <= bounds
+
+
+def with_learned(numbers, answer):
+    """The numbers of a picture as if all its networks, or none, had learned."""
+    changed = {}
+    for key, value in numbers.items():
+        if key == "learned":
+            changed[key] = with_every_verdict(value, answer)
+        elif key == "accuracy":
+            changed[key] = 0.9 if answer else 0.34
+        else:
+            changed[key] = with_learned(value, answer) if isinstance(value, dict) else value
+    return changed
+
+
+def alike(lines, side):
+    """The sorted labels of the lines that are alike on this side of their looks, as a set."""
+    found = {}
+    for line in lines:
+        found.setdefault(getattr(looks.look_of(line.style), side), set()).add(line.label)
+    return {tuple(sorted(labels)) for labels in found.values()}
+
+
+def test_theorem_1_s_dashes_say_what_is_drawn_and_its_colours_and_markers_of_which_rank():
+    """The fault: the bound by 4 and the distance to rank 16 had the same dashes."""
+    size = sizes.SIZES["quick"]
+    made = np.ones((3, 2, 5, len(size.ranks)))
+    found = {"left": made, "right": made, "size": made[..., 0], "ratio": made[:, :, 0], "accuracy": 0.9}
+    settings = {"B": 16, "m": 640, "eta": 0.01, "lam": 0.08, "epochs": 240, "begun": np.arange(1, 4)}
+    picture = pictures.theorem_1(size, settings | {"networks": {"MLP": found}})
+    lines = lines_of(picture)
+    kinds = ("bound / distance, B* = ", "bound by batches of ", "distance to rank ")
+    of_rank = {tuple(f"{kind}{r}" for kind in kinds) for r in size.ranks}
+    of_kind = {tuple(sorted(f"{kind}{r}" for r in size.ranks)) for kind in kinds}
+    assert alike(lines, "colour") == alike(lines, "marker") == of_rank | {("‖W‖",)}
+    assert alike(lines, "dash") == of_kind | {("‖W‖",)}
+    drawn = plots.histories(picture.columns, picture.rows, "", "", None, keys=picture.keys)
+    words = [text.get_text() for legend in drawn.legends for text in legend.get_texts()]
+    assert words[:3] == ["B* = 4", "B* = 16", "B* = 64"]
+    assert words[3:] == ["distance of W to rank B*", "bound by batches of B*", "bound / distance", "‖W‖"]
+    said = {(key.look.colour, key.look.dash, key.look.marker) for row in picture.keys for key in row}
+    assert len(said) == 7
+
+
+def test_proposition_1_s_colours_say_lambda_and_its_dashes_and_markers_say_gd_or_sgd():
+    size, made = sizes.SIZES["quick"], {name: np.ones(3) for name in ("step", "gradient", "residual")}
+    case = {"histories": dict.fromkeys(propositions.RUNS, made), "c": 0.9, "on_kinks": False}
+    case["learned"] = dict.fromkeys(propositions.RUNS, True)
+    lines = lines_of(pictures.prop_1(size, {"digits": case}))
+    bound = (lines[-1].label,)
+    gd, sgd, gd_decayed, sgd_decayed = propositions.RUNS
+    assert alike(lines, "colour") == {(gd, sgd), (gd_decayed, sgd_decayed), bound}
+    assert alike(lines, "dash") == alike(lines, "marker") == {(gd, gd_decayed), (sgd, sgd_decayed), bound}
 
 
 def test_the_binary_problem_is_balanced_centred_and_scaled():

@@ -75,7 +75,10 @@ def save(size, found, figures):
             title += " (smoke test of the program, no result)"
         elif picture.data.startswith("synthetic"):
             title += " (synthetic stand-in)"
-        drawn = plots.histories(picture.columns, picture.rows, title, picture.note, "")
+        names = None if picture.keys else ""
+        drawn = plots.histories(
+            picture.columns, picture.rows, title, picture.note, names, picture.grey, picture.keys
+        )
         records = plots.tidy(picture.columns, picture.rows)
         paths += files.save_picture(stem.with_name(f"{stem.name}-{picture.name}"), drawn, records)
     meaning = ", which tests the program: no verdict means anything" if smoke else ""

@@ -8,12 +8,12 @@ from minigrad.graph import mlp, parse
 from minigrad.losses import exponential
 from minigrad.measures import distance_to_rank, rank
 from minigrad.network import backward, factors, forward, init_params
-from minigrad.train import batches
+from minigrad.train import batches, evaluate
 
 from ..captions import LABELS
 from ..verdicts import Statement
 from .lemmas import lemma_2, nonzero
-from .sizes import CLASSES, SAMPLES, SMALL, TOLERANCE, binary, log_spaced
+from .sizes import CHANCE, CLASSES, SAMPLES, SMALL, TOLERANCE, binary, log_spaced
 
 STEP = 1e-100  # of the complex step: rows decay to 1e-62, and its square must not reach them
 STATIONARY = 1e-3  # of its terms: Eq. 26 holds
@@ -173,13 +173,13 @@ def measure_appendix_e(size, folder):
     x, y = binary(size.mnist, folder, classes)
     graph = mlp(x.shape[1], 2, 16, 1)
     steps = size.steps // 2
-    verdicts, columns = [], {}
+    verdicts, columns, learned = [], {}, {}
     for rho in (10, 100):
         problem = (
             f"MLP-2-16, {LABELS[size.mnist]}, {title}, m = {SAMPLES}, exponential loss, "
             f"ρ = {rho}, {steps} steps"
         )
-        columns[rho] = {}
+        columns[rho], learned[rho] = {}, {}
         for label, B in {"GD (B = m)": SAMPLES, f"SGD (B = {SMALL})": SMALL}.items():
             history, V = normalized_descent(graph, x, y, B, 1 / rho, rho, steps)
             end = {"rank": [rank(W) for W in V.values()], "margin": history["margin"][-1]}
@@ -187,4 +187,5 @@ def measure_appendix_e(size, folder):
             verdicts.append(REACHED.judged(stationary(history) | end, f"{problem}, {label}"))
             verdicts.append(CONSTRAINT.judged(found, f"{problem}, {label}"))
             columns[rho][label] = history
-    return verdicts, {"classes": title, "columns": columns}
+            learned[rho][label] = bool(evaluate(graph, V, x, y, "exponential")[1] > CHANCE)
+    return verdicts, {"classes": title, "columns": columns, "learned": learned}

@@ -10,7 +10,7 @@ from ..runs import INPUTS
 from ..verdicts import Statement
 from .convergence import along, at_kinks, balance, converged, descend, residuals
 from .directions import prop_1
-from .sizes import CLASSES, ETA, SAMPLES, SMALL, TOLERANCE, binary
+from .sizes import CHANCE, CLASSES, ETA, SAMPLES, SMALL, TOLERANCE, binary
 
 LAMBDA = 0.05
 CONVERGING = "digits 0 and 1"  # gradient descent with weight decay does on these
@@ -161,7 +161,13 @@ def two_classes(size, title, x, y):
         numbers = balanced | {"percent": 100 * after_sgd["spread"]}
         verdicts.append(EULER.judged(along(histories[GD]), f"{problem}, B = m, λ = {LAMBDA}"))
         verdicts.append(BALANCE.judged(numbers, f"{problem}, λ = {LAMBDA}"))
-    return verdicts, {"histories": histories, "c": bound["c"], "on_kinks": on_kinks}
+    learned = {label: _learned(graph, W, x, y, "mean_squared_error") for label, W in last.items()}
+    return verdicts, {"histories": histories, "learned": learned, "c": bound["c"], "on_kinks": on_kinks}
+
+
+def _learned(graph, params, x, y, loss):
+    """Whether more of a binary problem's samples are right than by chance."""
+    return bool(evaluate(graph, params, x, y, loss)[1] > CHANCE)
 
 
 def measure_prop_1(size, folder):
@@ -203,18 +209,19 @@ def measure_prop_2(size, folder):
     x, y = binary(size.mnist, folder, CLASSES[title])
     graph = mlp(x.shape[1], 2, 16, 1)
     problem = f"{LABELS[size.mnist]}, {title}, m = {SAMPLES}, B = {SMALL}, λ = 0, η = {ETA}"
-    verdicts, histories = [], {}
+    verdicts, histories, learned = [], {}, {}
     losses = {
         "mean_squared_error": ("squared loss", FITS, "fits"),
         "logistic": ("logistic loss", ALMOST, "almost"),
     }
     for loss, (name, statement, said) in losses.items():
-        history, _ = descend(graph, x, y, SMALL, ETA, 0.0, loss, size.steps)
+        history, params = descend(graph, x, y, SMALL, ETA, 0.0, loss, size.steps)
         end = converged(history)
         setting = f"MLP-2-16, {problem}, {size.steps} steps, {name}"
         verdicts.append(statement.judged(end | {"holds": end[said]}, setting))
         verdicts.append(EULER.judged(along(history), setting))
         histories[name] = history
+        learned[name] = _learned(graph, params, x, y, loss)
 
     networks = [mlp(x.shape[1], 2, width, 1) for width in size.widths]
     training = {"B": SMALL, "eta": ETA, "lam": 0.0, "loss": "logistic", "steps": size.steps // 4}
@@ -226,7 +233,8 @@ def measure_prop_2(size, folder):
         "undecided": undecided(wide),
     }
     verdicts.append(WIDTH.judged(numbers, f"MLP-2-H, {problem}, {training['steps']} steps, logistic loss"))
-    return verdicts, {"classes": title, "histories": histories, "steps": training["steps"], "wide": wide}
+    found = {"histories": histories, "learned": learned, "wide": wide}
+    return verdicts, found | {"classes": title, "steps": training["steps"]}
 
 
 def ranges(slopes, trained):

@@ -15,6 +15,7 @@ GONE = 1e-8  # of its first value: a gradient that has fallen this far goes to z
 SAMPLES = 40  # of the binary problems: few enough for GD to converge within ten thousand steps
 SMALL = 4  # of them: the batch of SGD
 ETA = 0.5  # learning rate of Section 3.1's runs
+CHANCE = 0.5  # of them, the share that is right by chance: who gets no more right has not learned
 CLASSES = {"digits 0 and 1": ((0,), (1,)), "even and odd digits": ((0, 2, 4, 6, 8), (1, 3, 5, 7, 9))}
 
 

@@ -220,6 +220,7 @@ def measure_window(size, folder):
             "history": found["history"],
             "final": found["count"]["final"],
             "width": found["width"],
+            "accuracy": accuracy,
         }
     figures = "the settings of Figures 1 to 7 with λ > 0"
     verdicts.append(COUNTED_IN_FIGURES.judged(counted(in_figures()), figures))
