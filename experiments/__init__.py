@@ -12,7 +12,7 @@ A figure's way, from top to bottom; results travel as {run: result}:
                 locks: who is at work on it
     results     what is read off a stored run: how a rank is counted, whether it learned
     captions    words on pictures
-    looks       how lines and marks look, and what a legend says of it
+    looks       how lines and marks look, and what a legend says of it; marks: where a line leaves its panel
     plots       numbers in, a picture out; knows no figure and no file
     traces      the same for points whose colour and marker say something of them
     files       pictures and tables as files that appear together or not at all

@@ -10,14 +10,12 @@ from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from matplotlib.transforms import offset_copy
 
-from . import looks
+from . import looks, marks
 
 STYLE = Path(__file__).with_name("paper.mplstyle")
 WIDTH = 7.2  # inches, a page's text width: nothing is scaled down there
 APART = 1  # how much farther a place that stands apart is drawn
-ASIDE = 6  # points from a cross to the next that would hide it
 
 
 class Axis(NamedTuple):
@@ -82,15 +80,15 @@ def histories(columns, rows, title, note, legend_title, grey=None, keys=()):
     """
     with style.context(STYLE, after_reset=True):  # a user's matplotlibrc must not change the picture
         figure, axes, heading = begin(columns, rows, title, note)
-        marks = set()
+        marked = set()
         for row, panels in zip(rows, axes):
-            marks |= _draw_row(row, columns, panels)
+            marked |= _draw_row(row, columns, panels)
         if legend_title is not None:
             names = _names_of_lines(columns, legend_title)
             heading += legend(figure, [handle for row in names for handle in row], 3, len(names))
         for row in keys:
             heading += legend(figure, [looks.handle(key) for key in row], 3)
-        heading += legend(figure, _names_of_marks(columns, marks, grey), 1.5)
+        heading += legend(figure, _names_of_marks(columns, marked, grey), 1.5)
         finish(figure, axes, heading, columns)
     return figure
 
@@ -113,7 +111,7 @@ def finish(figure, axes, heading, columns):
         _label_x(bottom, column)
     _arrange(figure, axes, heading)
     for panel in axes.flat:
-        _spread_crosses(figure, panel)
+        marks.spread_crosses(figure, panel)
 
 
 def _draw_row(row, columns, panels):
@@ -131,10 +129,11 @@ def _draw_row(row, columns, panels):
             axis.set_xscale("log", base=column.x.base)
         _draw(axis, line, row, column, place)
     end_y(row, panels[0])
-    marks = set()
+    marked = set()
     for axis, line, column, _ in drawn:
-        marks |= _mark(axis, line, row, column.x)
-    return marks
+        at, values = _stack(line, row.field, column.x)
+        marked |= marks.mark(axis, line, row.field, column.x, at, values.mean(axis=0))
+    return marked
 
 
 def end_y(row, axis):
@@ -165,9 +164,9 @@ def _names_of_lines(columns, legend_title):
     return rows
 
 
-def _names_of_marks(columns, marks, grey):
+def _names_of_marks(columns, marked, grey):
     """The handles of the marks that occur, and of grey if a line is."""
-    handles = looks.of_marks(marks)
+    handles = looks.of_marks(marked)
     if any(line.grey for column in columns for line in column.lines):
         handles.append(Line2D([], [], label=grey, color=looks.GREY, marker=""))
     return handles
@@ -267,62 +266,6 @@ def _draw_apart(axis, line, at, values, look, height):
     axis.axvspan(round(at) - 0.5, round(at) + 0.5, color="0.93", linewidth=0, zorder=0)
     axis.plot([at, at], [values.min(), values.max()], "", color=look["color"], alpha=0.25, linewidth=3)
     axis.plot(at, values.mean(), label=line.label, zorder=height, **look | {"linestyle": ""})
-
-
-def _mark(axis, line, row, x):
-    """Mark where the mean leaves the axis, each time anew, and where runs diverged; the marks' names."""
-    (at, values), (low, high) = _stack(line, row.field, x), axis.get_ylim()
-    mean, look = values.mean(axis=0), looks.look_of(line.style)
-    points = [(looks.BELOW, place, low) for place in _leaving(at, mean < low)]
-    points += [(looks.ABOVE, place, high) for place in _leaving(at, mean > high)]
-    for name, place, y in points:
-        colour = looks.drawn(look, line.grey)["color"]
-        axis.plot(place, y, "", label=f"_{name}", color=colour, clip_on=False, zorder=4, **looks.MARKS[name])
-    ends = [_end(history, row.field, x, low, high) for history in line.histories if history["diverged"]]
-    if ends:
-        # A grey line's too has its colour: often a cross is all that is left of a run.
-        colour = looks.drawn(look)["color"]
-        cross = looks.MARKS[looks.DIVERGED] | {"color": colour, "linestyle": "", "clip_on": False}
-        axis.plot(*zip(*ends), label=f"_{looks.DIVERGED}", zorder=4, **cross)
-    return {name for name, _, _ in points} | ({looks.DIVERGED} if ends else set())
-
-
-def _end(history, field, x, low, high):
-    """Where the cross of a diverged run stands: at the first of places, for it has no number at any."""
-    if x.kind == "places":
-        return history[x.field][0], high
-    last, value = _last_finite(history, field, x)
-    return last, high if value is None else numpy.clip(value, low, high)
-
-
-def _spread_crosses(figure, panel):
-    """Move a line's crosses aside, toward the panel's middle, until they hide no other line's."""
-    taken = []
-    middle = panel.bbox.x0 + panel.bbox.width / 2
-    for cross in panel.lines:
-        if cross.get_label() != f"_{looks.DIVERGED}":
-            continue
-        pixels = panel.transData.transform(cross.get_xydata())
-        points, aside = 72 / figure.dpi * pixels, numpy.zeros(2)
-        toward = ASIDE if pixels[:, 0].mean() <= middle else -ASIDE
-        while any((abs(points + aside - other).max(axis=1) < ASIDE - 0.1).any() for other in taken):
-            aside[0] += toward
-        cross.set_transform(offset_copy(panel.transData, figure, *aside, units="points"))
-        taken += list(points + aside)
-
-
-def _leaving(at, beyond):
-    """The places where a line is beyond an edge and was not just before."""
-    beyond = numpy.ma.filled(beyond, False)
-    return at[beyond & ~numpy.concatenate([[False], beyond[:-1]])]
-
-
-def _last_finite(history, field, x):
-    """Where a run's last finite value stands, and the value; its end and None if there is none."""
-    finite = numpy.flatnonzero(numpy.isfinite(history[field]))
-    if not len(finite):
-        return history[x.field][-1], None
-    return history[x.field][finite[-1]], history[field][finite[-1]]
 
 
 def _stack(line, field, x):
