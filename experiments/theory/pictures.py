@@ -249,7 +249,7 @@ def prop_2(size, numbers):
         f"Right: mean and range of {size.seeds} seeds{absent}."
     )
     if numbers["wide"]["holds"] is None:
-        note += " There it still falls: this compares speeds, not limits."
+        note += " What is shown still falls: speeds, not limits."
     title = (
         "Proposition 2: without weight decay, SGD converges with the squared loss, "
         "and almost with the logistic loss"
