@@ -76,7 +76,8 @@ def title(plan):
     run = plan.runs()[0]
     eta = plan.settings.get("eta", plan.figure.base.eta)
     norm = f", {NORMS[run.detached, run.scalar]}" if run.normalized() else ""
-    words = plan.figure.title.format(network=run.network, dataset=LABELS[run.dataset], norm=norm, eta=eta)
+    names = {"network": run.network, "dataset": LABELS[run.dataset], "norm": norm, "eta": eta, "m": run.m}
+    words = plan.figure.title.format(**names)
     return f"{words} ({', '.join([*shortened(plan), seeds_of(plan.seeds)])})"
 
 
@@ -114,7 +115,7 @@ def note(plan):
 def _scaling(plan):
     """The sentence on a reduction that keeps the decay budget."""
     run, paper = plan.runs()[0], plan.figure.base
-    pairs = [(run.network, paper.network, "{}"), (run.m or "all", "all", "{} training samples")]
+    pairs = [(run.network, paper.network, "{}"), (run.m or "all", paper.m or "all", "{} training samples")]
     if "B" not in plan.figure.axes and "cell" not in plan.figure.axes:
         pairs.append((run.B, paper.B, "B = {}"))
     pairs.append((run.epochs, paper.epochs, "{} epochs"))

@@ -56,6 +56,12 @@ CONVERGENCE = {  # what else was tried for quick: published/README.md
     "night": Preset(1, {"epochs": 100}),
     "paper": Preset(3),
 }
+DESCENT = {  # smoke keeps the 5,000 images, which are one of the batches
+    "smoke": Preset(2, {"m_test": 100, "epochs": 2}, width=8, scaled=True),
+    "quick": Preset(1, {"epochs": 30}),
+    "night": Preset(3),
+    "paper": Preset(3),
+}
 PRESETS = tuple(PREFIXES)
 
 
@@ -189,6 +195,26 @@ FIGURES |= {
         line="cell",
         rows=TRAINING[:2],
         presets=WHOLE,
+    ),
+    # The control's network and cell a's number of steps: an epoch has those of B = 128, whatever B.
+    "descent": Figure(
+        title="Gradient descent (B\u00a0=\u00a0{m}, all images) and SGD, equally many steps: "
+        "rank of {network} trained on {dataset}{norm}, η\u00a0=\u00a0{eta}",
+        base=replace(
+            BASE,
+            m=5000,
+            eta=0.03,
+            epochs=5000,
+            milestones=(600, 1000, 2000),
+            steps_of_B=128,
+            measure_every=50,
+            **READINGS["true"],
+        ),
+        axes={"B": (16, 128, 5000)},
+        columns=(),
+        line="B",
+        rows=TRAINING[:2],
+        presets=DESCENT,
     ),
 }
 AXES = dict.fromkeys(axis for figure in FIGURES.values() for axis in figure.axes)

@@ -4,7 +4,7 @@ import numpy
 import pytest
 
 from experiments import claims
-from experiments.claims import claim, control, convergence, layers, settings, trends
+from experiments.claims import claim, control, convergence, descent, layers, settings, trends
 from experiments.claims.claim import by_thirds, said, span
 from outcomes import ending, outcome, seed
 
@@ -14,7 +14,7 @@ NAN = numpy.nan
 def test_the_table_has_every_claim_once():
     found = [
         value
-        for module in (trends, settings, control, convergence, layers)
+        for module in (trends, settings, control, convergence, descent, layers)
         for value in vars(module).values()
         if isinstance(value, claim.Claim)
     ]

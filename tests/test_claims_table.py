@@ -7,7 +7,7 @@ import pytest
 
 from experiments import __main__ as command
 from experiments import claims
-from experiments.claims import cases, layers, settings, trends
+from experiments.claims import cases, descent, layers, settings, trends
 from experiments.claims.outcomes import AS_RULED, RANKS, Shelf
 from experiments.figures import FIGURES
 from experiments.plans import Plan
@@ -116,6 +116,7 @@ def test_every_verdict_on_ranks_is_tried_under_every_look():
         trends.smaller_B_lower_rank,
         trends.larger_lambda_lower_rank,
         settings.no_rank_lost_without_decay,
+        descent.gradient_descent_keeps_the_rank,
         layers.bottleneck,
         layers.equal_within_blocks,
     )
@@ -169,7 +170,7 @@ def test_night_and_paper_have_a_column_each_where_the_store_has_both(tmp_path):
 
 def test_the_claims_that_no_experiment_trains_are_rows_that_say_so(tmp_path):
     for preset, word in (("night", "not decided"), ("quick", "too early")):
-        (one,) = judged(tmp_path, preset, "gradient descent does not lower the rank")[preset]
+        (one,) = judged(tmp_path, preset, claims.GOES_ON_MOVING.statement.words)[preset]
         assert one.verdict.verdict == word and one.verdict.measured == claims.NO_EXPERIMENT
 
 

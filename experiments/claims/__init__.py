@@ -7,18 +7,13 @@ figure is drawn for, and under night and paper where the store has both.
 from typing import NamedTuple
 
 from ..verdicts import Statement
-from . import cases, control, convergence, layers, settings, trends
+from . import cases, control, convergence, descent, layers, settings, trends
 from .claim import Claim
 from .outcomes import Shelf
 from .table import write
 
 __all__ = ["CLAIMS", "judge", "write"]
 
-GRADIENT_DESCENT = Claim(
-    Statement("Section 3.2", "gradient descent does not lower the rank", ""),
-    "B = m at equal E on 5,000 images, beside B = 16 and 128 on the same: holds if the rank lost by gradient "
-    "descent is less than a tenth of what SGD loses.",
-)
 GOES_ON_MOVING = Claim(
     Statement("Section 4.2, Fig. 1", "with λ > 0 W does not converge though loss and accuracy do", ""),
     "From the last W, 100 more epochs with B and 100 with B = m at the same η: holds if d of SGD is at least "
@@ -35,7 +30,7 @@ CLAIMS = (
     control.what_carries_the_trend,
     control.smaller_B_lower_rank_at_loss_0_1,
     control.smaller_B_lower_rank_at_loss_0_01,
-    GRADIENT_DESCENT,
+    descent.gradient_descent_keeps_the_rank,
     settings.close_to_rank_B,
     convergence.far_smaller_without_decay,
     GOES_ON_MOVING,
