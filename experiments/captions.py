@@ -18,6 +18,9 @@ LABELS = {
     "c": "c: B = 16, a's epochs",
     "d": "d: as c, η / 8",
     "e": "e: as c, λ / 8",
+    "sgd": "SGD",
+    "sgd-step": "SGD, one step an epoch",
+    "gd": "gradient descent, one step an epoch",
 }
 SYMBOLS = {"lam": "λ", "eta": "η", "B": "B"}
 NORMS = {  # by detached and scalar
@@ -76,8 +79,8 @@ def title(plan):
     run = plan.runs()[0]
     eta = plan.settings.get("eta", plan.figure.base.eta)
     norm = f", {NORMS[run.detached, run.scalar]}" if run.normalized() else ""
-    names = {"network": run.network, "dataset": LABELS[run.dataset], "norm": norm, "eta": eta, "m": run.m}
-    words = plan.figure.title.format(**names)
+    names = {"network": run.network, "dataset": LABELS[run.dataset], "norm": norm, "eta": eta}
+    words = plan.figure.title.format(**names, m=run.m, tail=run.tail_epochs)
     return f"{words} ({', '.join([*shortened(plan), seeds_of(plan.seeds)])})"
 
 
@@ -90,8 +93,9 @@ def shortened(plan):
         words.append("smoke test of the program, no result")
     elif plan.reduction.scaled:
         words.append("reduced")
-    elif run.epochs < paper.epochs:
-        words.append(f"first {run.epochs} of {paper.epochs} epochs")
+    elif run.begun() < paper.begun():
+        after = "after the " if run.tail_epochs else ""
+        words.append(f"{after}first {run.begun()} of {paper.begun()} epochs")
     if run.network != paper.network and not plan.reduction.scaled:
         words.append(f"{run.network} for {paper.network}")
     return words
@@ -118,12 +122,14 @@ def _scaling(plan):
     pairs = [(run.network, paper.network, "{}"), (run.m or "all", paper.m or "all", "{} training samples")]
     if "B" not in plan.figure.axes and "cell" not in plan.figure.axes:
         pairs.append((run.B, paper.B, "B = {}"))
-    pairs.append((run.epochs, paper.epochs, "{} epochs"))
+    pairs.append((run.begun(), paper.begun(), "{} epochs"))
+    pairs.append((run.tail_epochs, paper.tail_epochs, "{} more epochs"))
     smaller = [form.format(f"{new} (paper: {old})") for new, old, form in pairs if new != old]
-    if run.milestones and run.epochs != paper.epochs:
+    if run.milestones and run.begun() != paper.begun():
         smaller.append("the learning rate drops at the same fractions of them")
     lines = [line for _, lines in plan.columns for line in lines]
-    ratios = sorted({line.paper.eta_steps() / line.runs[0].eta_steps() for line in lines})
+    pairs = [(line.paper.beginning(), line.runs[0].beginning()) for line in lines]
+    ratios = sorted({paper_s.eta_steps() / ours.eta_steps() for paper_s, ours in pairs})
     apart = [b for a, b in zip([0, *ratios], ratios) if b > 1.02 * a]
     times = " or ".join(f"{ratio:.3g}" for ratio in apart)
     owner = "its own in the paper's steps" if "lam" in plan.settings else "the paper's"
@@ -139,4 +145,6 @@ def _unscaled(plan):
         return f"the given {written('lam', plan.settings['lam'])}"
     if plan.figure.line == "lam":
         return "the paper's, which stands in the legend"
+    if "lam" in plan.figure.axes:
+        return "the paper's, which stands beside the panels"
     return f"the paper's {written('lam', plan.figure.base.lam)}"

@@ -29,6 +29,11 @@ CELLS = {  # of the control: is it the batch size, or the number of steps and wi
     "d": {"B": 16, "eta": Times(1 / 8)},  # linear scaling: a's eta / B, and its E
     "e": {"B": 16, "lam": Times(1 / 8)},  # a's E by lambda alone
 }
+TAILS = {  # does W go on moving: how training goes on from the last W
+    "sgd": {},
+    "sgd-step": {"tail_steps": 1},
+    "gd": {"tail_gd": True},
+}
 
 
 class Preset(NamedTuple):
@@ -38,6 +43,10 @@ class Preset(NamedTuple):
     fields: dict = {}
     width: int | None = None
     scaled: bool = False  # whether lambda and the drops of eta follow the number of steps
+
+    def with_fields(self, **more):
+        """The same with more fields replaced, or others."""
+        return self._replace(fields=self.fields | more)
 
 
 QUICK_EPOCHS = 10  # as many as let `make fig2` end in five minutes on two cores with Numba, set-up included
@@ -62,6 +71,12 @@ DESCENT = {  # smoke keeps the 5,000 images, which are one of the batches
     "night": Preset(3),
     "paper": Preset(3),
 }
+MOVING = {  # up to their tails the runs of Figure 1
+    "smoke": CONVERGENCE["smoke"].with_fields(epochs=9, tail_epochs=4),
+    "quick": CONVERGENCE["quick"],
+    "night": CONVERGENCE["night"].with_fields(epochs=200),
+    "paper": CONVERGENCE["paper"],
+}
 PRESETS = tuple(PREFIXES)
 
 
@@ -77,6 +92,7 @@ class Figure:
     rows: tuple
     presets: dict
     x: plots.Axis = plots.EPOCH
+    below: bool = False  # whether the values of the first of `columns` lie below each other
 
 
 TRAINING = (
@@ -215,6 +231,17 @@ FIGURES |= {
         line="B",
         rows=TRAINING[:2],
         presets=DESCENT,
+    ),
+    "moving": Figure(
+        title="Does W go on moving? {network} of Figure 1 in {tail} more epochs, trained in three ways",
+        base=replace(FIGURES["fig1"].base, epochs=2100, tail_epochs=100),
+        axes=FIGURES["fig1"].axes | {"lam": LAMBDAS[1:], "tail": TAILS},
+        columns=("lam", "dataset", "loss"),
+        line="tail",
+        rows=(plots.Row("distance", "$d(W_{t+1}, W_t)$", log=True),),
+        presets=MOVING,
+        x=plots.Axis("epoch", "more epochs"),
+        below=True,
     ),
 }
 AXES = dict.fromkeys(axis for figure in FIGURES.values() for axis in figure.axes)

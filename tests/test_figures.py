@@ -71,7 +71,8 @@ def test_a_twin_differs_from_its_figure_in_batch_norm_alone(twin, preset):
 def test_every_figure_with_batch_norm_has_its_twins_and_no_other():
     assert {name for name in FIGURES if name.endswith(("-true", "-standard"))} == set(TWINS)
     memo_s = [f"fig{n}" for n in range(1, 8)]
-    assert [name for name in FIGURES if name not in TWINS] == [*memo_s, "norms", "control", "descent"]
+    ours = ["norms", "control", "descent", "moving"]
+    assert [name for name in FIGURES if name not in TWINS] == [*memo_s, *ours]
 
 
 def test_norms_is_figure_2_s_column_under_four_readings():
@@ -111,7 +112,7 @@ def test_figure_1_is_cut_off_by_night_and_scaled_by_quick_alone():
     assert "reduced" in Plan("fig1", "quick").title() and "decay budget" in Plan("fig1", "quick").note()
     presets = [(name, preset, how) for name in FIGURES for preset, how in FIGURES[name].presets.items()]
     scaled = {(name, preset) for name, preset, how in presets if how.scaled}
-    assert scaled == {(name, "smoke") for name in FIGURES} | {("fig1", "quick")}
+    assert scaled == {(name, "smoke") for name in FIGURES} | {("fig1", "quick"), ("moving", "quick")}
 
 
 def budget(run, m=50_000):

@@ -80,6 +80,7 @@ ROOMS_MAY_IMPORT = {
         "publish",
         "ranks",
         "runner",
+        "runs",
         "samples",
         "store",
         "theory",
