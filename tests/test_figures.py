@@ -351,6 +351,22 @@ def test_the_list_counts_what_is_done_and_tells_the_time_left(capsys):
     assert store.finished("here", plan.runs()[0])
 
 
+def test_the_list_counts_what_runs_start_from_once_and_not_if_it_is_there(capsys):
+    def hours_left():
+        assert command.main(["list", "--preset", "night", "--jobs", "1"]) == 0
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("moving ")]
+        return line.split("runs, about ")[1].split(" left")[0]
+
+    plan = Plan("moving", "night")
+    starts = {run.start() for run in plan.runs()}
+    tails = sum(run.cost() - run.start().cost() for run in plan.runs())
+    assert hours_left() == commands.duration(tails + sum(start.cost() for start in starts))
+    Path("results").mkdir()
+    for start in starts:
+        Path(store.result_path("results", start)).touch()
+    assert hours_left() == commands.duration(tails)
+
+
 @pytest.mark.parametrize("compiled", [True, False])
 def test_the_cost_grows_with_what_a_run_computes(compiled, monkeypatch):
     monkeypatch.setattr(runs, "COMPILED", compiled)
