@@ -80,7 +80,7 @@ def title(plan):
     eta = plan.settings.get("eta", plan.figure.base.eta)
     norm = f", {NORMS[run.detached, run.scalar]}" if run.normalized() else ""
     names = {"network": run.network, "dataset": LABELS[run.dataset], "norm": norm, "eta": eta}
-    words = plan.figure.title.format(**names, m=run.m, tail=run.tail_epochs)
+    words = plan.figure.title.format(**names, m=run.samples(), tail=run.tail_epochs)
     return f"{words} ({', '.join([*shortened(plan), seeds_of(plan.seeds)])})"
 
 

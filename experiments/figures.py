@@ -214,8 +214,8 @@ FIGURES |= {
     ),
     # The control's network and cell a's number of steps: an epoch has those of B = 128, whatever B.
     "descent": Figure(
-        title="Gradient descent (B\u00a0=\u00a0{m}, all images) and SGD, equally many steps: "
-        "rank of {network} trained on {dataset}{norm}, η\u00a0=\u00a0{eta}",
+        title="Gradient descent (B\u00a0=\u00a0m) and SGD, equally many steps: rank of {network} "
+        "trained on m\u00a0=\u00a0{m} images of {dataset}{norm}, η\u00a0=\u00a0{eta}",
         base=replace(
             BASE,
             m=5000,
@@ -232,6 +232,7 @@ FIGURES |= {
         rows=TRAINING[:2],
         presets=DESCENT,
     ),
+    # At night a step of gradient descent takes 7 GiB: where there is less for each core, fewer --jobs.
     "moving": Figure(
         title="Does W go on moving? {network} of Figure 1 in {tail} more epochs, trained in three ways",
         base=replace(FIGURES["fig1"].base, epochs=2100, tail_epochs=100),

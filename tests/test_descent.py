@@ -99,6 +99,14 @@ def test_a_network_that_has_not_learned_decides_nothing_of_the_rank(which, verdi
     assert numbers["lost"] == ", ".join(texts)
 
 
+def test_gradient_descent_is_what_was_trained_on_all_samples_at_once_also_if_set_by_hand():
+    """Fault: the batch of all of the figure's own images."""
+    found = losing(sgd_16=ALL, descent=(0, 0, 0))
+    fewer = [one._replace(run=replace(one.run, m=1000, B=min(one.run.B, 1000))) for one in found]
+    assert rank_verdict(fewer) == "holds"
+    assert rank_verdict([one._replace(run=replace(one.run, m=0)) for one in found]) == "not decided"
+
+
 def test_without_one_of_both_nothing_is_decided_of_the_rank():
     assert rank_verdict(losing(sgd_16=ALL, sgd_128=ALL)) == "not decided"
     assert rank_verdict(losing(descent=(0, 0, 0))) == "not decided"

@@ -231,8 +231,9 @@ def test_an_unknown_point_of_an_axis_is_refused_with_those_there_are():
         ("norms", {"eta": 0.1}, "η = 0.1 "),
         ("control", {}, "η = 0.03 "),
         ("control", {"eta": 0.01}, "η = 0.01 "),
-        ("descent", {}, "(B = 5000, all images)"),
-        ("descent", {"m": 1000, "B": (16, 1000)}, "(B = 1000, all images)"),
+        ("descent", {}, "trained on m = 5000 images of CIFAR-10, true gradient of batch norm, η = 0.03 "),
+        ("descent", {"m": 1000, "B": (16, 1000)}, "trained on m = 1000 images"),
+        ("descent", {"m": 0, "B": 16}, "trained on m = 50000 images"),
     ],
 )
 def test_a_title_says_what_is_trained_also_where_it_was_set_by_hand(name, settings, words):

@@ -34,9 +34,9 @@ def gradient_descent_keeps_the_rank(found):
     than a tenth of what SGD loses, from the same start, in every seed of all batch sizes that count; fails if
     in none; else mixed. Not decided where gradient descent has not learned or no batch size counts.
     """
-    learned = sorted((one for one in found if one.learned()), key=lambda one: one.paper.B)
-    lost = {one.paper.B: rank_lost(one) for one in learned}
-    by_descent = [lost.pop(one.paper.B) for one in learned if one.paper.B == one.paper.m]
+    learned = sorted((one for one in found if one.learned()), key=lambda one: one.run.B)
+    lost = {one.run.B: rank_lost(one) for one in learned}
+    by_descent = [lost.pop(one.run.B) for one in learned if one.run.B == one.run.samples()]
     kept = []
     for by_sgd in lost.values():
         if by_descent and min(by_sgd) >= LEAST:
