@@ -32,13 +32,15 @@ NORMALIZED := fig2 fig3 fig4 fig6 fig7
 TRUE := $(NORMALIZED:%=%-true)
 STANDARD := $(NORMALIZED:%=%-standard)
 
-.PHONY: help $(FIGURES) $(TRUE) $(STANDARD) figures figures-true figures-standard norms control theory claims ranks published list test bench clean
+.PHONY: help $(FIGURES) $(TRUE) $(STANDARD) figures figures-true figures-standard norms control descent moving theory claims ranks published list test bench clean
 help:
 	@echo "make fig1    train and draw Figure 1 into figures/ (PRESET=quick, the default, or night, paper, smoke); likewise fig2 to fig7"
 	@echo "make fig2-true, fig2-standard   Figure 2 with the true gradient, with standard batch norm; likewise 3, 4, 6 and 7"
 	@echo "make figures, figures-true, figures-standard   all of them; make list: what is done and about how long the rest takes"
 	@echo "make norms   the column eta = 0.01 of Figure 2 under four readings of batch norm"
 	@echo "make control batch size, or number of steps and decay budget?"
+	@echo "make descent does gradient descent lower the rank, as SGD does? (night and paper: 20 hours of one core)"
+	@echo "make moving  do the networks of Figure 1 go on moving? Call it before fig1, whose runs with weight decay it trains too (night: 127 hours of one core)"
 	@echo "make theory  the lemmas, propositions and theorem as checks that can fail, into figures/theory.md and pictures"
 	@echo "make claims  the paper's statements, each judged from what is done, into figures/claims.md"
 	@echo "make ranks   what Figure 2's ranks mean: counted at other cutoffs, from what is done, into figures/ranks.png and ranks.md"
@@ -49,7 +51,7 @@ help:
 	@echo "variables    PRESET (smoke, quick, night, paper) BACKEND DATA SEEDS JOBS PYTHON, e.g. make fig1 PRESET=paper SEEDS=1; FAST=0 leaves Numba out"
 	@echo '             SET changes settings: make fig2 SET="lam=1e-4 B=16,64"'
 
-$(FIGURES) $(TRUE) $(STANDARD) norms control theory claims ranks published list: $(READY)
+$(FIGURES) $(TRUE) $(STANDARD) norms control descent moving theory claims ranks published list: $(READY)
 	$(VENV)/bin/python -m experiments $@ $(SELECTION) $(BACK) $(FROM) $(AT_ONCE)
 
 figures: $(FIGURES)

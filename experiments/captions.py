@@ -18,6 +18,9 @@ LABELS = {
     "c": "c: B = 16",
     "d": "d: as c, η / 8",
     "e": "e: as c, λ / 8",
+    "sgd": "SGD",
+    "sgd-step": "SGD, one step an epoch",
+    "gd": "gradient descent, one step an epoch",
 }
 OF_ALL_EPOCHS = ("a", "c")  # the cells that are said to have as many as the figure
 SYMBOLS = {"lam": "λ", "eta": "η", "B": "B"}
@@ -92,7 +95,8 @@ def title(plan):
     run = plan.runs()[0]
     eta = plan.settings.get("eta", plan.figure.base.eta)
     norm = f", {NORMS[run.detached, run.scalar]}" if run.normalized() else ""
-    words = plan.figure.title.format(network=run.network, dataset=LABELS[run.dataset], norm=norm, eta=eta)
+    names = {"network": run.network, "dataset": LABELS[run.dataset], "norm": norm, "eta": eta}
+    words = plan.figure.title.format(**names, m=run.samples(), tail=run.tail_epochs)
     return f"{words} ({', '.join([*shortened(plan), seeds_of(plan.seeds)])})"
 
 
@@ -105,8 +109,9 @@ def shortened(plan):
         words.append("smoke test of the program, no result")
     elif plan.reduction.scaled:
         words.append("reduced")
-    elif run.epochs < paper.epochs:
-        words.append(f"first {run.epochs} of {paper.epochs} epochs")
+    elif run.begun() < paper.begun():
+        after = "after the " if run.tail_epochs else ""
+        words.append(f"{after}first {run.begun()} of {paper.begun()} epochs")
     if run.network != paper.network and not plan.reduction.scaled:
         words.append(f"{run.network} for {paper.network}")
     return words
@@ -130,12 +135,13 @@ def note(plan):
 def _scaling(plan):
     """The sentence on a reduction that keeps the decay budget."""
     run, paper = plan.runs()[0], plan.figure.base
-    pairs = [(run.network, paper.network, "{}"), (run.m or "all", "all", "{} training samples")]
+    pairs = [(run.network, paper.network, "{}"), (run.m or "all", paper.m or "all", "{} training samples")]
     if "B" not in plan.figure.axes and "cell" not in plan.figure.axes:
         pairs.append((run.B, paper.B, "B = {}"))
-    pairs.append((run.epochs, paper.epochs, "{} epochs"))
+    pairs.append((run.begun(), paper.begun(), "{} epochs"))
+    pairs.append((run.tail_epochs, paper.tail_epochs, "{} more epochs"))
     smaller = [form.format(f"{new} (paper: {old})") for new, old, form in pairs if new != old]
-    if run.milestones and run.epochs != paper.epochs:
+    if run.milestones and run.begun() != paper.begun():
         smaller.append("η drops in proportion")
     return (
         f"Reduced: {', '.join(smaller)}; λ is {_times(plan)} times {_unscaled(plan)}, "
@@ -154,7 +160,7 @@ def _times(plan):
 
 def _ratio(line):
     """The paper's steps, weighted by eta, over those of a line's runs."""
-    return line.paper.eta_steps() / line.runs[0].eta_steps()
+    return line.paper.beginning().eta_steps() / line.runs[0].beginning().eta_steps()
 
 
 def _unscaled(plan):
@@ -165,4 +171,6 @@ def _unscaled(plan):
         lams = [line.paper.lam for _, lines in plan.columns for line in lines]
         ends = dict.fromkeys((min(lams), max(lams)))
         return f"the paper's {' to '.join(written('lam', lam) for lam in ends)}"
+    if "lam" in plan.figure.axes:
+        return "the paper's, beside the panels"
     return f"the paper's {written('lam', plan.figure.base.lam)}"

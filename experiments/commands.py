@@ -10,14 +10,19 @@ from minigrad.backend import load_backend
 from minigrad.fetch import DataUnavailable, find_or_fetch
 
 from . import claims, publish, ranks, theory
+from .claims.outcomes import ENOUGH_SEEDS
 from .figures import FIGURES
 from .options import command_line, parse_settings
 from .parallel import Lost, cores
 from .plans import Plan
 from .runner import Where, complete
+from .runs import Run, cost_of
 from .samples import load
 from .store import StoreError, finished
 from .theory.sizes import SIZES
+
+
+PUBLISHED = "experiments/published/claims-night.md"
 
 
 class Mistake(Exception):
@@ -68,8 +73,7 @@ def list_figures(args):
         missing = _missing(plan, Where(args.results))
         left = "done"
         if missing:
-            costs = [run.cost() for run in missing]
-            seconds = max(sum(costs) / jobs, max(costs))
+            seconds = max(_cost_left(missing, args.results) / jobs, max(map(Run.cost, missing)))
             left = f"about {duration(seconds)} left on {jobs} cores"
         print(f"{name:14} {len(runs) - len(missing):3} of {len(runs):3} runs, {left}: {plan.title()}")
 
@@ -78,8 +82,24 @@ def judge_claims(args):
     """Judge the paper's statements from the store."""
     plans = _plans(args)
     found = claims.judge(plans, args.results)
+    elsewhere = _published_and_anew(args) if claims.nothing_run(found) else ""
     with _writing(args.figures):
-        _tell(claims.write(plans, found, args.figures))
+        _tell(claims.write(plans, found, args.figures, elsewhere))
+    if elsewhere:
+        print(elsewhere, file=sys.stderr)
+
+
+def _published_and_anew(args):
+    """Where the claims are judged from runs that were done, and what it takes to do them all."""
+    plans = claims.figures({name: Plan(name, "night", ENOUGH_SEEDS) for name in FIGURES})
+    runs = {run for plan in plans.values() for run in plan.runs()}
+    # First those whose runs start from another figure's: they store that one's with the weights.
+    names = sorted(plans, key=lambda name: not any(run.start() for run in plans[name].runs()))
+    return (
+        f"{args.results} has none of the runs that this judges; the table from those that we have done is "
+        f"{PUBLISHED}. To train all of them takes about {cost_of(runs) / 3600:.0f} hours on one core: "
+        f"make {' '.join(names)} PRESET=night SEEDS={ENOUGH_SEEDS}, then make claims with the same."
+    )
 
 
 def publish_results(args):
@@ -165,6 +185,12 @@ def _stand_ins(names, args):
             print(f"{error}; --preset quick goes on with synthetic-{name} in its place", file=sys.stderr)
             replaced.append(name)
     return replaced
+
+
+def _cost_left(missing, results):
+    """About how many seconds these runs take on one core, without what they start from if it is there."""
+    starts = {run.start() for run in missing} - {None}
+    return cost_of(missing) - sum(start.cost() for start in starts if finished(results, start))
 
 
 @contextlib.contextmanager

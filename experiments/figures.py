@@ -46,6 +46,11 @@ CELL_KEYS = (
     ),
     (Key("as many steps as a", Look(dash=0)), Key("8 times as many steps", Look(dash=1))),
 )
+TAILS = {  # does W go on moving: how training goes on from the last W
+    "sgd": {},
+    "sgd-step": {"tail_steps": 1},
+    "gd": {"tail_gd": True},
+}
 
 
 class Preset(NamedTuple):
@@ -55,6 +60,10 @@ class Preset(NamedTuple):
     fields: dict = {}
     width: int | None = None
     scaled: bool = False  # whether lambda and the drops of eta follow the number of steps
+
+    def with_fields(self, **more):
+        """The same with more fields replaced, or others."""
+        return self._replace(fields=self.fields | more)
 
 
 QUICK_EPOCHS = 10  # as many as let `make fig2` end in five minutes on two cores with Numba, set-up included
@@ -73,6 +82,18 @@ CONVERGENCE = {  # what else was tried for quick: published/README.md
     "night": Preset(1, {"epochs": 100}),
     "paper": Preset(3),
 }
+DESCENT = {  # smoke keeps the 5,000 images, which are one of the batches
+    "smoke": Preset(2, {"m_test": 100, "epochs": 2}, width=8, scaled=True),
+    "quick": Preset(1, {"epochs": 30}),
+    "night": Preset(3),
+    "paper": Preset(3),
+}
+MOVING = {  # up to their tails the runs of Figure 1
+    "smoke": CONVERGENCE["smoke"].with_fields(epochs=9, tail_epochs=4),
+    "quick": CONVERGENCE["quick"],
+    "night": CONVERGENCE["night"].with_fields(epochs=200),
+    "paper": CONVERGENCE["paper"],
+}
 PRESETS = tuple(PREFIXES)
 
 
@@ -90,6 +111,7 @@ class Figure:
     x: plots.Axis = plots.EPOCH
     looks: dict = field(default_factory=dict)  # of lines that don't take theirs in turn, by the line's value
     keys: tuple = ()  # what sides of these looks mean: rows of the legend
+    below: bool = False  # whether the values of the first of `columns` lie below each other
 
 
 TRAINING = (
@@ -211,6 +233,38 @@ FIGURES |= {
         presets=WHOLE,
         looks=CELL_LOOKS,
         keys=CELL_KEYS,
+    ),
+    # The control's network and cell a's number of steps: an epoch has those of B = 128, whatever B.
+    "descent": Figure(
+        title="Does gradient descent (B\u00a0=\u00a0m) lower the rank? {network} trained on "
+        "m\u00a0=\u00a0{m} images of {dataset}{norm}, η\u00a0=\u00a0{eta}",
+        base=replace(
+            BASE,
+            m=5000,
+            eta=0.03,
+            epochs=5000,
+            milestones=(600, 1000, 2000),
+            steps_of_B=128,
+            measure_every=50,
+            **READINGS["true"],
+        ),
+        axes={"B": (16, 128, 5000)},
+        columns=(),
+        line="B",
+        rows=TRAINING[:2],
+        presets=DESCENT,
+    ),
+    # At night a step of gradient descent takes 7 GiB: where there is less for each core, fewer --jobs.
+    "moving": Figure(
+        title="Does W go on moving? {network} of Figure 1 in {tail} more epochs, trained in three ways",
+        base=replace(FIGURES["fig1"].base, epochs=2100, tail_epochs=100),
+        axes=FIGURES["fig1"].axes | {"lam": LAMBDAS[1:], "tail": TAILS},
+        columns=("lam", "dataset", "loss"),
+        line="tail",
+        rows=(plots.Row("distance", "$d(W_{t+1}, W_t)$", log=True),),
+        presets=MOVING,
+        x=plots.Axis("epoch", "more epochs"),
+        below=True,
     ),
 }
 AXES = dict.fromkeys(axis for figure in FIGURES.values() for axis in figure.axes)

@@ -57,7 +57,8 @@ def _add_store(command):
     """The options that say which preset is meant, and where its runs are."""
     presets = (
         "smoke: seconds, synthetic data; quick: minutes on two cores (the default); "
-        "night: the paper's runs, stopped at epoch 100 (but for the control); paper: the paper's setting"
+        "night: the paper's runs, stopped at epoch 100 (but for control and descent); "
+        "paper: the paper's setting"
     )
     command.add_argument("--preset", choices=PRESETS, default="quick", help=presets)
     command.add_argument("--results", metavar="DIR", default="results", help="the store of runs")

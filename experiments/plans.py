@@ -6,6 +6,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy
+
 from . import captions, files, plots
 from .figures import BATCHES, FIGURES, POINTS, Times
 from .looks import Look
@@ -139,11 +141,12 @@ class Plan:
     def _scaled(self, paper, run):
         """`run` with the decay budget of `paper`: fewer steps, a larger lambda."""
         if "milestones" not in self.settings:
-            drops = [round(epoch * run.epochs / paper.epochs) for epoch in paper.milestones]
+            drops = [round(epoch * run.begun() / paper.begun()) for epoch in paper.milestones]
             run = replace(run, milestones=tuple(drops))
-        if run.eta_steps() == 0:
+        eta_steps = run.beginning().eta_steps()
+        if eta_steps == 0:
             raise ValueError(f"factor={run.factor} leaves no learning rate")
-        return replace(run, lam=run.lam * paper.eta_steps() / run.eta_steps())
+        return replace(run, lam=run.lam * paper.beginning().eta_steps() / eta_steps)
 
     def title(self):
         """The picture's title: it says what shortens or reduces the paper's setting."""
@@ -169,16 +172,47 @@ class Plan:
         for title, lines in self.columns:
             drawn, group = [], groups[tuple(line.trained for line in lines)]
             for line in lines:
-                seeds = [read[run] for run in line.runs]
+                seeds = [self._drawn(run, read[run]) for run in line.runs]
                 learned = all(made["learned"] for made in seeds)
                 drawn.append(plots.Line(line.trained, line.style, seeds, grey=not learned))
             columns.append(plots.Column(title, drawn, self.figure.x, group))
         symbol = captions.SYMBOLS.get(self.figure.line, "")
         grey, keys = captions.grey(LEARNED), self.figure.keys
-        title, note, rows = self.title(), self.note(), self.figure.rows
-        picture = plots.histories(columns, rows, title, note, symbol, grey, keys)
-        fields = [row.field for row in rows]
+        panels = columns, self.figure.rows
+        if self.figure.below:
+            panels = stacked(*panels)
+        picture = plots.histories(*panels, self.title(), self.note(), symbol, grey, keys)
+        fields = [row.field for row in self.figure.rows]
         table = []
         for run in dict.fromkeys(self.runs()):
             table += csv_rows(self.preset, run, read[run], self.view, fields)
         return picture, table
+
+    def _drawn(self, run, made):
+        """What is drawn of a run's history: of one with a tail that alone, against its own epochs."""
+        if not run.tail_epochs:
+            return made
+        shown = made["epoch"] > run.begun()
+        shown[-1] = True  # a run that diverged before has its cross where the tail begins
+        fields = [row.field for row in self.figure.rows]
+        epochs = numpy.maximum(made["epoch"] - run.begun(), 1)
+        return made | {"epoch": epochs[shown]} | {field: made[field][shown] for field in fields}
+
+
+def stacked(columns, rows):
+    """The columns and rows of panels in which columns whose titles begin alike lie in a row of their own."""
+    beside, below = {}, {}
+    for column in columns:
+        name, _, title = column.title.partition(", ")
+        of_its_own = {row.field: f"{row.field}, {name}" for row in rows}  # what is drawn in that row alone
+        for row in rows:
+            field = of_its_own[row.field]
+            below[field] = row._replace(field=field, label=f"{name}\n{row.label}")
+        lines = beside.setdefault(title, [])
+        for line in column.lines:
+            histories = []
+            for made in line.histories:
+                histories.append(made | {new: made[old] for old, new in of_its_own.items()})
+            lines.append(line._replace(histories=histories))
+    panels = [plots.Column(title, lines, columns[0].x) for title, lines in beside.items()]
+    return panels, list(below.values())

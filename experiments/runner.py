@@ -3,7 +3,7 @@
 import functools
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy
 from threadpoolctl import threadpool_limits
@@ -40,7 +40,21 @@ def complete(runs, where=Where(), jobs=None):
     """
     store.sweep(where.results)
     runs = dict.fromkeys(runs)  # a run that two settings share is trained once
-    missing = [run for run in runs if not store.finished(where.results, run, where.keep_weights)]
+    starts = dict.fromkeys(run.start() for run in _missing(runs, where))
+    starts.pop(None, None)
+    _train_missing(starts, replace(where, keep_weights=True), jobs)
+    _train_missing(runs, where, jobs)
+    return {run: store.read_result(where.results, run) for run in runs}
+
+
+def _missing(runs, where):
+    """Those that the store lacks."""
+    return [run for run in runs if not store.finished(where.results, run, where.keep_weights)]
+
+
+def _train_missing(runs, where, jobs):
+    """Train those that the store lacks, and show how far it is."""
+    missing = _missing(runs, where)
     jobs = min(jobs or (1 if where.backend == "cupy" else cores()), len(missing))
     if missing:
         # The longest first, so that no core waits long at the end.
@@ -59,7 +73,6 @@ def complete(runs, where=Where(), jobs=None):
                     train(run, where, bar.update)
             else:
                 in_parallel(functools.partial(_train_in_worker, where=where), todo, jobs, bar)
-    return {run: store.read_result(where.results, run) for run in runs}
 
 
 def _train_in_worker(run, where):
@@ -119,23 +132,28 @@ class State:
 
     @classmethod
     def begin(cls, run, where):
-        """From the run's checkpoint, or fresh."""
+        """From the run's checkpoint, or from the stored run at whose end it can start, or fresh.
+
+        All three come to the same bits.
+        """
         xp, graph, now = load_backend(where.backend), run.graph(), origin(where.backend)
         # Columns contiguous: at small B the products of a step are then up to three times faster.
         fresh = init_params(graph, numpy.random.default_rng(run.seed), xp=xp, init=run.init)
         params = {key: xp.asarray(W, order="F") for key, W in fresh.items()}
+        velocity = {key: xp.zeros_like(W) for key, W in params.items()}
         path = store.partial_path(where.results, run)
-        if not path.exists():
-            velocity = {key: xp.zeros_like(W) for key, W in params.items()}
+        if path.exists():
+            meta, arrays = store.read_checkpoint(where.results, run)
+            if reason := other_bits(meta["provenance"][-1], now):
+                raise store.StoreError(f"{path} was {reason}, or delete it to start anew")
+            velocity = {key: xp.asarray(arrays.pop(schema.array_name("velocity", key))) for key in params}
+        elif stored := _start(run, where, now):
+            meta, arrays = stored
+        else:
             history = {name: numpy.empty((0, *shape)) for name, (shape, _) in schema.of_history(run).items()}
             return cls(run, xp, graph, params, velocity, history, 0, [now])
-        meta, arrays = store.read_checkpoint(where.results, run)
-        begun = meta["provenance"][-1]
-        if reason := other_bits(begun, now):
-            raise store.StoreError(f"{path} was {reason}, or delete it to start anew")
         params = {key: xp.asarray(arrays.pop(schema.array_name("W", key))) for key in params}
-        velocity = {key: xp.asarray(arrays.pop(schema.array_name("velocity", key))) for key in params}
-        provenance = meta["provenance"] + ([now] if now != begun else [])
+        provenance = meta["provenance"] + ([now] if now != meta["provenance"][-1] else [])
         return cls(run, xp, graph, params, velocity, arrays, meta["epoch"], provenance)
 
     def matrices(self):
@@ -188,12 +206,25 @@ class State:
         }
 
 
+def _start(run, where, now):
+    """(meta, arrays) of the stored run at whose end this one can start, to the same bits, or None."""
+    start = run.start()
+    if start is None or not store.finished(where.results, start, with_weights=True):
+        return None
+    meta, arrays = store.read_result(where.results, start)
+    return None if other_bits(meta["provenance"][-1], now) else (meta, arrays)
+
+
 def rows_of(run, m, epoch):
-    """The batches (S, B) of an epoch (from 1): the next S of one pass through the m samples after another."""
-    a_pass, S = m // run.B, m // (run.steps_of_B or run.B)
-    first = (epoch - 1) * S
+    """The batches (S, B) of an epoch (from 1): the next S of one pass through the m samples after another.
+
+    Those of the tail begin with a new pass.
+    """
+    S, B = run.sizes(m, epoch)
+    before = run.begun() if epoch > run.begun() else 0  # epochs, each of which may have been a pass
+    a_pass, first = m // B, (epoch - before - 1) * S
     passes = range(first // a_pass, (first + S - 1) // a_pass + 1)
-    rows = numpy.concatenate([batches(m, run.B, run.seed, 1 + number) for number in passes])
+    rows = numpy.concatenate([batches(m, B, run.seed, 1 + before + number) for number in passes])
     start = first - passes[0] * a_pass
     return rows[start : start + S]
 

@@ -41,6 +41,9 @@ class Run:
     epochs: int = 500
     steps_of_B: int = 0  # an epoch has the steps of a pass in batches of this size; 0: of B
     measure_every: int = 1  # epochs between two measurements, after the first ten
+    tail_epochs: int = 0  # so many of the epochs, the last ones, are the tail: each of them is measured
+    tail_steps: int = 0  # the steps of an epoch there; 0: those of a pass
+    tail_gd: bool = False  # there the batch is the whole training set: gradient descent
     seed: int = 0
 
     def __post_init__(self):
@@ -88,11 +91,22 @@ class Run:
                 "0 for that of B, or a batch size of at most the training samples",
             ),
             "measure_every": (self.measure_every >= 1, "at least 1"),
+            "tail_epochs": (
+                0 <= self.tail_epochs < self.epochs,
+                f"at least 0 and below epochs={self.epochs}",
+            ),
+            "tail_steps": (
+                0 <= self.tail_steps <= (self.m or SAMPLES.get(self.dataset, 0)),
+                "0 for those of a pass, or a number of at most the training samples",
+            ),
             "seed": (self.seed >= 0, "an integer >= 0"),
         }
         for name, (holds, rule) in rules.items():
             if not holds:
                 raise ValueError(f"{name} must be {rule}, got {getattr(self, name)!r}")
+        if not self.tail_epochs and (self.tail_steps or self.tail_gd):
+            given = f"tail_steps={self.tail_steps}, tail_gd={self.tail_gd}"
+            raise ValueError(f"tail_epochs must be at least 1 for {given}, got 0")
         if self.B == 1 and self.normalized():
             raise ValueError(f"B must be at least 2 for batch norm ({self.network}), got 1")
 
@@ -114,14 +128,42 @@ class Run:
         """Whether the network has batch norm."""
         return "-BN-" in self.network
 
+    def samples(self):
+        """The number of training samples."""
+        return self.m or SAMPLES[self.dataset]
+
+    def begun(self):
+        """The number of epochs before the tail."""
+        return self.epochs - self.tail_epochs
+
+    def beginning(self):
+        """The run of these epochs alone; itself without a tail."""
+        return replace(self, epochs=self.begun(), tail_epochs=0, tail_steps=0, tail_gd=False)
+
+    def start(self):
+        """The run at whose end this one can start, so that several share it; None where there is none.
+
+        A result has weights and no velocity, which without momentum is not needed.
+        """
+        return self.beginning() if self.tail_epochs and self.momentum == 0 else None
+
+    def sizes(self, m, epoch):
+        """(S, B) of an epoch (from 1) on m samples: its number of steps, and their batch size."""
+        if epoch <= self.begun():
+            return m // (self.steps_of_B or self.B), self.B
+        B = m if self.tail_gd else self.B
+        return self.tail_steps or m // B, B
+
     def steps(self):
-        """The number of steps of an epoch."""
-        return (self.m or SAMPLES[self.dataset]) // (self.steps_of_B or self.B)
+        """The number of steps of an epoch before the tail."""
+        return self.sizes(self.samples(), 1)[0]
 
     def eta_steps(self):
         """The sum over all steps of eta_t / eta."""
-        epochs = range(self.epochs)
-        return self.steps() * sum(step_decay(1.0, epoch, self.milestones, self.factor) for epoch in epochs)
+        decay = [step_decay(1.0, epoch, self.milestones, self.factor) for epoch in range(self.epochs)]
+        before, tail = decay[: self.begun()], decay[self.begun() :]
+        tail_steps, _ = self.sizes(self.samples(), self.epochs)
+        return self.steps() * sum(before) + tail_steps * sum(tail)
 
     def budget(self):
         """E = sum_t eta_t 2 lambda / (1 - momentum): what nothing refreshes shrinks by exp(-E)."""
@@ -131,16 +173,23 @@ class Run:
         """About how many seconds the run takes on one core, by its layers, weights and multiplications."""
         graph = self.graph()
         weights = sum(graph.width(p) * graph.width(q) for p, q in graph.E_T)
-        m, m_test = self.m or SAMPLES[self.dataset], self.m_test or 10_000
-        steps = self.epochs * self.steps()
+        m, m_test = self.samples(), self.m_test or 10_000
+        steps = samples = 0
+        for epochs, last in ((self.begun(), self.begun()), (self.tail_epochs, self.epochs)):
+            S, B = self.sizes(m, last)
+            steps += epochs * S
+            samples += epochs * S * B
         measured = sum(map(self.measured, range(self.epochs + 1)))
-        multiplications = (3 * steps * self.B + measured * (m + m_test)) * weights
+        multiplications = (3 * samples + measured * (m + m_test)) * weights
         by_layer, by_weight = (5e-6, 4e-10) if COMPILED else (4e-5, 1e-9)
         return steps * (by_layer * graph.L + by_weight * weights) + multiplications / 5e10
 
     def measured(self, epoch):
-        """Whether this epoch (0 is before training) is measured: the first ten, every n-th, the last."""
-        return epoch <= 10 or epoch % self.measure_every == 0 or epoch == self.epochs
+        """Whether this epoch (0 is before training) is measured.
+
+        So are the first ten, every n-th, the last, and those of the tail with the one before it.
+        """
+        return epoch <= 10 or epoch % self.measure_every == 0 or epoch >= self.begun()
 
     def as_dict(self):
         """The fields, JSON's types only."""
@@ -152,6 +201,13 @@ class Run:
         changed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         canonical = json.dumps([VERSION, changed], sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def cost_of(runs):
+    """About how many seconds runs take on one core; what several of them start from is trained once."""
+    starts = [run.start() for run in runs if run.start()]
+    trained = sum(run.cost() for run in {*runs, *starts})
+    return trained - sum(start.cost() for start in starts)
 
 
 def grid(base, **axes):

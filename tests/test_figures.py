@@ -71,7 +71,8 @@ def test_a_twin_differs_from_its_figure_in_batch_norm_alone(twin, preset):
 def test_every_figure_with_batch_norm_has_its_twins_and_no_other():
     assert {name for name in FIGURES if name.endswith(("-true", "-standard"))} == set(TWINS)
     memo_s = [f"fig{n}" for n in range(1, 8)]
-    assert [name for name in FIGURES if name not in TWINS] == [*memo_s, "norms", "control"]
+    ours = ["norms", "control", "descent", "moving"]
+    assert [name for name in FIGURES if name not in TWINS] == [*memo_s, *ours]
 
 
 def test_norms_is_figure_2_s_column_under_four_readings():
@@ -111,7 +112,7 @@ def test_figure_1_is_cut_off_by_night_and_scaled_by_quick_alone():
     assert "reduced" in Plan("fig1", "quick").title() and "decay budget" in Plan("fig1", "quick").note()
     presets = [(name, preset, how) for name in FIGURES for preset, how in FIGURES[name].presets.items()]
     scaled = {(name, preset) for name, preset, how in presets if how.scaled}
-    assert scaled == {(name, "smoke") for name in FIGURES} | {("fig1", "quick")}
+    assert scaled == {(name, "smoke") for name in FIGURES} | {("fig1", "quick"), ("moving", "quick")}
 
 
 def budget(run, m=50_000):
@@ -230,6 +231,9 @@ def test_an_unknown_point_of_an_axis_is_refused_with_those_there_are():
         ("norms", {"eta": 0.1}, "η = 0.1 "),
         ("control", {}, "η = 0.03 "),
         ("control", {"eta": 0.01}, "η = 0.01 "),
+        ("descent", {}, "trained on m = 5000 images of CIFAR-10, true gradient of batch norm, η = 0.03 "),
+        ("descent", {"m": 1000, "B": (16, 1000)}, "trained on m = 1000 images"),
+        ("descent", {"m": 0, "B": 16}, "trained on m = 50000 images"),
     ],
 )
 def test_a_title_says_what_is_trained_also_where_it_was_set_by_hand(name, settings, words):
@@ -271,7 +275,10 @@ def test_changed_measures_and_axes_are_said_in_the_picture():
 def test_a_batch_size_looks_the_same_in_every_figure(name):
     columns = Plan(name, "paper", seeds=1).columns
     styles = {line.label: line.style for _, lines in columns for line in lines}
-    assert styles == {str(B): BATCHES.index(B) for B in FIGURES[name].axes["B"]}
+    known = {str(B): BATCHES.index(B) for B in FIGURES[name].axes["B"] if B in BATCHES}
+    others = {label: style for label, style in styles.items() if label not in known}
+    assert {label: styles[label] for label in known} == known and len(known) >= 2
+    assert min(others.values(), default=len(BATCHES)) >= len(BATCHES)
 
 
 # The way through the store.
@@ -343,6 +350,22 @@ def test_the_list_counts_what_is_done_and_tells_the_time_left(capsys):
     assert command.main(["list", "--preset", "smoke", "--results", "here"]) == 0
     assert "36 of  36 runs, done" in capsys.readouterr().out.splitlines()[1]
     assert store.finished("here", plan.runs()[0])
+
+
+def test_the_list_counts_what_runs_start_from_once_and_not_if_it_is_there(capsys):
+    def hours_left():
+        assert command.main(["list", "--preset", "night", "--jobs", "1"]) == 0
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("moving ")]
+        return line.split("runs, about ")[1].split(" left")[0]
+
+    plan = Plan("moving", "night")
+    starts = {run.start() for run in plan.runs()}
+    tails = sum(run.cost() - run.start().cost() for run in plan.runs())
+    assert hours_left() == commands.duration(tails + sum(start.cost() for start in starts))
+    Path("results").mkdir()
+    for start in starts:
+        Path(store.result_path("results", start)).touch()
+    assert hours_left() == commands.duration(tails)
 
 
 @pytest.mark.parametrize("compiled", [True, False])

@@ -23,6 +23,7 @@ from experiments.runner import Where, complete, train
 from experiments.runs import Run, grid
 from experiments.samples import load
 from minigrad.measures import rank_of_spectrum
+from minigrad.train import batches
 from processes import wait_for
 
 ROOT = Path(runner.__file__).resolve().parents[1]
@@ -400,6 +401,132 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(store.StoreError, match="delete it"):
         train(RUN, Where(str(tmp_path)))
+
+
+# From the end of another run.
+
+MOVING = replace(PLAIN, loss="mean_squared_error", eta=0.05, epochs=16, tail_epochs=4)
+WAYS = {"sgd": {}, "steps": {"tail_steps": 1}, "descent": {"tail_gd": True}}
+ways = pytest.mark.parametrize("way", WAYS)
+
+
+def forbid_the_beginning(monkeypatch, run):
+    """No epoch before the tail may be trained."""
+    original = runner.rows_of
+
+    def rows_of(its_run, m, epoch):
+        assert its_run != run or epoch > run.begun(), f"epoch {epoch} of the beginning is trained"
+        return original(its_run, m, epoch)
+
+    monkeypatch.setattr(runner, "rows_of", rows_of)
+
+
+@ways
+def test_a_run_that_starts_at_another_s_end_equals_one_that_is_trained_through(tmp_path, way, monkeypatch):
+    """Every bit of the history and the weights. Faults: a beginning without its history; rows of epoch 1."""
+    run = replace(MOVING, network="MLP-BN-2-8", **WAYS[way])
+    _, through = trained(run, tmp_path / "through", keep_weights=True)
+    trained(run.beginning(), tmp_path / "shared", keep_weights=True)
+    forbid_the_beginning(monkeypatch, run)
+    meta, arrays = trained(run, tmp_path / "shared", keep_weights=True)
+    assert_same_bits(arrays, through)
+    assert meta["provenance"] == [origin("numpy")] and meta["epoch"] == 16
+    assert arrays["epoch"].tolist() == [*range(11), 12, 13, 14, 15, 16]
+
+
+def test_the_beginning_that_runs_share_is_trained_once_and_kept_with_its_weights(tmp_path, monkeypatch):
+    runs = [replace(MOVING, **way) for way in WAYS.values()]
+    where = Where(str(tmp_path))
+    epochs = []
+    original = runner.rows_of
+    monkeypatch.setattr(runner, "rows_of", lambda *of: epochs.append(of[0]) or original(*of))
+    results = complete(runs, where, jobs=1)
+    assert list(results) == runs and epochs.count(MOVING.beginning()) == 12
+    assert [epochs.count(run) for run in runs] == [4, 4, 4]
+    assert store.finished(tmp_path, MOVING.beginning(), with_weights=True)
+    assert_only_results(tmp_path, [MOVING.beginning(), *runs])
+    forbid_training(monkeypatch)
+    assert list(complete(runs, where, jobs=1)) == runs
+
+
+@pytest.mark.parametrize("change", [{"momentum": 0.9}, {}], ids=["momentum", "no weights"])
+def test_where_another_run_s_end_lacks_something_a_run_is_trained_through(tmp_path, change):
+    """With momentum a velocity, else the weights."""
+    run = replace(MOVING, **change)
+    _, through = trained(run, tmp_path / "through")
+    trained(run.beginning(), tmp_path / "shared", keep_weights=bool(change))
+    _, arrays = trained(run, tmp_path / "shared")
+    assert_same_bits(arrays, through)
+
+
+def test_a_run_starts_at_no_end_that_other_kernels_came_to(tmp_path):
+    _, through = trained(MOVING, tmp_path / "through")
+    meta, arrays = trained(MOVING.beginning(), tmp_path, keep_weights=True)
+    meta["provenance"][-1]["kernels"] = "others 1.0"
+    arrays["W 2-1"] = 0 * arrays["W 2-1"]
+    store.write(store.result_path(tmp_path, MOVING.beginning()), meta, arrays)
+    meta, arrays = trained(MOVING, tmp_path)
+    assert_same_bits(arrays, through)
+    assert meta["provenance"] == [origin("numpy")]
+
+
+def test_where_a_run_started_stands_in_its_provenance(tmp_path, monkeypatch):
+    trained(MOVING.beginning(), tmp_path, keep_weights=True)
+    here = origin("numpy")
+    there = here | {"machine": "another"}
+    monkeypatch.setattr(runner, "origin", lambda backend: there)
+    meta, _ = trained(MOVING, tmp_path)
+    assert meta["provenance"] == [here, there]
+
+
+def test_a_run_whose_beginning_diverged_is_diverged_at_the_same_epoch(tmp_path):
+    run = replace(MOVING, eta=1e20, tail_steps=1)
+    expected_meta, expected = trained(run, tmp_path / "through")
+    results = complete([run], Where(str(tmp_path)), jobs=1)
+    meta, arrays = results[run]
+    assert meta == expected_meta and meta["status"] == "diverged" and meta["epoch"] <= 12
+    assert_same_bits(arrays, expected)
+
+
+@ways
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_run_resumed_in_its_tail_equals_an_uninterrupted_one(tmp_path, way, momentum):
+    run = replace(MOVING, momentum=momentum, **WAYS[way])
+    _, expected = trained(run, tmp_path / "whole", keep_weights=True)
+    where = Where(str(tmp_path), keep_weights=True, save_every=0)
+    for _ in range(run.epochs - 1):
+        with pytest.raises(Stop):
+            train(run, where, stop_after(3))
+    train(run, where)
+    assert_same_bits(stored(run, where)[1], expected)
+
+
+def test_the_tail_of_sgd_is_what_a_longer_run_does(tmp_path):
+    run = replace(MOVING, measure_every=1)
+    _, longer = trained(replace(run, tail_epochs=0), tmp_path, keep_weights=True)
+    _, arrays = trained(run, tmp_path, keep_weights=True)
+    assert_same_bits(arrays, longer)
+
+
+def test_the_steps_of_a_tail_are_the_first_batches_of_the_next_pass_or_all_samples(rng):
+    """Fault: batches that the beginning had, in the same order."""
+    m = 60
+    next_pass = batches(m, 16, 0, 13)
+    for epoch in (13, 14, 15):
+        steps = runner.rows_of(replace(MOVING, tail_steps=1), m, epoch)
+        numpy.testing.assert_array_equal(steps, next_pass[epoch - 13 : epoch - 12])
+        everything = runner.rows_of(replace(MOVING, tail_gd=True), m, epoch)
+        assert everything.shape == (1, m) and sorted(everything[0]) == list(range(m))
+    numpy.testing.assert_array_equal(
+        runner.rows_of(replace(MOVING, tail_steps=1), m, 16), batches(m, 16, 0, 14)[:1]
+    )
+
+
+def test_where_a_batch_is_the_whole_training_set_a_step_of_sgd_is_one_of_gradient_descent(tmp_path):
+    run = replace(MOVING, B=60)
+    _, steps = trained(replace(run, tail_steps=1), tmp_path, keep_weights=True)
+    _, descent = trained(replace(run, tail_gd=True), tmp_path, keep_weights=True)
+    assert_same_bits(descent, steps)
 
 
 # What is there is not trained again.

@@ -6,8 +6,9 @@ from dataclasses import field, fields, make_dataclass, replace
 import pytest
 
 from experiments.runner import Where
-from experiments.runs import Run, grid
+from experiments.runs import Run, cost_of, grid
 from experiments.store import partial_path, result_path
+from minigrad.optim import step_decay
 
 # One value other than the default for every field of Run. A new field gets its row here.
 OTHER = {
@@ -28,6 +29,9 @@ OTHER = {
     "epochs": 499,
     "steps_of_B": 64,
     "measure_every": 10,
+    "tail_epochs": 101,
+    "tail_steps": 1,
+    "tail_gd": True,
     "seed": 1,
 }
 
@@ -82,6 +86,12 @@ REFUSED = [
     ("detached", 1, "bool"),
     ("scalar", None, "bool"),
     ("measure_every", 0, "at least 1"),
+    ("tail_epochs", -1, "at least 0"),
+    ("tail_epochs", 500, "below epochs=500"),
+    ("tail_epochs", True, "int"),
+    ("tail_steps", -1, "0 for those of a pass"),
+    ("tail_steps", 50_001, "at most the training samples"),
+    ("tail_gd", 1, "bool"),
     ("seed", -1, ">= 0"),
     ("seed", False, "int"),
 ]
@@ -119,12 +129,23 @@ def test_a_replaced_field_is_checked_too():
         replace(Run(), eta=-1)
 
 
+@pytest.mark.parametrize("given", [{"tail_steps": 1}, {"tail_gd": True}])
+def test_what_a_tail_is_trained_with_is_refused_without_one(given):
+    """Fault: two keys for one run."""
+    ((name, value),) = given.items()
+    with pytest.raises(ValueError, match=f"tail_epochs must be at least 1 for .*{name}={value}.*, got 0"):
+        Run(**given)
+    with pytest.raises(ValueError, match="tail_epochs must be at least 1"):
+        replace(Run(tail_epochs=7, **given), tail_epochs=0)
+
+
 # The key.
 
 
 def test_the_key_differs_for_every_field():
     assert set(OTHER) == {f.name for f in fields(Run)}, "say in OTHER what else the new field may be"
-    keys = [Run().key] + [Run(**{name: value}).key for name, value in OTHER.items()]
+    run = Run(tail_epochs=100)  # without a tail its fields are refused
+    keys = [Run().key, run.key] + [replace(run, **{name: value}).key for name, value in OTHER.items()]
     assert len(set(keys)) == len(keys)
     for key in keys:
         assert len(key) == 16
@@ -216,6 +237,65 @@ def test_measured_epochs_are_the_first_ten_every_nth_and_the_last():
     run = Run(epochs=30, measure_every=7)
     assert [epoch for epoch in range(31) if run.measured(epoch)] == [*range(11), 14, 21, 28, 30]
     assert all(Run(epochs=30).measured(epoch) for epoch in range(31))
+
+
+# A tail.
+
+MOVING = Run(network="MLP-5-500", momentum=0.0, epochs=60, measure_every=20, tail_epochs=30)
+
+
+def test_every_epoch_of_a_tail_is_measured_and_the_one_before_it():
+    assert [epoch for epoch in range(61) if MOVING.measured(epoch)] == [*range(11), 20, *range(30, 61)]
+
+
+def test_the_beginning_is_the_run_without_its_tail_and_measures_the_same_epochs():
+    for tail in ({}, {"tail_steps": 1}, {"tail_gd": True}, {"tail_gd": True, "tail_steps": 2}):
+        run = replace(MOVING, **tail)
+        begins = run.beginning()
+        assert begins == Run(network="MLP-5-500", momentum=0.0, epochs=30, measure_every=20)
+        assert begins.beginning() == begins and run.start() == begins and begins.start() is None
+        assert [run.measured(epoch) for epoch in range(31)] == [begins.measured(epoch) for epoch in range(31)]
+
+
+def test_with_momentum_a_run_starts_at_the_end_of_no_other():
+    """A result has no velocity."""
+    assert replace(MOVING, momentum=0.9).start() is None
+
+
+@pytest.mark.parametrize(
+    "tail, sizes",
+    [
+        ({}, (390, 128)),
+        ({"tail_steps": 1}, (1, 128)),
+        ({"tail_gd": True}, (1, 50_000)),
+        ({"tail_gd": True, "tail_steps": 3}, (3, 50_000)),
+    ],
+)
+def test_a_tail_has_its_own_steps_and_batches(tail, sizes):
+    run = replace(MOVING, steps_of_B=64, milestones=(40,), **tail)
+    assert [run.sizes(50_000, epoch) for epoch in (1, 30)] == [(781, 128)] * 2 and run.steps() == 781
+    assert [run.sizes(50_000, epoch) for epoch in (31, 60)] == [sizes] * 2
+    assert run.eta_steps() == pytest.approx(30 * 781 + sizes[0] * (10 + 20 * 0.1), rel=1e-12)
+    assert run.budget() == pytest.approx(run.eta_steps() * 2 * run.eta * run.lam, rel=1e-12)
+
+
+def test_a_run_without_a_tail_has_its_steps_to_the_last_bit():
+    """A reduced lambda, and with it a stored run's key, is made of them. Fault: one sum over all steps."""
+    for milestones in ((60, 100, 200), (1, 3), ()):
+        run = Run(milestones=milestones, factor=0.3)
+        decay = sum(step_decay(1.0, epoch, milestones, 0.3) for epoch in range(500))
+        assert run.eta_steps() == 390 * decay
+
+
+def test_the_cost_of_runs_counts_what_they_start_from_once():
+    ways = [replace(MOVING, **tail) for tail in ({}, {"tail_steps": 1}, {"tail_gd": True})]
+    begins = MOVING.beginning()
+    tails = [run.cost() - begins.cost() for run in ways]
+    assert min(tails) > 0 and tails[1] < tails[0]
+    assert cost_of(ways) == pytest.approx(begins.cost() + sum(tails), rel=1e-12)
+    assert cost_of([begins, *ways]) == pytest.approx(cost_of(ways), rel=1e-12)
+    others = [replace(run, momentum=0.9) for run in ways]
+    assert cost_of(others) == pytest.approx(sum(run.cost() for run in others), rel=1e-12)
 
 
 def test_a_number_too_large_for_a_float_is_refused():

@@ -93,6 +93,7 @@ ROOMS_MAY_IMPORT = {
         "publish",
         "ranks",
         "runner",
+        "runs",
         "samples",
         "store",
         "theory",

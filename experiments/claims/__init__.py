@@ -7,23 +7,12 @@ figure is drawn for, and under night and paper where the store has both.
 from typing import NamedTuple
 
 from ..verdicts import Statement
-from . import cases, control, convergence, layers, settings, trends
-from .claim import Claim
+from . import cases, control, convergence, descent, layers, settings, trends
 from .outcomes import Shelf
 from .table import write
 
-__all__ = ["CLAIMS", "judge", "write"]
+__all__ = ["CLAIMS", "figures", "judge", "nothing_run", "write"]
 
-GRADIENT_DESCENT = Claim(
-    Statement("Section 3.2", "gradient descent does not lower the rank", ""),
-    "B = m at equal E on 5,000 images, beside B = 16 and 128 on the same: holds if the rank lost by gradient "
-    "descent is less than a tenth of what SGD loses.",
-)
-GOES_ON_MOVING = Claim(
-    Statement("Section 4.2, Fig. 1", "with λ > 0 W does not converge though loss and accuracy do", ""),
-    "From the last W, 100 more epochs with B and 100 with B = m at the same η: holds if d of SGD is at least "
-    "10 times that of gradient descent.",
-)
 CLAIMS = (
     trends.smaller_B_lower_rank,
     trends.larger_eta_lower_rank,
@@ -35,10 +24,10 @@ CLAIMS = (
     control.what_carries_the_trend,
     control.smaller_B_lower_rank_at_loss_0_1,
     control.smaller_B_lower_rank_at_loss_0_01,
-    GRADIENT_DESCENT,
+    descent.gradient_descent_keeps_the_rank,
     settings.close_to_rank_B,
     convergence.far_smaller_without_decay,
-    GOES_ON_MOVING,
+    descent.goes_on_moving,
     convergence.goes_to_zero,
     convergence.has_rank_zero,
     layers.bottleneck,
@@ -46,7 +35,6 @@ CLAIMS = (
     layers.equal_across_blocks,
 )
 OTHER_LENGTH = {"night": "paper", "paper": "night"}
-NO_EXPERIMENT = "not run: no experiment trains this yet"
 
 
 class Row(NamedTuple):
@@ -70,10 +58,22 @@ def judge(plans, results):
                 figures = cases.readings(figure, its_plans)
                 judged[preset] = [cases.tried(claim, statement, plan, shelf) for plan in figures]
             rows.append(Row(statement, claim.rule, judged))
-        if not claim.figures:
-            untried = {preset: [cases.untried(claim.statement, preset, NO_EXPERIMENT)] for preset in presets}
-            rows.append(Row(claim.statement, claim.rule, untried))
     return rows
+
+
+def nothing_run(rows):
+    """Whether the store has no run of what the claims are about."""
+    judged = [one for row in rows for of_preset in row.judged.values() for one in of_preset]
+    return all(one.verdict.measured.startswith(cases.NOT_RUN) for one in judged)
+
+
+def figures(plans):
+    """Those of {name: plan} that the claims are about, in its order."""
+    judged = set()
+    for claim in CLAIMS:
+        for figure in claim.figures:
+            judged.update(plan.name for plan in cases.readings(figure, plans))
+    return {name: plan for name, plan in plans.items() if name in judged}
 
 
 def _at(statement, figure):

@@ -7,6 +7,7 @@ from ..verdicts import Verdict
 from .claim import said
 from .outcomes import AS_RULED, ENOUGH_SEEDS, LEARNING
 
+NOT_RUN = "not run"  # nothing at all; what is there in part is "not complete"
 # Of batch norm, by the end of a figure's name.
 ENDINGS = {"": "memo", "-true": "true", "-standard": "standard"}
 
@@ -34,7 +35,7 @@ def tried(claim, statement, plan, shelf):
     settings = _settings(claim, plan, shelf)
     if not settings:
         done = sum(len(runs) for _, runs in shelf.settings(plan, whole=False))
-        why = f"not complete: {done} of {len(plan.runs())} runs" if done else "not run"
+        why = f"not complete: {done} of {len(plan.runs())} runs" if done else NOT_RUN
         measured = f"{why} (make {plan.name} PRESET={plan.preset})"
         return untried(statement, plan.preset, measured, _reading(plan))
     by_rule = shelf.outcomes(settings, plan.view, AS_RULED)

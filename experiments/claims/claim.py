@@ -19,8 +19,8 @@ class Claim(NamedTuple):
 
     statement: Statement
     rule: str
-    figures: tuple = ()  # none: no figure trains what it takes to judge
-    judge: Callable | None = None
+    figures: tuple
+    judge: Callable
     looks: tuple = LEARNING  # other ways to look at the runs, under which the verdict is tried again
     whole: bool = True  # whether the figure decides nothing before all its settings are trained
     fallback: dict = {}  # what is set by hand in runs that are looked at too

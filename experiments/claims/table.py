@@ -32,8 +32,11 @@ MEANING = {
 }
 
 
-def write(plans, rows, folder):
-    """folder/claims.md and claims.csv, whole or not at all; their paths. `plans` is as for judge."""
+def write(plans, rows, folder, first_of_all=""):
+    """folder/claims.md and claims.csv, whole or not at all; their paths. `plans` is as for judge.
+
+    `first_of_all` is what a reader must know before the rest.
+    """
     first = next(iter(plans.values()))
     numbers = sorted({plan.seeds for plan in plans.values()})
     given = numbers[0] if any(plan.seeds != plan.reduction.seeds for plan in plans.values()) else None
@@ -48,7 +51,8 @@ def write(plans, rows, folder):
     others = [preset for preset in presets if preset != first.preset]
     beside = [f"Beside it {other}, of which the store has runs too." for other in others]
     meaning = [MEANING[first.preset]] if first.preset in MEANING else []
-    head = [" ".join([asked, *beside, *meaning]), SYMBOLS, f"{LEARNED} {OTHERWISE}", TRENDS, CONTROL]
+    head = [first_of_all] if first_of_all else []
+    head += [" ".join([asked, *beside, *meaning]), SYMBOLS, f"{LEARNED} {OTHERWISE}", TRENDS, CONTROL]
     return files.save_table(Path(folder) / stem, "\n\n".join(head), header, lines, records)
 
 
