@@ -122,13 +122,13 @@ def note(plan):
     sentences = [_scaling(plan)] if plan.reduction.scaled else []
     if plan.stand_ins:
         names = " and ".join(LABELS[name] for name in plan.stand_ins)
-        sentences.append(f"Synthetic data for {names}, not found.")
+        sentences.append(f"Synthetic stand-in for {names}, not found.")
     if plan.given:
         values = {field: v if isinstance(v, tuple) else (v,) for field, v in plan.given.items()}
         by_hand = (f"{field} = {', '.join(map(str, v))}" for field, v in values.items())
         sentences.append(f"Set by hand: {'; '.join(by_hand)}.")
     if plan.seeds > 1:
-        sentences.append("Lines: means over seeds; bands: ranges.")
+        sentences.append("Lines: means over the seeds; bands: ranges.")
     return " ".join(sentences)
 
 

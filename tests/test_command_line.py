@@ -299,7 +299,7 @@ def test_the_quick_preset_keeps_the_decay_budget(settings):
 def test_what_differs_from_the_paper_stands_under_the_title():
     note = Plan("fig1", "quick").note()
     assert "MLP-5-100 (paper: MLP-5-2000), 100 (paper: all) training samples, B = 20 (paper: 128)" in note
-    assert "78 or 93.6" in note and "means over the seeds" in note
+    assert "93.6 or 78 times" in note and "means over the seeds" in note
     assert "epochs" not in note  # they are the paper's
     assert "Set by hand: eta = 0.05." in Plan("fig1", "paper", settings={"eta": 0.05}).note()
     plan = Plan("fig1", "paper", seeds=1)
