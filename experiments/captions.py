@@ -139,7 +139,7 @@ def _scaling(plan):
     if "B" not in plan.figure.axes and "cell" not in plan.figure.axes:
         pairs.append((run.B, paper.B, "B = {}"))
     pairs.append((run.begun(), paper.begun(), "{} epochs"))
-    pairs.append((run.tail_epochs, paper.tail_epochs, "{} more epochs"))
+    pairs.append((run.tail_epochs, paper.tail_epochs, "{} more"))
     smaller = [form.format(f"{new} (paper: {old})") for new, old, form in pairs if new != old]
     if run.milestones and run.begun() != paper.begun():
         smaller.append("η drops in proportion")
@@ -172,5 +172,5 @@ def _unscaled(plan):
         ends = dict.fromkeys((min(lams), max(lams)))
         return f"the paper's {' to '.join(written('lam', lam) for lam in ends)}"
     if "lam" in plan.figure.axes:
-        return "the paper's, beside the panels"
+        return "the paper's by the panels"
     return f"the paper's {written('lam', plan.figure.base.lam)}"

@@ -236,7 +236,7 @@ FIGURES |= {
     ),
     # The control's network and cell a's number of steps: an epoch has those of B = 128, whatever B.
     "descent": Figure(
-        title="Does gradient descent (B\u00a0=\u00a0m) lower the rank? {network} trained on "
+        title="Does gradient descent lower the rank? {network} trained on "
         "m\u00a0=\u00a0{m} images of {dataset}{norm}, η\u00a0=\u00a0{eta}",
         base=replace(
             BASE,

@@ -143,7 +143,7 @@ def test_the_titles_of_what_goes_on_moving_say_after_how_many_epochs():
     assert title.endswith("(after the first 100 of 2000 epochs, 1 seed)")
     assert Plan("moving", "paper").title().endswith("(3 seeds)")
     note = Plan("moving", "quick").note()
-    assert "78 or 93.6 times the paper's, beside the panels" in note and "epochs" not in note
+    assert "93.6 or 78 times the paper's by the panels" in note and "epochs" not in note
 
 
 def test_the_picture_has_a_row_for_each_lambda_and_the_tail_alone():
