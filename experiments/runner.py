@@ -16,7 +16,7 @@ from minigrad.optim import step_decay
 from minigrad.train import batches, evaluate, train_epoch
 
 from . import schema, store
-from .parallel import cores, in_parallel, report
+from .parallel import cores, in_parallel, local
 from .provenance import origin, other_bits
 from .runs import Run
 from .samples import load
@@ -58,11 +58,11 @@ def complete(runs, where=Where(), jobs=None):
                 for run in todo:
                     train(run, where, bar.update)
             else:
-                in_parallel(functools.partial(_train_in_worker, where=where), todo, jobs, bar)
+                in_parallel(functools.partial(_train_in_worker, where=where), todo, local(jobs), bar)
     return {run: store.read_result(where.results, run) for run in runs}
 
 
-def _train_in_worker(run, where):
+def _train_in_worker(run, report, where):
     train(run, where, report)
 
 
