@@ -10,6 +10,7 @@ from minigrad.backend import load_backend
 from minigrad.fetch import DataUnavailable, find_or_fetch
 
 from . import claims, publish, ranks, theory
+from .cluster import LOCAL, ClusterError
 from .figures import FIGURES
 from .options import command_line, parse_settings
 from .parallel import Lost, cores
@@ -31,7 +32,7 @@ def run(argv):
     try:
         work = COMMANDS.get(args.name, draw_figure)
         work(args)
-    except (Mistake, DataError, BackendError, StoreError, Lost, publish.Refusal) as error:
+    except (Mistake, DataError, BackendError, StoreError, Lost, ClusterError, publish.Refusal) as error:
         parser.error(str(error))
     except BrokenPipeError:
         raise
@@ -47,7 +48,9 @@ def draw_figure(args):
     """Train what is missing of a figure, and draw it."""
     plan = _plan(args.name, args)
     load_backend(args.backend)
-    where = Where(args.results, args.data, args.backend, args.keep_weights)
+    if args.jobs and args.cluster not in (None, LOCAL):
+        raise Mistake("--jobs is for this machine: on a cluster a run is trained by each worker")
+    where = Where(args.results, args.data, args.backend, args.keep_weights, cluster=args.cluster)
     replaced = _replaced(plan, where, args)
     if replaced:
         plan = _plan(args.name, args, replaced)
