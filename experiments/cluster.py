@@ -26,6 +26,7 @@ LOCAL = "local"  # for an address: a cluster of this machine, for this command
 PATIENCE = 10  # seconds for a scheduler to answer
 LONGEST_GAP = 300  # seconds without a worker, which a cluster may need to start others
 PAUSE = 0.5  # seconds between two reports of a run
+PACKAGES = ("python", "dask", "distributed", "msgpack", "cloudpickle", "tornado", "toolz")
 
 
 class ClusterError(Exception):
@@ -65,7 +66,7 @@ def workers(address, jobs, results, files, backend):
             address = stack.enter_context(_started(distributed, jobs))
         client = stack.enter_context(_connected(distributed, address))
         token, text = stack.enter_context(_token(results))
-        meeting = _agreed(client, Meeting(token, text, files, backend, code()), distributed)
+        meeting = _agreed(client, Meeting(token, text, files, backend, code()))
         executor = client.get_executor(pure=False)
         try:
             yield _pool(client, executor, meeting)
@@ -94,20 +95,22 @@ def _started(distributed, jobs):
     name_semaphores()
     sweep_semaphores()
     resource_tracker.ensure_running()  # now: its start lets Ctrl-C through again, in the thread that needs it
-    with interrupts_later():  # what the processes started here inherit, also those that replace the dead
-        cluster = distributed.LocalCluster(
-            n_workers=jobs,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},  # no fixed port
-            memory_limit=0,  # as for processes of our own
-            silence_logs=logging.CRITICAL,  # what goes wrong is said by this command
-        )
+    cluster = None
     try:
+        with interrupts_later():  # what the processes started here inherit, also those that replace the dead
+            cluster = distributed.LocalCluster(
+                n_workers=jobs,
+                threads_per_worker=1,
+                host="127.0.0.1",
+                scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},  # no fixed port
+                memory_limit=0,  # as for processes of our own
+                silence_logs=logging.CRITICAL,  # what goes wrong is said by this command
+            )
         yield cluster.scheduler_address
     finally:
-        with interrupts_later():
-            cluster.close()
+        if cluster:
+            with interrupts_later():
+                cluster.close()
 
 
 @contextlib.contextmanager
@@ -211,16 +214,16 @@ def _introduce(meeting, dask_worker):
     return reason, None if reason else origin(meeting.backend)
 
 
-def _agreed(client, meeting, distributed):
+def _agreed(client, meeting):
     """The meeting with the origin that all have; ClusterError for the first worker that is not fit."""
-    _check_versions(client.get_versions(), distributed)
+    _check_versions(client.get_versions())
     answers = client.run(_introduce, meeting, on_error="return")
     if not answers:
         raise ClusterError("the cluster has no workers: start some, then run the same command again")
     first = None
     for address, answer in answers.items():
         if isinstance(answer, Exception):
-            reason, here = f"can't import this project ({answer}): install it there", None
+            reason, here = f"can't run this project ({answer}): install it there", None
         else:
             reason, here = answer
         if first and not reason and other_bits(first, here):
@@ -231,13 +234,12 @@ def _agreed(client, meeting, distributed):
     return replace(meeting, origin=first)
 
 
-def _check_versions(versions, distributed):
+def _check_versions(versions):
     """ClusterError where Python or a package that Dask rests on differs; of workers NumPy too."""
-    packages = ["python", *distributed.versions.required_packages]
     ours = versions["client"]["packages"]
-    places = [("scheduler", versions["scheduler"], packages)]
+    places = [("scheduler", versions["scheduler"], PACKAGES)]
     for address, its in versions["workers"].items():
-        places.append((f"worker at {address}", its, [*packages, "numpy"]))
+        places.append((f"worker at {address}", its, (*PACKAGES, "numpy")))
     for place, its, names in places:
         for name in names:
             there = its["packages"][name]
