@@ -16,6 +16,7 @@ import numpy
 import pytest
 
 from experiments import cluster, parallel, runner, store
+from experiments.meeting import Meeting, code, objection
 from experiments.options import parse_settings
 from experiments.plans import Plan
 from experiments.provenance import origin
@@ -104,10 +105,10 @@ def refusal(run, where):
     return message
 
 
-def meeting(folder, **fields):
+def met(folder, **fields):
     """One at which this process would be fit."""
     (folder / "token").write_text("said")
-    fit = cluster.Meeting(folder / "token", "said", (), "numpy", cluster.code())
+    fit = Meeting(folder / "token", "said", (), "numpy", code())
     return replace(fit, **fields)
 
 
@@ -135,6 +136,19 @@ def test_a_relative_folder_is_the_command_s_and_not_the_workers(tmp_path, two, m
     assert_only_results(tmp_path / "results", [RUN])
 
 
+def test_workers_look_for_a_data_set_where_the_command_has_found_it(tmp_path, monkeypatch):
+    """By $MINIGRAD_DATA, say, or in ./data, which mean other places there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runner, "find_or_fetch", lambda name, root: {"images": Path("sets", name, "images")})
+    monkeypatch.setattr(cluster, "workers", lambda *args: args)
+    work, pool = runner._workers([RUN], Where(cluster="a:1"), 1)
+    assert (tmp_path / "sets" / RUN.dataset / "images",) in pool
+    looked = []
+    monkeypatch.setattr(runner, "train", lambda run, where, report: looked.append(where.data))
+    work(RUN, None)
+    assert looked == [str(tmp_path / "sets" / RUN.dataset)]
+
+
 def test_a_run_whose_worker_is_killed_goes_on_to_the_same_bits(tmp_path, two, client, bar):
     runs = grid(LONG, seed=(0, 1))
     here = complete(runs, Where(str(tmp_path / "here")), jobs=1)
@@ -143,7 +157,7 @@ def test_a_run_whose_worker_is_killed_goes_on_to_the_same_bits(tmp_path, two, cl
     killed = []
 
     def kill_one():
-        wait_for(lambda: all(store.partial_path(folder, run).exists() for run in runs))
+        wait_for(lambda: bar and all(store.partial_path(folder, run).exists() for run in runs))
         killed.append(two.workers[0].pid)
         os.kill(killed[0], signal.SIGKILL)
 
@@ -248,9 +262,9 @@ def test_a_worker_that_does_not_see_the_folder_is_named_with_it(tmp_path, two, c
 
 
 def test_a_folder_of_the_same_name_is_not_the_same_folder(tmp_path):
-    assert cluster.objection(meeting(tmp_path), worker()) is None
-    other = meeting(tmp_path, text="another")
-    assert f"sees another folder at {tmp_path}" in cluster.objection(other, worker())
+    assert objection(met(tmp_path), worker()) is None
+    other = met(tmp_path, text="another")
+    assert f"sees another folder at {tmp_path}" in objection(other, worker())
 
 
 def test_a_worker_with_other_code_is_refused(tmp_path, two, monkeypatch):
@@ -271,26 +285,26 @@ def unblock(module):
 
 
 def test_a_worker_without_the_project_is_refused(tmp_path, two, client):
-    client.run(block, cluster.__name__)
+    client.run(block, Meeting.__module__)
     message = refusal(RUN, there(tmp_path, two))
-    client.run(unblock, cluster.__name__)
+    client.run(unblock, Meeting.__module__)
     assert "can't run this project" in message and "ModuleNotFoundError" in message
 
 
 def test_a_worker_that_takes_several_runs_at_a_time_is_refused(tmp_path):
     """Threads share what a run sets for its process."""
-    reason = cluster.objection(meeting(tmp_path), worker(nthreads=4))
+    reason = objection(met(tmp_path), worker(nthreads=4))
     assert "takes 4 runs at a time: start it with --nthreads 1" in reason
 
 
 def test_a_worker_without_the_data_set_is_refused(tmp_path):
-    absent = meeting(tmp_path, files=(tmp_path / "mnist",))
-    assert f"does not see {tmp_path / 'mnist'}: give --data" in cluster.objection(absent, worker())
+    absent = met(tmp_path, files=(tmp_path / "mnist",))
+    assert f"does not see {tmp_path / 'mnist'}: give --data" in objection(absent, worker())
 
 
 def test_a_worker_that_could_not_go_on_with_another_s_run_is_refused(tmp_path):
     other = origin("numpy") | {"blas": "openblas 0.3 Prescott"}
-    reason = cluster.objection(meeting(tmp_path, origin=other), worker())
+    reason = objection(met(tmp_path, origin=other), worker())
     assert "can't go on with another worker's run" in reason and "Prescott" in reason
 
 
@@ -359,7 +373,7 @@ def test_a_run_that_kills_every_worker_is_named(tmp_path, two, client, monkeypat
 
 def test_a_cluster_whose_workers_have_all_gone_is_waited_for_and_then_told(tmp_path, monkeypatch):
     nobody = SimpleNamespace(nthreads=dict, subscribe_topic=lambda topic, handler: None)
-    pool = cluster._pool(nobody, None, meeting(tmp_path))
+    pool = cluster._pool(nobody, None, met(tmp_path))
     assert pool.news() == 0
     monkeypatch.setattr(cluster, "LONGEST_GAP", 0)
     with pytest.raises(cluster.ClusterError, match="has had no worker for 0 s: start some"):
