@@ -212,8 +212,11 @@ def test_a_cluster_started_by_hand_loses_a_worker_and_then_its_scheduler(tmp_pat
 
 def test_local_starts_a_cluster_that_leaves_nothing_but_results_and_figures(tmp_path, start):
     command = (*COMMAND, *OPTIONS, "--set", "epochs=2", "--cluster", "local", "--jobs", "2")
-    process = start(*command, cwd=tmp_path)
-    stdout, stderr = process.communicate(timeout=60)
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # another has it: Dask's own port for its pages is not free
+            stack.enter_context(socket.create_server(("127.0.0.1", 8787)))
+        process = start(*command, cwd=tmp_path)
+        stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 0 and only_progress(stderr), stderr
     assert len(stdout.splitlines()) == 3
     assert {path.name for path in tmp_path.iterdir()} == {"results", "figures"}
