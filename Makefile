@@ -8,7 +8,8 @@ JOBS ?=
 FAST ?= 1
 QUICK ?=
 SET ?=
-KNOWN := PYTHON PRESET BACKEND DATA SEEDS JOBS FAST QUICK SET
+CLUSTER ?=
+KNOWN := PYTHON PRESET BACKEND DATA SEEDS JOBS FAST QUICK SET CLUSTER
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out $(KNOWN) MAKE%,$(GIVEN))
 ifneq ($(UNKNOWN),)
@@ -26,6 +27,7 @@ SELECTION := --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS)) $(foreach settin
 BACK := $(if $(filter-out numpy,$(BACKEND)),--backend $(BACKEND))
 FROM := $(if $(DATA),--data "$(DATA)")
 AT_ONCE := $(if $(JOBS),--jobs $(JOBS))
+THERE := $(if $(CLUSTER),--cluster "$(CLUSTER)")
 
 FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7
 NORMALIZED := fig2 fig3 fig4 fig6 fig7
@@ -49,17 +51,18 @@ help:
 	@echo "make bench   time training against PyTorch, JAX and the matrix products alone, into figures/bench.md (QUICK=1: less)"
 	@echo "make clean   remove the virtual environments; data/, results/ and figures/ stay"
 	@echo "variables    PRESET (smoke, quick, night, paper) BACKEND DATA SEEDS JOBS PYTHON, e.g. make fig1 PRESET=paper SEEDS=1; FAST=0 leaves Numba out"
+	@echo '             CLUSTER=ADDRESS of a Dask scheduler, or local: where figures are trained'
 	@echo '             SET changes settings: make fig2 SET="lam=1e-4 B=16,64"'
 
-$(FIGURES) $(TRUE) $(STANDARD) norms control descent moving theory claims ranks published list: $(READY)
-	$(VENV)/bin/python -m experiments $@ $(SELECTION) $(BACK) $(FROM) $(AT_ONCE)
+$(FIGURES) $(TRUE) $(STANDARD) norms control descent moving theory claims ranks published list: $(READY) $(if $(CLUSTER),$(VENV)/cluster)
+	$(VENV)/bin/python -m experiments $@ $(SELECTION) $(BACK) $(FROM) $(AT_ONCE) $(THERE)
 
 figures: $(FIGURES)
 figures-true: $(TRUE)
 figures-standard: $(STANDARD)
 .NOTPARALLEL:
 
-test: $(READY)
+test: $(READY) $(VENV)/cluster
 	$(VENV)/bin/python -m pytest
 
 bench: .venv-bench/installed
@@ -78,6 +81,11 @@ $(VENV)/installed-$(BACKEND) .venv-bench/installed: setup.cfg pyproject.toml
 .venv/numba: setup.cfg | .venv/installed-$(BACKEND)
 	@.venv/bin/python -m pip install --quiet --retries 0 --timeout 10 --editable ".[fast]" 2>/dev/null && touch $@ || \
 	echo "Numba can't be installed here: going on without it, up to twice as slowly (FAST=0 leaves it out)"
+
+# Without it the tests of clusters are skipped, and --cluster says that it is missing.
+$(VENV)/cluster: setup.cfg | $(VENV)/installed-$(BACKEND)
+	@$(VENV)/bin/python -m pip install --quiet --retries 0 --timeout 10 --editable ".[cluster]" 2>/dev/null && touch $@ || \
+	echo "distributed can't be installed here: going on without it"
 
 clean:
 	rm -rf .venv .venv-plain .venv-bench

@@ -11,6 +11,7 @@ from minigrad.fetch import DataUnavailable, find_or_fetch
 
 from . import claims, publish, ranks, theory
 from .claims.outcomes import ENOUGH_SEEDS
+from .cluster import LOCAL, ClusterError
 from .figures import FIGURES
 from .options import command_line, parse_settings
 from .parallel import Lost, cores
@@ -36,7 +37,7 @@ def run(argv):
     try:
         work = COMMANDS.get(args.name, draw_figure)
         work(args)
-    except (Mistake, DataError, BackendError, StoreError, Lost, publish.Refusal) as error:
+    except (Mistake, DataError, BackendError, StoreError, Lost, ClusterError, publish.Refusal) as error:
         parser.error(str(error))
     except BrokenPipeError:
         raise
@@ -52,7 +53,9 @@ def draw_figure(args):
     """Train what is missing of a figure, and draw it."""
     plan = _plan(args.name, args)
     load_backend(args.backend)
-    where = Where(args.results, args.data, args.backend, args.keep_weights)
+    if args.jobs and args.cluster not in (None, LOCAL):
+        raise Mistake("--jobs is for this machine: on a cluster a run is trained by each worker")
+    where = Where(args.results, args.data, args.backend, args.keep_weights, cluster=args.cluster)
     replaced = _replaced(plan, where, args)
     if replaced:
         plan = _plan(args.name, args, replaced)

@@ -28,7 +28,7 @@ def left_by_the_dead(path):
         return
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(open(path, "rb"))
+            file = stack.enter_context(open(path, "r+b"))  # for NFS, which locks no file open to read alone
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (FileNotFoundError, BlockingIOError):
             yield False

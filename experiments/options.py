@@ -26,6 +26,8 @@ def command_line():
         figure = commands.add_parser(name, help="train what is missing and draw it")
         _add_selection(figure)
         _add_jobs(figure)
+        words = "train on the Dask cluster whose scheduler has this address; local: on one of this machine"
+        figure.add_argument("--cluster", metavar="ADDRESS", help=words)
         _add_data(figure)
         _add_pictures(figure)
         figure.add_argument("--backend", choices=BACKENDS, default="numpy")

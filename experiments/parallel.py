@@ -6,7 +6,9 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -22,41 +24,71 @@ def cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_parallel(work, items, jobs, bar):
-    """[work(item) for item in items], in `jobs` processes; `bar` follows what work reports.
+class Pool(NamedTuple):
+    """Who does the work: submit(work, item) returns the Future of work(item, report).
 
-    Lost if a process is killed.
+    news() returns how much more has been reported since the last call. It raises if nobody works any more.
     """
+
+    submit: Callable
+    news: Callable
+
+
+def in_parallel(work, items, pool, bar):
+    """[work(item, report) for item in items], done by `pool`, which is opened for it, as local(jobs) is.
+
+    From within the work, report(amount) says that much more is done: `bar` follows.
+    """
+    with pool as opened:
+        with interrupts_later():
+            futures = [opened.submit(work, item) for item in items]
+        pending = set(futures)
+        while pending:
+            done, pending = concurrent.futures.wait(pending, 0.2, concurrent.futures.FIRST_COMPLETED)
+            more = opened.news()
+            if more:
+                bar.update(more)
+            for future in done:
+                future.result()
+        return [future.result() for future in futures]
+
+
+@contextlib.contextmanager
+def local(jobs):
+    """A Pool of so many processes of this machine. Lost if one is killed."""
     name_semaphores()
     sweep_semaphores()
     context = multiprocessing.get_context("spawn")  # forking a process that has BLAS threads isn't safe
     progress = context.SimpleQueue()
     alive, leash = context.Pipe(duplex=False)
-    pool = concurrent.futures.ProcessPoolExecutor(jobs, context, _start_worker, (alive, progress))
+    executor = concurrent.futures.ProcessPoolExecutor(jobs, context, _start_worker, (alive, progress))
+    started = set()
+
+    def submit(work, item):
+        future = executor.submit(_reporting, work, item)
+        started.update(multiprocessing.active_children())
+        return future
+
+    def news():
+        # The pool itself may overlook the last one that it started.
+        if started - set(multiprocessing.active_children()):
+            raise concurrent.futures.process.BrokenProcessPool
+        amount = 0
+        while not progress.empty():
+            amount += progress.get()
+        return amount
+
     try:
-        with _interrupts_later():
-            futures = [pool.submit(work, item) for item in items]
-        pending = set(futures)
-        started = len(multiprocessing.active_children())
-        while pending:
-            # The pool itself may overlook the last one that it started.
-            if len(multiprocessing.active_children()) < started:
-                raise concurrent.futures.process.BrokenProcessPool
-            done, pending = concurrent.futures.wait(pending, 0.2, concurrent.futures.FIRST_COMPLETED)
-            while not progress.empty():
-                bar.update(progress.get())
-            for future in done:
-                future.result()
-        return [future.result() for future in futures]
+        yield Pool(submit, news)
     except concurrent.futures.process.BrokenProcessPool:
         raise Lost(
             "a process of this command was killed from outside (out of memory?): run the same command again, "
             "perhaps with a smaller --jobs"
         ) from None
     finally:
-        with _interrupts_later():  # a second Ctrl-C must not break this off
+        with interrupts_later():  # a second Ctrl-C must not break this off
             leash.close()  # what still trains ends at once: its checkpoint is whole at any moment
-            pool.shutdown(cancel_futures=True)
+            executor.shutdown(cancel_futures=True)
 
 
 def name_semaphores():
@@ -81,7 +113,7 @@ def sweep_semaphores():
 
 
 @contextlib.contextmanager
-def _interrupts_later():
+def interrupts_later():
     """Hold a Ctrl-C back until the block ends; processes started inside never get one: the parent decides.
 
     They inherit the mask. It covers this thread alone, and any other of this process may take the signal.
@@ -108,6 +140,5 @@ def _start_worker(alive, progress):
     _start_worker.progress = progress
 
 
-def report(amount):
-    """From within `work` of in_parallel: that much more is done."""
-    _start_worker.progress.put(amount)
+def _reporting(work, item):
+    return work(item, _start_worker.progress.put)

@@ -4,19 +4,21 @@ import functools
 import sys
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from minigrad.backend import load_backend, to_host
+from minigrad.fetch import find_or_fetch
 from minigrad.measures import distance, singular_values
 from minigrad.network import init_params
 from minigrad.optim import step_decay
 from minigrad.train import batches, evaluate, train_epoch
 
-from . import schema, store
-from .parallel import cores, in_parallel, report
+from . import cluster, schema, store
+from .parallel import cores, in_parallel, local
 from .provenance import origin, other_bits
 from .runs import Run
 from .samples import load
@@ -31,6 +33,7 @@ class Where:
     backend: str = "numpy"
     keep_weights: bool = False
     save_every: float = 20.0  # seconds between two checkpoints of a run
+    cluster: str | None = None  # the address of a Dask scheduler, or "local"; None: processes of this machine
 
 
 def complete(runs, where=Where(), jobs=None):
@@ -68,15 +71,33 @@ def _train_missing(runs, where, jobs):
             delay=0.5,
         )
         with bar:
-            if jobs == 1:
+            if jobs == 1 and where.cluster is None:
                 for run in todo:
                     train(run, where, bar.update)
             else:
-                in_parallel(functools.partial(_train_in_worker, where=where), todo, jobs, bar)
+                work, pool = _workers(todo, where, jobs)
+                in_parallel(work, todo, pool, bar)
 
 
-def _train_in_worker(run, where):
-    train(run, where, report)
+def _workers(runs, where, jobs):
+    """(work, pool): how a run is trained by a process of this machine or of a cluster, and by which."""
+    if where.cluster is None:
+        return functools.partial(_train_in_worker, where=where, folders={}), local(jobs)
+    # There, relative names and $MINIGRAD_DATA would mean other places.
+    where = replace(where, results=str(Path(where.results).absolute()))
+    files, folders = [], {}
+    for name in sorted({run.dataset for run in runs}):
+        found = [path.absolute() for path in find_or_fetch(name, where.data).values()]
+        files += found
+        if found:
+            folders[name] = str(found[0].parent)
+    work = functools.partial(_train_in_worker, where=where, folders=folders)
+    return work, cluster.workers(where.cluster, jobs, where.results, tuple(files), where.backend)
+
+
+def _train_in_worker(run, report, where, folders):
+    """`folders` has those of data sets that lie where another process would not look."""
+    train(run, replace(where, data=folders.get(run.dataset, where.data)), report)
 
 
 def train(run, where, progress=lambda seconds: None):

@@ -3,6 +3,7 @@
 import csv
 import os
 import signal
+import sys
 from pathlib import Path
 
 import numpy
@@ -124,6 +125,8 @@ def test_another_view_of_the_spectra_trains_nothing_and_changes_the_rank(here, c
         (["fig1", "--seeds", "0"], "at least 1, got 0"),
         (["fig1", "--seeds", "two"], "at least 1, got two"),
         (["fig1", "--jobs", "0"], "--jobs: must be a whole number of at least 1, got 0"),
+        (["fig1", "--jobs", "2", "--cluster", "a:1"], "--jobs is for this machine"),
+        (["list", "--cluster", "a:1"], "unrecognized arguments: --cluster a:1"),
         (["fig1", "--set", "B"], "FIELD=VALUE"),
         (["fig1", "--set", "B="], "FIELD=VALUE"),
         (["fig1", "--set", "batch=4"], "FIELD one of network, dataset"),
@@ -180,6 +183,13 @@ def test_a_folder_that_may_not_be_entered_is_one_sentence(capsys, monkeypatch):
 
     monkeypatch.setattr(Path, "exists", refuse)
     assert "can't be used (Permission denied)" in refusal(capsys, "list", "--results", "closed")
+
+
+def test_a_cluster_without_dask_is_one_sentence(capsys, monkeypatch, here):
+    monkeypatch.setitem(sys.modules, "distributed", None)  # as Python has it where a package is missing
+    args = ["fig1", "--preset", "smoke", *ONE[:-2], *SMALL, "--cluster", "local"]
+    assert "--cluster needs the package distributed: pip install '.[cluster]'" in refusal(capsys, *args)
+    assert not list(here.iterdir())
 
 
 def test_too_little_memory_is_one_sentence(capsys, monkeypatch):

@@ -1,6 +1,7 @@
 """Who is alive keeps what he holds, and what the dead left behind is removed by who comes by next."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -134,6 +135,21 @@ def test_a_checkpoint_that_is_still_needed_is_not_swept(tmp_path, finished):
         result.unlink()
     store.sweep(tmp_path)
     assert partial.exists() and not store.lock_path(tmp_path, Run().key).exists()
+
+
+def test_a_folder_on_nfs_is_swept_too(tmp_path, monkeypatch):
+    """There the lock of a file that is open to be read alone is refused, as flock(2) says."""
+    result, _, _ = left_in_the_store(tmp_path)
+    take = fcntl.flock
+
+    def flock(file, operation):
+        if operation & fcntl.LOCK_EX and not file.writable():
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        take(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    store.sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [result.name]
 
 
 def test_a_store_that_may_not_be_changed_is_not_swept(tmp_path, monkeypatch):

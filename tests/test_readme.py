@@ -74,6 +74,20 @@ def test_make_refuses_an_unknown_backend_before_it_installs_anything():
     assert done.returncode and "BACKEND must be numpy or cupy, got cupyy" in done.stderr and not done.stdout
 
 
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_make_installs_dask_for_a_cluster_and_for_the_tests_and_else_not(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for file in ("setup.cfg", "pyproject.toml"):
+        (tmp_path / file).touch()
+    said = {}
+    for call in ("make fig1", "make fig1 CLUSTER=tcp://a:8786", "make test"):
+        done = subprocess.run([*call.split(), "-n"], cwd=tmp_path, capture_output=True, text=True)
+        said[call] = done.stdout
+    assert [".[cluster]" in text for text in said.values()] == [False, True, True]
+    last = said["make fig1 CLUSTER=tcp://a:8786"].splitlines()[-1]
+    assert command_line().parse_args(shlex.split(last.split("-m experiments")[1])).cluster == "tcp://a:8786"
+
+
 @pytest.mark.parametrize("line", [line for line in COMMANDS if "-m experiments" in line])
 def test_the_command_line_takes_what_is_said(line):
     assert accepted(shlex.split(line.split("-m experiments")[1])) == "fig2"

@@ -1,7 +1,6 @@
 """Training what is missing: complete results, exact resumption, real interruptions, divergence, processes."""
 
 import contextlib
-import functools
 import multiprocessing
 import os
 import signal
@@ -718,9 +717,12 @@ def test_a_worker_killed_from_outside_is_one_sentence_and_its_checkpoint_stays(t
         assert meta["epoch"] > 0
 
 
+def power_of_2(exponent, report):
+    return 2**exponent
+
+
 def test_results_come_in_the_order_of_the_items():
-    power_of_2 = functools.partial(pow, 2)
-    assert parallel.in_parallel(power_of_2, [5, 1, 3], jobs=2, bar=None) == [32, 2, 8]
+    assert parallel.in_parallel(power_of_2, [5, 1, 3], parallel.local(2), bar=None) == [32, 2, 8]
 
 
 def test_an_error_in_a_worker_arrives_as_its_sentence(tmp_path):
@@ -804,7 +806,7 @@ def test_a_ctrl_c_that_another_thread_takes_waits_until_the_workers_have_started
     other = threading.Thread(target=over.wait)
     other.start()
     with pytest.raises(KeyboardInterrupt):
-        with parallel._interrupts_later():
+        with parallel.interrupts_later():
             signal.pthread_kill(other.ident, signal.SIGINT)
             time.sleep(0.1)
             started.append(True)
@@ -826,7 +828,7 @@ def test_a_ctrl_c_that_is_ignored_stays_ignored_while_the_workers_start(ctrl_c):
     os.set_blocking(writing, False)
     before = signal.set_wakeup_fd(writing)
     try:
-        with parallel._interrupts_later():
+        with parallel.interrupts_later():
             signal.pthread_kill(other.ident, signal.SIGINT)
             assert os.read(reading, 1) == bytes([signal.SIGINT])  # it has arrived
     finally:

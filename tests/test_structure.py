@@ -59,6 +59,8 @@ ROOMS_MAY_IMPORT = {
     "schema": set(),
     "statistics": set(),
     "store": {"locks", "schema"},
+    "meeting": {"locks", "provenance", "store"},
+    "cluster": {"meeting", "parallel", "provenance"},
     "marks": {"looks"},
     "plots": {"looks", "marks"},
     "traces": {"looks", "plots"},
@@ -67,7 +69,7 @@ ROOMS_MAY_IMPORT = {
     "bench": {"files"},
     "figures": {"looks", "plots", "runs"},
     "plans": {"captions", "figures", "files", "looks", "plots", "results", "runs"},
-    "runner": {"parallel", "provenance", "runs", "samples", "schema", "store"},
+    "runner": {"cluster", "parallel", "provenance", "runs", "samples", "schema", "store"},
     "theory": {
         "captions",
         "figures",
@@ -86,6 +88,7 @@ ROOMS_MAY_IMPORT = {
     "options": {"figures", "results", "runs"},
     "commands": {
         "claims",
+        "cluster",
         "figures",
         "options",
         "parallel",
@@ -213,6 +216,22 @@ def test_every_single_letter_is_in_the_legend(path):
     column = [line[4:16] for line in legend if line.startswith("    ")]
     known = re.findall(r"\b[A-Za-z]\b", " ".join(column))
     assert not {name for name in letters(path) if len(name) == 1} - {*known, "_"}
+
+
+DASK = {"dask", "distributed"}
+
+
+@pytest.mark.parametrize("path", MODULES + EXPERIMENTS, ids=name_of)
+def test_only_the_cluster_imports_dask(path):
+    packages = {module.split(".")[0] for module, _ in imports(path)}
+    assert not packages & DASK or path == ROOT / "experiments" / "cluster.py"
+
+
+def test_the_command_line_does_not_import_dask(start):
+    """Only what --cluster asks for does: most users have none."""
+    process = start("-c", f"import experiments.commands, sys; print({DASK} & set(sys.modules))")
+    stdout, stderr = process.communicate(timeout=60)
+    assert stdout == "set()\n", stderr
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)

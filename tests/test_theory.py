@@ -213,12 +213,11 @@ def test_the_longest_chapter_is_measured_first_and_told_in_its_place(monkeypatch
     def chapter(name):
         return theory.Chapter(lambda size, folder: begun.append(name) or name)
 
-    def one_by_one(work, items, jobs, bar):
-        return [work(item) for item in items]
+    def one_by_one(work, items, pool, bar):
+        return [work(item, bar.update) for item in items]
 
     monkeypatch.setattr(theory, "CHAPTERS", {name: chapter(name) for name in ("first", theory.LONGEST)})
     monkeypatch.setattr(theory.parallel, "in_parallel", one_by_one)
-    monkeypatch.setattr(theory.parallel, "report", lambda amount: None)
     assert list(theory.measure(None, None, 1)) == ["first", theory.LONGEST]
     assert begun == [theory.LONGEST, "first"]
 

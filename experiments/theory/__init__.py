@@ -42,10 +42,10 @@ HEAD = (
 )
 
 
-def _measure(name, size, folder):
+def _measure(name, report, size, folder):
     with threadpool_limits(1):
         found = CHAPTERS[name].measure(size, folder)
-    parallel.report(1)
+    report(1)
     return found
 
 
@@ -56,7 +56,7 @@ def measure(size, folder, jobs=None):
     with tqdm(total=len(order), desc="theory", bar_format=shown) as bar:
         work = functools.partial(_measure, size=size, folder=folder)
         jobs = min(jobs or parallel.cores(), len(order))
-        found = dict(zip(order, parallel.in_parallel(work, order, jobs, bar)))
+        found = dict(zip(order, parallel.in_parallel(work, order, parallel.local(jobs), bar)))
     return {name: found[name] for name in CHAPTERS}
 
 
