@@ -147,7 +147,7 @@ def products(graph, params, x, y):
                 numpy.matmul(v[q], params[p, q].T, out=z[p])
             for p, q in reversed(graph.E_T):
                 W = params[p, q]
-                if q > 1 and W.size <= kernels.SMALL:
+                if q > 1 and W.size <= loops_numpy.SMALL:
                     numpy.matmul(U[p], W, out=z[q])
                 elif q > 1:
                     numpy.matmul(W.T, U[p].T, out=turned[q])
