@@ -72,7 +72,7 @@ def _sum_of_edges(params, v, p, pred, rows, z):
 
 
 class Moments:
-    """The mean and the variance of what comes in slices: sums of a slice in its precision, of all in float64."""
+    """Mean and variance of what comes in slices: sums over a slice in its precision, over all in float64."""
 
     def __init__(self):
         self.m, self.about, self.total, self.squares = 0, None, 0, 0
