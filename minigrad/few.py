@@ -1,7 +1,7 @@
 """The steps of kernels.py on few samples, many of them in one call compiled by Numba.
 
 There a call from Python costs as much as its work, and BLAS is slow. The calls are the same, and become rows
-of a table that a loop goes through.
+of a table that a loop goes through. Below, i is a sample, j a unit of layer q, `to` one of layer p.
 """
 
 import numpy
@@ -54,17 +54,17 @@ def product(z, v, W, first):
     if first:
         z[:] = 0
     for j in range(0, n - 7, 8):
-        for b in range(B):
-            v0, v1, v2, v3 = v[b, j], v[b, j + 1], v[b, j + 2], v[b, j + 3]
-            v4, v5, v6, v7 = v[b, j + 4], v[b, j + 5], v[b, j + 6], v[b, j + 7]
-            for i in range(d):
-                half = v0 * W[j, i] + v1 * W[j + 1, i] + v2 * W[j + 2, i] + v3 * W[j + 3, i]
-                other = v4 * W[j + 4, i] + v5 * W[j + 5, i] + v6 * W[j + 6, i] + v7 * W[j + 7, i]
-                z[b, i] += half + other
+        for i in range(B):
+            v0, v1, v2, v3 = v[i, j], v[i, j + 1], v[i, j + 2], v[i, j + 3]
+            v4, v5, v6, v7 = v[i, j + 4], v[i, j + 5], v[i, j + 6], v[i, j + 7]
+            for to in range(d):
+                half = v0 * W[j, to] + v1 * W[j + 1, to] + v2 * W[j + 2, to] + v3 * W[j + 3, to]
+                other = v4 * W[j + 4, to] + v5 * W[j + 5, to] + v6 * W[j + 6, to] + v7 * W[j + 7, to]
+                z[i, to] += half + other
     for j in range(n - n % 8, n):
-        for b in range(B):
-            for i in range(d):
-                z[b, i] += v[b, j] * W[j, i]
+        for i in range(B):
+            for to in range(d):
+                z[i, to] += v[i, j] * W[j, to]
 
 
 @compiled
@@ -73,25 +73,25 @@ def pull(dv, U, W, first):
     (B, d), n, zero = U.shape, len(W), W.dtype.type(0)
     if first:
         dv[:] = 0
-    for a in range(0, B, 4):
-        b, c, e = min(a + 1, B - 1), min(a + 2, B - 1), min(a + 3, B - 1)
+    for i0 in range(0, B, 4):
+        i1, i2, i3 = min(i0 + 1, B - 1), min(i0 + 2, B - 1), min(i0 + 3, B - 1)
         for j in range(0, n, 2):
             k = min(j + 1, n - 1)
-            aj, bj, cj, ej, ak, bk, ck, ek = zero, zero, zero, zero, zero, zero, zero, zero
-            for i in range(d):
-                aj += U[a, i] * W[j, i]
-                bj += U[b, i] * W[j, i]
-                cj += U[c, i] * W[j, i]
-                ej += U[e, i] * W[j, i]
-                ak += U[a, i] * W[k, i]
-                bk += U[b, i] * W[k, i]
-                ck += U[c, i] * W[k, i]
-                ek += U[e, i] * W[k, i]
+            j0, j1, j2, j3, k0, k1, k2, k3 = zero, zero, zero, zero, zero, zero, zero, zero
+            for to in range(d):
+                j0 += U[i0, to] * W[j, to]
+                j1 += U[i1, to] * W[j, to]
+                j2 += U[i2, to] * W[j, to]
+                j3 += U[i3, to] * W[j, to]
+                k0 += U[i0, to] * W[k, to]
+                k1 += U[i1, to] * W[k, to]
+                k2 += U[i2, to] * W[k, to]
+                k3 += U[i3, to] * W[k, to]
             # All are read before one is written: taken twice, an entry is still added to once.
-            of_j = dv[a, j] + aj, dv[b, j] + bj, dv[c, j] + cj, dv[e, j] + ej
-            of_k = dv[a, k] + ak, dv[b, k] + bk, dv[c, k] + ck, dv[e, k] + ek
-            dv[a, j], dv[b, j], dv[c, j], dv[e, j] = of_j
-            dv[a, k], dv[b, k], dv[c, k], dv[e, k] = of_k
+            of_j = dv[i0, j] + j0, dv[i1, j] + j1, dv[i2, j] + j2, dv[i3, j] + j3
+            of_k = dv[i0, k] + k0, dv[i1, k] + k1, dv[i2, k] + k2, dv[i3, k] + k3
+            dv[i0, j], dv[i1, j], dv[i2, j], dv[i3, j] = of_j
+            dv[i0, k], dv[i1, k], dv[i2, k], dv[i3, k] = of_k
 
 
 @compiled
@@ -108,12 +108,12 @@ def _update_of(few):
     def update(W, velocity, v, U, eta, decay, momentum):
         B = few or len(v)
         for j in range(W.shape[0]):
-            for i in range(W.shape[1]):
-                total = momentum * velocity[j, i] + decay * W[j, i]
-                for b in range(B):
-                    total += v[b, j] * U[b, i]
-                velocity[j, i] = total
-                W[j, i] -= eta * total
+            for to in range(W.shape[1]):
+                total = momentum * velocity[j, to] + decay * W[j, to]
+                for i in range(B):
+                    total += v[i, j] * U[i, to]
+                velocity[j, to] = total
+                W[j, to] -= eta * total
 
     return update
 

@@ -102,14 +102,14 @@ def _update_scale(gamma, velocity, by_unit, eta, momentum):
 def softmax_minus_target(df, f, y):
     """The cotangent of the cross-entropy."""
     B, k = f.shape
-    for b in range(B):
-        largest = f[b].max()
+    for i in range(B):
+        largest = f[i].max()
         total = largest - largest  # NaN where that is not finite, as in losses.py
-        for c in range(k):
-            df[b, c] = numpy.exp(f[b, c] - largest)
-            total += df[b, c]
-        for c in range(k):
-            df[b, c] = (df[b, c] / total - y[b, c]) / B
+        for j in range(k):
+            df[i, j] = numpy.exp(f[i, j] - largest)
+            total += df[i, j]
+        for j in range(k):
+            df[i, j] = (df[i, j] / total - y[i, j]) / B
 
 
 LOSSES = {cross_entropy.rule: softmax_minus_target}

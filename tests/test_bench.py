@@ -8,6 +8,7 @@ from experiments import files
 from experiments.bench import contestants, measurements, problem, table
 from experiments.figures import FIGURES
 
+NETWORKS = [("MLP-BN-3-16", True), ("MLP-BN-3-16", False), ("RES-BN-2-16", True), ("MLP-2-16", True)]
 LIBRARIES = {"NumPy alone": None, "rules alone": None, "PyTorch": "torch", "JAX scan": "jax"}
 
 
@@ -18,9 +19,7 @@ def small(monkeypatch):
     return problem.data(64)
 
 
-@pytest.mark.parametrize(
-    "name, detached", [("MLP-BN-3-16", True), ("MLP-BN-3-16", False), ("RES-BN-2-16", True), ("MLP-2-16", True)]
-)
+@pytest.mark.parametrize("name, detached", NETWORKS)
 @pytest.mark.parametrize("contestant", LIBRARIES)
 def test_contestants_take_the_same_steps(contestant, name, detached, small, monkeypatch):
     if LIBRARIES[contestant]:
