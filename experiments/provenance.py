@@ -10,7 +10,7 @@ import numpy
 from threadpoolctl import threadpool_info
 
 from minigrad.backend import load_backend
-from minigrad.kernels import PATH
+from minigrad.kernels import ENGINE, PATH
 
 
 @functools.cache
@@ -26,7 +26,7 @@ def origin(backend):
     return {
         "commit": _commit(),
         "backend": f"{xp.__name__} {xp.__version__}",
-        "kernels": PATH if backend == "numpy" else backend,
+        "kernels": f"{PATH}, engine {ENGINE}" if backend == "numpy" else backend,
         "python": platform.python_version(),
         "numpy": numpy.__version__,
         "blas": blas[0] if blas else "unknown",
@@ -47,12 +47,22 @@ def other_bits(begun, now):
             f"begun with kernels of {begun['kernels']}, and those of {now['kernels']} would give other bits: "
             "install or remove Numba to continue"
         )
+    if _engine(begun["kernels"]) != _engine(now["kernels"]):
+        return (
+            f"begun with kernels of {begun['kernels']}, and those of {now['kernels']} would give other bits: "
+            f"continue with the code of commit {begun['commit']}"
+        )
     if backend == "numpy" and begun["blas"] != now["blas"]:
         return (
             f"begun with {begun['blas']}, and {now['blas']} would give other bits: "
             "continue with that BLAS (of OpenBLAS, OPENBLAS_CORETYPE chooses the type of processor)"
         )
     return None
+
+
+def _engine(kernels):
+    """The number of minigrad's own loops; results of before it was stored have the first."""
+    return kernels.split(", engine ")[1] if ", engine " in kernels else "1"
 
 
 def _commit():

@@ -1,10 +1,11 @@
-"""train_epoch for NumPy arrays, faster: reused buffers, and updates in blocks that stay in the cache.
+"""train_epoch for NumPy arrays, faster: the calls of a step are listed once, on arrays laid out for them.
 
 Nothing is explained here that layers.py, network.py and optim.py don't show; tests/test_kernels.py holds it
 to them. The loops over entries are Numba's (the extra "fast") or NumPy's: PATH says which, for provenance.
 """
 
-from typing import NamedTuple
+import math
+from functools import partial
 
 import numpy
 
@@ -16,154 +17,147 @@ try:
 except ImportError:
     numba = None
 
+ENGINE = 2  # raised when the last bits change
 COMPILED = numba is not None and not numba.config.DISABLE_JIT
 PATH = f"numba {numba.__version__}" if COMPILED else "numpy"
 if COMPILED:
+    from . import few
     from . import loops_numba as LOOPS
 else:
     from . import loops_numpy as LOOPS
 
-SMALL = 1 << 16  # entries of W up to which U W costs the same whichever of W's axes is contiguous
+LINE = 16  # float32 entries in a line of the cache, to which matrices are aligned
 
 
 def applies(params, x, y, velocity=None, rows=None):
-    """Whether this takes them: NumPy arrays of one precision, a matrix and its velocity laid out alike."""
+    """Whether this takes them: NumPy arrays of one precision, and rows that x and y have."""
     velocity = params if velocity is None else velocity
     for a in (x, y, *params.values(), *velocity.values()):
         if type(a) is not numpy.ndarray or a.dtype != x.dtype or a.dtype.kind != "f" or a.ndim < 2:
             return False
-    for key, W in params.items():
-        if _order(W) is None or _order(W) != _order(velocity[key]):
-            return False
     known = rows is None or (rows.size > 0 and 0 <= rows.min() and rows.max() < len(x))
     return x.ndim == 2 and known
-
-
-def _order(W):
-    """In which order, "C" or "F", each matrix of a stack lies in memory; None if in neither."""
-    flags = W[(0,) * (W.ndim - 2)].flags
-    if flags.c_contiguous:
-        return "C"
-    return "F" if flags.f_contiguous else None
 
 
 def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum, loops=LOOPS):
     """As train.train_epoch. Runs stacked side by side are trained in turn, each as it would be alone."""
     R = rows.shape[1:-1]
     for run in numpy.ndindex(R):
-        its_params = {key: W[run] for key, W in params.items()}
-        its_velocity = {key: a[run] for key, a in velocity.items()}
-        program = Program(graph, its_params, its_velocity, rows.shape[-1], loss, loops)
         scalars = [numpy.broadcast_to(a, (*R, 1, 1))[run].item() for a in (eta, 2 * lam, momentum)]
         scalars = [x.dtype.type(a) for a in scalars]
-        for batch in rows[(slice(None), *run)]:
-            program.step(x, y, batch, *scalars)
-
-
-class Block(NamedTuple):
-    """What one call of sgd_step takes: rows of W, or of its transpose, whose gradient is left @ right."""
-
-    W: numpy.ndarray
-    velocity: numpy.ndarray
-    left: numpy.ndarray  # U or V, of which a column belongs to each row; transposed
-    right: numpy.ndarray  # the other
-    gradient: numpy.ndarray  # room for it
-    room: numpy.ndarray  # as much again
+        given = {key: W[run] for key, W in params.items()}
+        given |= {("velocity", key): a[run] for key, a in velocity.items()}
+        program = Program(graph, given, rows.shape[-1], rule_of(loss), scalars, loops)
+        program.train(x, y, rows[(slice(None), *run)])
 
 
 class Program:
-    """The SGD step of one network on B samples, always in the arrays that params and velocity hold now."""
+    """The calls of an SGD step of one network on B samples, on matrices that lie in one array, `memory`."""
 
-    def __init__(self, graph, params, velocity, B, loss, loops):
-        self.graph, self.params, self.velocity, self.loops = graph, params, velocity, loops
-        self.loss = rule_of(loss)
-        self.sgd_step = loops.sgd_step_by_few(B) if B <= loops.FEW else loops.sgd_step
-        dtype, widths = params[graph.E_T[0]].dtype, [layer.width for layer in graph.layers]
-        self.target = numpy.empty((B, widths[-1]), dtype)
-        self.v, self.U, self.normalized, self.A, self.sums = {}, {}, {}, {}, {}
-        for p, layer in enumerate(graph.layers, start=1):
-            self.v[p], self.U[p] = (numpy.empty((B, layer.width), dtype) for _ in range(2))
+    def __init__(self, graph, given, B, rule, scalars, loops):
+        self.graph, self.given, self.B, self.loops, self.scalars = graph, given, B, loops, scalars
+        largest = max(W.size for W in given.values())
+        self.block = largest if B <= loops.FEW else min(loops.BLOCK, largest)
+        shapes = dict(self._shapes())
+        starts = numpy.cumsum([0] + [-(-math.prod(shape) // LINE) * LINE for shape in shapes.values()])
+        # Zero is also the cotangent of a layer that leads nowhere, which nothing writes.
+        self.memory = numpy.zeros(starts[-1], given[graph.E_T[0]].dtype)
+        self.at = {}
+        for (name, shape), start in zip(shapes.items(), starts):
+            self.at[name] = self.memory[start : start + math.prod(shape)].reshape(shape)
+        self.calls = [*self._forward(), self._loss(rule), *self._backward(*scalars)]
+
+    def _shapes(self):
+        """Name and shape of every matrix; parameters are transposed, so that a column of W is contiguous."""
+        widths = [layer.width for layer in self.graph.layers]
+        yield "target", (self.B, widths[-1])
+        yield "room", (2, max(self.B * max(widths), self.block))
+        for p, layer in enumerate(self.graph.layers, start=1):
+            yield ("v", p), (self.B, layer.width)
+            yield ("U", p), (self.B, layer.width)
             if layer.batchnorm:
-                self.normalized[p] = numpy.empty((B, layer.width), dtype)
-                self.A[p] = numpy.empty(layer.width, dtype)
-                self.sums[p] = numpy.empty((3, layer.width), dtype)
-        self.room = [numpy.empty(max(loops.BLOCK, B * max(widths)), dtype) for _ in range(2)]
-        self.blocks = {edge: list(self._blocks(*edge)) for edge in graph.E_T}
+                yield ("normalized", p), (self.B, layer.width)
+                yield ("sums", p), (4, layer.width)
+        for key, W in self.given.items():
+            yield key, W.shape[::-1]
 
-    def _blocks(self, p, q):
-        W, velocity, left, right = self.params[p, q], self.velocity[p, q], self.U[p], self.v[q]
-        if not W.flags.c_contiguous:
-            W, velocity, left, right = W.T, velocity.T, right, left
-        step = max(1, self.loops.BLOCK // W.shape[1])
+    def _room(self, shape, row=0):
+        return self.at["room"][row, : math.prod(shape)].reshape(shape)
+
+    def _forward(self):
+        """The calls of network.forward."""
+        at, loops = self.at, self.loops
+        for p, layer in enumerate(self.graph.layers[1:], start=2):
+            z = at["v", p]
+            for q in self.graph.pred[p]:
+                first = q == self.graph.pred[p][0]
+                if (p, q) in at:
+                    yield partial(loops.product, z, at["v", q], at[p, q], self._room(z.shape), first)
+                else:
+                    yield partial(loops.pass_on, z, at["v", q], first)
+            if layer.batchnorm:
+                scale = at["gamma", p], at["beta", p]
+                yield partial(loops.batchnorm, z, *scale, at["normalized", p], at["sums", p])
+            if layer.activation == "relu":
+                yield partial(loops.relu, z)
+            elif layer.activation != "identity":
+                yield partial(_put, z, ACTIVATION[layer.activation][0], z)
+
+    def _loss(self, rule):
+        df, f, y = self.at["U", self.graph.L], self.at["v", self.graph.L], self.at["target"]
+        if rule in self.loops.LOSSES:
+            return partial(self.loops.LOSSES[rule], df, f, y)
+        return partial(_put, df, lambda f, y: rule(f, y)[1], f, y)
+
+    def _backward(self, eta, decay, momentum):
+        """The calls of network.backward; those of optim.sgd_step as soon as a gradient is known."""
+        at, loops = self.at, self.loops
+        reached = {self.graph.L}
+        for p in range(self.graph.L, 1, -1):
+            U, layer = at["U", p], self.graph.layers[p - 1]
+            if layer.activation == "relu":
+                yield partial(loops.relu_backward, U, at["v", p])
+            elif layer.activation != "identity":
+                yield partial(_put, U, ACTIVATION[layer.activation][1], U, at["v", p])
+            if layer.batchnorm:
+                keys = [("gamma", p), ("velocity", ("gamma", p)), ("beta", p), ("velocity", ("beta", p))]
+                keys += [("normalized", p), ("sums", p)]
+                matrices = [at[key] for key in keys]
+                yield partial(loops.batchnorm_backward, U, *matrices, layer.detached, eta, momentum)
+            for q in self.graph.pred[p]:
+                if q > 1 and (p, q) in at:
+                    room = self._room(at["U", q].shape)
+                    yield partial(loops.pull, at["U", q], U, at[p, q], room, q not in reached)
+                elif q > 1:
+                    yield partial(loops.pass_on, at["U", q], U, q not in reached)
+                reached.add(q)
+                if (p, q) in at:
+                    yield from self._updates(p, q, eta, decay, momentum)
+
+    def _updates(self, p, q, *scalars):
+        """The step of W, in blocks of rows that stay in the cache with their gradient."""
+        W, velocity, v, U = self.at[p, q], self.at["velocity", (p, q)], self.at["v", q], self.at["U", p]
+        step = max(1, self.block // W.shape[1])
         for start in range(0, len(W), step):
             rows = slice(start, start + step)
-            gradient, room = (buffer[: W[rows].size].reshape(W[rows].shape) for buffer in self.room)
-            yield Block(W[rows], velocity[rows], left[:, rows].T, right, gradient, room)
+            room = [self._room(W[rows].shape, row) for row in (0, 1)]
+            yield partial(self.loops.update, W[rows], velocity[rows], v[:, rows], U, *room, *scalars)
 
-    def step(self, x, y, batch, eta, decay, momentum):
-        """Forward, backward and update on the rows `batch` of x and y; decay is 2 lambda."""
-        L, U = self.graph.L, self.U
-        x.take(batch, axis=0, out=self.v[1], mode="clip")
-        y.take(batch, axis=0, out=self.target, mode="clip")
-        for p in range(2, L + 1):
-            self._forward(p)
-        U[L][:] = self.loss(self.v[L], self.target)[1]
-        reached = {L}
-        for p in range(L, 1, -1):
-            if p not in reached:
-                U[p][:] = 0
-            self._backward(p, eta, momentum)
-            for q in self.graph.pred[p]:
-                if q > 1:
-                    self._pull(p, q, q in reached)
-                    reached.add(q)
-                for block in self.blocks.get((p, q), ()):
-                    self.sgd_step(*block, eta, decay, momentum)
+    def train(self, x, y, rows):
+        """A step for every batch of rows (S, B), on what is given, in place."""
+        for key, W in self.given.items():
+            self.at[key][:] = W.T
+        if self.B <= self.loops.FEW and few.takes(self.calls):
+            few.train(self, x, y, rows)
+            rows = ()
+        for batch in rows:
+            x.take(batch, axis=0, out=self.at["v", 1], mode="clip")
+            y.take(batch, axis=0, out=self.at["target"], mode="clip")
+            for call in self.calls:
+                call()
+        for key, W in self.given.items():
+            W.T[:] = self.at[key]
 
-    def _forward(self, p):
-        z, layer = self.v[p], self.graph.layers[p - 1]
-        for i, q in enumerate(self.graph.pred[p]):
-            from_q = self.v[q]
-            if (p, q) in self.params:
-                out = self.room[0][: z.size].reshape(z.shape) if i > 0 else z
-                from_q = numpy.matmul(from_q, self.params[p, q].T, out=out)
-            if i > 0:
-                z += from_q
-            elif from_q is not z:
-                z[:] = from_q
-        if layer.batchnorm:
-            gamma, beta = self.params["gamma", p], self.params["beta", p]
-            self.loops.batchnorm(z, gamma, beta, self.normalized[p], self.A[p], self.sums[p], self.U[p])
-        if layer.activation == "relu":
-            numpy.maximum(z, 0, out=z)
-        elif layer.activation != "identity":
-            z[:] = ACTIVATION[layer.activation][0](z)
 
-    def _backward(self, p, eta, momentum):
-        """From the cotangent of v_p in U[p] to that of z_p, and the step of gamma and beta."""
-        U, layer = self.U[p], self.graph.layers[p - 1]
-        if layer.activation == "relu":
-            self.loops.relu_backward(U, self.v[p])
-        elif layer.activation != "identity":
-            U[:] = ACTIVATION[layer.activation][1](U, self.v[p])
-        if layer.batchnorm:
-            gamma, beta = ("gamma", p), ("beta", p)
-            self.loops.batchnorm_backward(
-                U, self.params[gamma], self.velocity[gamma], self.params[beta], self.velocity[beta],
-                self.normalized[p], self.A[p], self.sums[p], layer.detached, eta, momentum,
-            )
-
-    def _pull(self, p, q, add):
-        """Put, or add, the cotangent that layer q gets from layer p into U[q]."""
-        W, U, into = self.params.get((p, q)), self.U[p], self.U[q]
-        room = self.room[0][: into.size]
-        if W is None:
-            from_p = U
-        elif W.flags.c_contiguous or W.size <= SMALL:
-            from_p = numpy.matmul(U, W, out=room.reshape(into.shape) if add else into)
-        else:
-            from_p = numpy.matmul(W.T, U.T, out=room.reshape(into.shape[::-1])).T
-        if add:
-            into += from_p
-        elif from_p is not into:
-            into[:] = from_p
+def _put(out, rule, *args):
+    out[:] = rule(*args)

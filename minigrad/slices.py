@@ -42,13 +42,13 @@ def _predict(graph, params, A, b, x, own):
         read = [q for q in pred if last_reader[q] == p]  # for the last time
         free = [v[q] for q in read if q > 1 and graph.width(q) == layer.width]
         z = free[0] if free else numpy.empty((len(x), layer.width), x.dtype)
+        moments = Moments()
         for rows in slices:
-            parts = (v[q][rows] @ params[p, q].T if (p, q) in params else v[q][rows] for q in pred)
-            z[rows] = functools.reduce(numpy.add, parts)
+            _sum_of_edges(params, v, p, pred, rows, z[rows])
+            if layer.batchnorm and own:
+                moments.add(z[rows])
         if layer.batchnorm and own:
-            numpy.mean(z, axis=0, keepdims=True, out=b[p])
-            squares = sum(numpy.square(z[rows] - b[p]).sum(axis=0) for rows in slices)
-            A[p][:] = (squares / len(x) + EPS) ** -0.5
+            A[p][:], b[p][:] = moments.statistics()
         for rows in slices:
             a = z[rows]
             if layer.batchnorm:
@@ -63,3 +63,31 @@ def _predict(graph, params, A, b, x, own):
             del v[q]
         v[p] = z
     return v[graph.L]
+
+
+def _sum_of_edges(params, v, p, pred, rows, z):
+    """z of these rows, (rows, d_p), which may be where a v_q lies that is read here for the last time."""
+    parts = [v[q][rows] @ params[p, q].T if (p, q) in params else v[q][rows] for q in pred]
+    z[:] = functools.reduce(numpy.add, parts)
+
+
+class Moments:
+    """Mean and variance of what comes in slices: sums over a slice in its precision, over all in float64."""
+
+    def __init__(self):
+        self.m, self.about, self.total, self.squares = 0, None, 0, 0
+
+    def add(self, z):
+        """Take z (rows, d) in."""
+        if self.about is None:
+            self.about = z.mean(axis=0)  # near the mean of all, so that no digits cancel
+        centred = z - self.about
+        self.m += len(z)
+        self.total = self.total + centred.sum(axis=0).astype("float64")
+        self.squares = self.squares + numpy.square(centred, out=centred).sum(axis=0)
+
+    def statistics(self):
+        """The diagonal of A and b of Eq. 5, (d,) each."""
+        mean = self.total / self.m
+        variance = self.squares / self.m - mean**2
+        return (variance + EPS) ** -0.5, self.about + mean

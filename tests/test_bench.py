@@ -6,7 +6,9 @@ import pytest
 import minigrad as mg
 from experiments import files
 from experiments.bench import contestants, measurements, problem, table
+from experiments.figures import FIGURES
 
+NETWORKS = [("MLP-BN-3-16", True), ("MLP-BN-3-16", False), ("RES-BN-2-16", True), ("MLP-2-16", True)]
 LIBRARIES = {"NumPy alone": None, "rules alone": None, "PyTorch": "torch", "JAX scan": "jax"}
 
 
@@ -17,13 +19,13 @@ def small(monkeypatch):
     return problem.data(64)
 
 
-@pytest.mark.parametrize("name", ["MLP-BN-3-16", "RES-BN-2-16", "MLP-2-16"])
+@pytest.mark.parametrize("name, detached", NETWORKS)
 @pytest.mark.parametrize("contestant", LIBRARIES)
-def test_contestants_take_the_same_steps(contestant, name, small, monkeypatch):
+def test_contestants_take_the_same_steps(contestant, name, detached, small, monkeypatch):
     if LIBRARIES[contestant]:
         pytest.importorskip(LIBRARIES[contestant])
     monkeypatch.setattr(contestants, "LAM", 0.5)  # of the bench's own decay, half is below the tolerance
-    graph, params = problem.start(name)
+    graph, params = problem.start(name, detached)
     rows, ends = mg.batches(64, 8, seed=0, epoch=1)[:4], []
     for make in (contestants.minigrad, contestants.TRAINING[contestant]):
         advance, weights = make(graph, params, *small)
@@ -69,6 +71,22 @@ def test_the_floor_takes_every_product_of_a_step(small, monkeypatch):
     multiplications = sum(a[0] * a[1] * b[1] for a, b in taken)
     products = [(graph.width(p) * graph.width(q), 3 if q > 1 else 2) for p, q in graph.E_T]
     assert multiplications == sum(8 * size * times for size, times in products)
+
+
+def test_every_network_and_batch_size_of_figures_2_to_7_is_measured():
+    cells = set()
+    for name in ("fig2", "fig3", "fig4", "fig5", "fig6", "fig7"):
+        figure = FIGURES[name]
+        cells |= {(figure.base.network, B) for B in figure.axes["B"]}
+    assert cells <= set(problem.WHOLE.cells) and cells <= set(problem.WHOLE.measured)
+    assert problem.MEASURE_EVERY == figure.base.measure_every
+
+
+def test_a_measured_epoch_and_both_gradients_of_the_norm_take_time(small):
+    parts = measurements.measured_epoch("MLP-BN-3-16", 8, *small)
+    by_gradient = measurements.gradients_of_norm(8, *small, rounds=1)
+    assert list(parts) == ["steps", "evaluation", "ranks"] and list(by_gradient) == ["detached", "true"]
+    assert all(value > 0 for values in [*parts.values(), *by_gradient.values()] for value in values)
 
 
 def test_numbers_have_three_digits_and_no_power_of_ten():

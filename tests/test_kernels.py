@@ -94,12 +94,13 @@ def assert_close(actual, expected, tolerance):
 
 @nets
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("order", ["C", "F"])
-def test_the_fast_epoch_is_the_readable_one(net, dtype, order, fast, rng):
+@pytest.mark.parametrize("B, order", [(5, "C"), (8, "F"), (10, "C"), (10, "F")])
+def test_the_fast_epoch_is_the_readable_one(net, dtype, B, order, fast, rng):
+    """Up to 8 samples, Numba's steps are those of few.py, four samples at a time and the one that is left."""
     graph = GRAPHS[net]
     params, velocity, x, y = setting(graph, rng, dtype, order)
     expected, expected_velocity = copied(params, velocity)
-    rows = mg.batches(len(x), 10, seed=3, epoch=1)
+    rows = mg.batches(len(x), B, seed=3, epoch=1)[:4]  # more, and a unit may be on in one alone
     options = {"loss": "cross_entropy", "eta": 0.05, "lam": 0.01, "momentum": 0.9}
     fast(graph, params, velocity, x, y, rows, **options)
     readable(graph, expected, expected_velocity, x, y, rows, **options)
@@ -235,13 +236,10 @@ def test_what_the_fast_epoch_does_not_take_is_left_to_the_readable_one(rng):
     params, velocity, x, y = setting(graph, rng)
     rows = mg.batches(len(x), 10, seed=3, epoch=1)
     assert kernels.applies(params, x, y, velocity, rows)
-    gaps = np.zeros((7, 18))[:, ::2]
     others = [
         (params, x.astype("float32"), y, velocity, rows),
         (params, x, y.astype("float32"), velocity, rows),
-        (params, x, y, velocity | {(2, 1): velocity[2, 1].copy(order="C")}, rows),
-        (params | {(2, 1): gaps}, x, y, velocity, rows),
-        (params | {(2, 1): gaps}, x, y, velocity | {(2, 1): gaps}, rows),
+        (params, x, y, velocity | {(2, 1): velocity[2, 1][0]}, rows),
         (params, x, y, velocity, rows + len(x)),
         (params, x, y, velocity, rows - len(x)),
         (params, x, y, velocity, rows[:0]),

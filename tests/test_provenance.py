@@ -22,7 +22,7 @@ def test_provenance_names_commit_versions_backend_blas_and_machine():
     assert found["numpy"] == numpy.__version__
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
     assert found["blas"].strip()
-    assert found["kernels"] in ("numpy", kernels.PATH)
+    assert found["kernels"] == f"{kernels.PATH}, engine {kernels.ENGINE}"
     assert re.fullmatch(r"unknown|[0-9a-f]{40}(-dirty)?", found["commit"])
 
 
@@ -59,7 +59,7 @@ def test_the_commit_is_that_of_the_checkout_and_says_what_was_changed(tmp_path, 
             assert provenance._commit() == commit + "-dirty"
 
 
-ORIGIN = {"backend": "numpy 2.4", "kernels": "numba 0.61", "blas": "openblas 0.3 SkylakeX", "commit": "a"}
+ORIGIN = {"backend": "numpy 2.4", "kernels": "numba 0.61", "blas": "openblas 0.3 SkylakeX", "commit": "a1b2"}
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,7 @@ ORIGIN = {"backend": "numpy 2.4", "kernels": "numba 0.61", "blas": "openblas 0.3
     [
         ({"backend": "cupy 14"}, ["numpy 2.4", "--backend numpy"]),
         ({"kernels": "numpy"}, ["numba 0.61", "Numba"]),
+        ({"kernels": "numba 0.61, engine 2"}, ["numba 0.61", "engine 2", "commit a1b2"]),
         ({"blas": "openblas 0.3 Haswell"}, ["SkylakeX", "Haswell", "OPENBLAS_CORETYPE"]),
     ],
 )
@@ -76,8 +77,13 @@ def test_what_would_give_other_bits_is_refused_with_a_way_out(change, words):
 
 
 @pytest.mark.parametrize("change", [{}, {"commit": "b"}, {"backend": "numpy 2.5"}, {"kernels": "numba 0.62"}])
-def test_what_gives_the_same_bits_may_go_on(change):
-    assert provenance.other_bits(ORIGIN, ORIGIN | change) is None
+@pytest.mark.parametrize("engine", ["", ", engine 1", ", engine 2"])
+def test_what_gives_the_same_bits_may_go_on(change, engine):
+    begun, now = ORIGIN, ORIGIN | change
+    if engine == ", engine 2":
+        begun = begun | {"kernels": begun["kernels"] + engine}
+    now = now | {"kernels": now["kernels"] + engine}
+    assert provenance.other_bits(begun, now) is None
 
 
 def test_on_a_gpu_the_host_s_blas_does_not_matter():

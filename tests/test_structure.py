@@ -30,8 +30,9 @@ MAY_IMPORT = {
     "gradcheck": {"backend", "checks"},
     "network": {"backend", "checks", "graph", "layers", "losses", "measures", "optim"},
     "loops_numpy": {"layers"},
-    "loops_numba": {"layers"},
-    "kernels": {"layers", "losses", "loops_numpy", "loops_numba"},
+    "loops_numba": {"layers", "losses", "loops_numpy"},
+    "few": {"loops_numba"},
+    "kernels": {"few", "layers", "losses", "loops_numpy", "loops_numba"},
     "slices": {"layers", "network"},
     "train": {
         "backend",

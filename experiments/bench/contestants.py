@@ -65,7 +65,7 @@ def pytorch(graph, params, x, y):
             layer = graph.layers[p - 1]
             if layer.batchnorm:
                 centred = z - z.mean(0, keepdim=True)
-                with torch.no_grad():
+                with torch.set_grad_enabled(not layer.detached):
                     A = torch.rsqrt((centred * centred).mean(0, keepdim=True) + EPS)
                 z = torch.addcmul(tensors["beta", p], tensors["gamma", p], A * centred)
             v[p] = torch.relu(z) if layer.activation == "relu" else z
@@ -101,7 +101,8 @@ def jax_scan(graph, params, x, y):
             layer = graph.layers[p - 1]
             if layer.batchnorm:
                 centred = z - z.mean(axis=0, keepdims=True)
-                A = jax.lax.stop_gradient(((centred * centred).mean(axis=0, keepdims=True) + EPS) ** -0.5)
+                A = ((centred * centred).mean(axis=0, keepdims=True) + EPS) ** -0.5
+                A = jax.lax.stop_gradient(A) if layer.detached else A
                 z = params[name("gamma", p)] * (A * centred) + params[name("beta", p)]
             v[p] = jax.nn.relu(z) if layer.activation == "relu" else z
         return -(y * jax.nn.log_softmax(v[graph.L])).sum(axis=-1).mean()
@@ -147,7 +148,7 @@ def products(graph, params, x, y):
                 numpy.matmul(v[q], params[p, q].T, out=z[p])
             for p, q in reversed(graph.E_T):
                 W = params[p, q]
-                if q > 1 and W.size <= kernels.SMALL:
+                if q > 1 and W.size <= loops_numpy.SMALL:
                     numpy.matmul(U[p], W, out=z[q])
                 elif q > 1:
                     numpy.matmul(W.T, U[p].T, out=turned[q])

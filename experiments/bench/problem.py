@@ -7,6 +7,7 @@ import numpy
 import minigrad as mg
 
 ETA, LAM, MOMENTUM = 1e-3, 5e-4, 0.9
+MEASURE_EVERY = 5  # epochs, as the figures have it
 SAMPLES, INPUTS, CLASSES = 50_000, 3072, 10
 MLP_5_2000 = {(2000, 3072): 1, (2000, 2000): 4, (10, 2000): 1}  # shape: how many of its matrices have it
 
@@ -17,6 +18,7 @@ class Size(NamedTuple):
     rounds: int
     cells: list  # (network, B) whose steps are timed
     epochs: list  # (network, B) of which a whole epoch is
+    measured: list  # (network, B) of which a whole epoch is, and what measures it
     shapes: list  # of the matrices whose ranks are counted
     rank_rounds: int
 
@@ -25,18 +27,17 @@ QUICK = Size(
     rounds=3,
     cells=[("MLP-BN-10-100", 4), ("MLP-BN-10-100", 128), ("RES-BN-5-500", 4), ("MLP-5-500", 128)],
     epochs=[("MLP-BN-10-100", 128)],
+    measured=[("MLP-BN-10-100", 128)],
     shapes=[(100, 100), (500, 500)],
     rank_rounds=2,
 )
+BATCHES = (4, 8, 16, 32, 64, 128)
+FIGURES = [(name, B) for name in ("MLP-BN-10-100", "RES-BN-5-500", "MLP-5-500") for B in BATCHES]  # 2 to 7
 WHOLE = Size(
     rounds=7,
-    cells=[
-        *(("MLP-BN-10-100", B) for B in (4, 8, 16, 32, 64, 128)),
-        *(("RES-BN-5-500", B) for B in (4, 16, 128)),
-        *(("MLP-5-500", B) for B in (4, 128)),
-        ("MLP-5-2000", 128),
-    ],
-    epochs=[("MLP-BN-10-100", B) for B in (4, 8, 16, 32, 64, 128)],
+    cells=[*FIGURES, ("MLP-5-2000", 128)],
+    epochs=[("MLP-BN-10-100", B) for B in BATCHES],
+    measured=FIGURES,
     shapes=[*QUICK.shapes, *MLP_5_2000],
     rank_rounds=3,
 )
@@ -50,9 +51,9 @@ def data(m):
     return x, numpy.eye(CLASSES, dtype="float32")[labels]
 
 
-def start(name):
+def start(name, detached=True):
     """The graph of a network, and the parameters that all contestants start from."""
-    graph = mg.parse(name, n=INPUTS, k=CLASSES)
+    graph = mg.parse(name, n=INPUTS, k=CLASSES, detached=detached)
     return graph, mg.init_params(graph, numpy.random.default_rng(1))
 
 

@@ -15,7 +15,7 @@ from .. import files
 from . import cores, measurements
 from .contestants import CONTESTANTS, TRAINING
 from .norms import per_sample_norms
-from .problem import MLP_5_2000, SAMPLES, data
+from .problem import MEASURE_EVERY, MLP_5_2000, SAMPLES, data
 from .processes import processes
 
 RATIOS = {
@@ -33,7 +33,8 @@ def sections(size):
     yield agreement(size, x[:2000], y[:2000])
     yield steps(size, x, y)
     yield epochs(size, x, y)
-    yield measuring(x, y)
+    yield measuring(size, x, y)
+    yield gradients_of_norm(size, x, y)
     yield norms(size, x, y)
     yield ranks(size)
     yield two_cores()
@@ -122,15 +123,31 @@ def epochs(size, x, y):
     return section(title, ["network", "B", *TRAINING], rows)
 
 
-def measuring(x, y):
-    """An epoch and its measures."""
-    times = measurements.measuring(x, y, rounds=2)
-    total = sum(statistics.median(values) for values in times.values())
-    to_steps = total / statistics.median(times["steps of an epoch"])
+def measuring(size, x, y):
+    """Epochs and their measures."""
+    rows = []
+    for name, B in tqdm(size.measured, desc="measured epochs"):
+        times = measurements.measured_epoch(name, B, x, y)
+        (steps,), (evaluation,), (ranks,) = times.values()
+        to_steps = 1 + (evaluation + ranks) / MEASURE_EVERY / steps
+        rows.append([name, str(B), *middles(times), f"{to_steps:.2f}"])
     return section(
-        "Seconds of an epoch with its measures, MLP-BN-10-100, B = 128.",
-        [*times, "all, to the steps alone"],
-        [[*middles(times), f"{to_steps:.2f}"]],
+        f"Seconds of an epoch of minigrad, and of its measures, which come every {MEASURE_EVERY} epochs.",
+        ["network", "B", "steps", "evaluation", "ranks", "all, to the steps alone"],
+        rows,
+    )
+
+
+def gradients_of_norm(size, x, y):
+    """Batch norm with A detached, and with the true gradient."""
+    rows = []
+    for B in dict.fromkeys(B for _, B in size.measured):
+        times = measurements.gradients_of_norm(B, x, y, size.rounds)
+        rows.append([str(B), *middles(times), ratio(times, "true", "detached")])
+    return section(
+        "Microseconds a training step of MLP-BN-10-100, by the gradient of its batch norm.",
+        ["B", "A detached", "true gradient", "ratio"],
+        rows,
     )
 
 
