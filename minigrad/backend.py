@@ -1,5 +1,6 @@
 """NumPy or CuPy. No other file names CuPy; everything else asks an array where it lives."""
 
+import functools
 import importlib
 import sys
 
@@ -49,3 +50,35 @@ def to_host(array):
 def swap(W):
     """The transpose of the last two axes: (..., a, b) -> (..., b, a), a view."""
     return W.swapaxes(-1, -2)
+
+
+def times_transpose(v, W):
+    """v @ swap(W): (..., B, d_q), (..., d_p, d_q) -> (..., B, d_p)."""
+    if copies_operands(W) and v.size < W.size:
+        return swap(W @ swap(v))  # the same, with a copy of v in place of one of W
+    return v @ swap(W)
+
+
+def copies_operands(W):
+    """Whether a product with W first copies what doesn't lie in C order: CuPy's do, for stacked matrices."""
+    return W.ndim > 2 and namespace(W) is not numpy
+
+
+def fused(rule):
+    """`rule`, whose first argument is an array, as a single launch on a GPU; on NumPy it is what it says.
+
+    CuPy traces it, which takes operators alone, and makes float64 of a product of two numbers.
+    """
+
+    @functools.wraps(rule)
+    def apply(*args):
+        xp = namespace(args[0])
+        return _fuse(xp, rule)(*args) if hasattr(xp, "fuse") else rule(*args)
+
+    return apply
+
+
+@functools.cache
+def _fuse(xp, rule):
+    """CuPy compiles once for each of these."""
+    return xp.fuse(rule)

@@ -17,8 +17,8 @@ import pytest
 import standin
 
 import minigrad as mg
-from minigrad import kernels
-from minigrad.backend import namespace, swap, to_host
+from minigrad import backend, kernels
+from minigrad.backend import fused, namespace, swap, times_transpose, to_host
 from minigrad.losses import LOSSES
 
 MODULES = sorted(Path(mg.__file__).parent.glob("*.py"))
@@ -462,7 +462,9 @@ def test_initialization_draws_the_same_numbers_on_every_backend(net, dtype, init
 def test_a_network_gives_the_same_numbers_where_numpy_arrays_are_refused(compute, net, dtype, R, seed):
     actual = compute(standin, net, dtype, R, seed)
     assert_all_on(standin, actual)
-    assert_bit_equal(actual, compute(numpy, net, dtype, R, seed))
+    # The other way to write a product has other last bits, so that NumPy has to take it too.
+    with unittest.mock.patch.object(backend, "copies_operands", lambda W: W.ndim > 2):
+        assert_bit_equal(actual, compute(numpy, net, dtype, R, seed))
     for path, array in leaves(actual):
         is_accuracy = path in (("evaluation", 1), ("others", 1))
         if not is_accuracy:  # a mean of truth values, which every library computes in float64

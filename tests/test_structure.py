@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "backend": set(),
     "graph": set(),
     "checks": {"backend"},
-    "optim": {"checks"},
+    "optim": {"backend", "checks"},
     "facts": set(),
     "verify": {"facts"},
     "fetch": {"facts", "verify"},
