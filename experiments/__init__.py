@@ -7,7 +7,8 @@ A figure's way, from top to bottom; results travel as {run: result}:
     plans       a figure under a preset and settings: its runs, and the picture of their results
     runs        Run: everything that determines a run's numbers, and nothing else
     runner      train what is missing: `train` is the whole experiment as one loop
-    parallel    runs spread over processes; samples: a data set as a run takes it
+    stacks      runs trained side by side, for a GPU; parallel: runs spread over processes
+    samples     a data set as a run takes it
     store       one run, one file, whole or absent; schema: what it must hold; provenance: what computed it;
                 locks: who is at work on it
     results     what is read off a stored run: how a rank is counted, whether it learned

@@ -39,7 +39,8 @@ def run(argv):
         what = error.filename or "something"
         parser.error(f"{what} can't be used ({error.strerror or error}): mend that, or give another")
     except MemoryError:
-        parser.error("there is not enough memory for this: try a smaller --jobs, network or data set")
+        smaller = "a smaller --stack, --jobs, network or data set"
+        parser.error(f"there is not enough memory for this: try {smaller}")
     return 0
 
 
@@ -47,7 +48,7 @@ def draw_figure(args):
     """Train what is missing of a figure, and draw it."""
     plan = _plan(args.name, args)
     load_backend(args.backend)
-    where = Where(args.results, args.data, args.backend, args.keep_weights)
+    where = Where(args.results, args.data, args.backend, args.keep_weights, stack=args.stack)
     replaced = _replaced(plan, where, args)
     if replaced:
         plan = _plan(args.name, args, replaced)

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import math
 import sys
 
 import numpy
@@ -33,6 +34,14 @@ def load_backend(name):
     if not cupy.cuda.is_available():
         raise BackendError("CuPy finds no CUDA GPU on this machine: check its driver, or use --backend numpy")
     return cupy
+
+
+def free_memory(xp):
+    """Bytes that arrays of the library `xp` can still have on its device; on the host nobody counts them."""
+    if xp is numpy:
+        return math.inf
+    unclaimed, _ = xp.cuda.runtime.memGetInfo()
+    return unclaimed + xp.get_default_memory_pool().free_bytes()
 
 
 def namespace(array):
