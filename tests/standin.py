@@ -165,10 +165,15 @@ def _operator(name):
         _launch()
         if name == "__matmul__":
             _copy_for_product((self, *others))
-        return _wrap(_call(getattr(self._host, name), others, {}))
+        return _in_c_order(_call(getattr(self._host, name), others, {}))
 
     operate.__name__ = name
     return operate
+
+
+def _in_c_order(value):
+    """What CuPy makes, whatever the layout of the operands is; NumPy keeps that."""
+    return _wrap(numpy.asarray(value, order="C") if isinstance(value, numpy.ndarray) else value)
 
 
 def _copy_for_product(operands):
@@ -387,7 +392,7 @@ def fuse(rule):
 
 
 def _whole(traced, shape):
-    return _wrap(numpy.array(numpy.broadcast_to(traced.value, shape)))
+    return _wrap(numpy.array(numpy.broadcast_to(traced.value, shape), order="C"))
 
 
 def _delegate(module, name, lacking):
@@ -405,7 +410,8 @@ def _delegate(module, name, lacking):
         result = _call(function, args, kwargs)
         if name in ("allclose", "array_equal"):  # Python's bool from NumPy, an array from CuPy
             result = numpy.bool_(result)
-        result = _wrap(result)
+        is_elementwise = isinstance(function, numpy.ufunc) or name == "where"
+        result = _in_c_order(result) if is_elementwise else _wrap(result)
         if name not in ("empty", "empty_like") and not _is_view(result, args):
             _launch()
         return result

@@ -9,6 +9,7 @@ import standin
 import minigrad as mg
 from minigrad import backend, layers
 from minigrad.backend import fused, swap, times_transpose
+from minigrad.layers import relu_backward
 
 TRUE = (("detached", False),)
 STANDARD = (("detached", False), ("scalar", False))
@@ -125,6 +126,13 @@ def test_the_stand_in_counts_the_launches_of(operation):
     compute, launches = OPERATIONS[operation]
     compute(a)
     assert standin.launches == launches
+
+
+def test_what_the_stand_in_computes_lies_in_c_order_as_in_cupy():
+    a = swap(standin.ones((3, 2, 4)))
+    for result in (a * 2, 2 * a, a + a, -a, standin.exp(a), standin.where(a > 0, a, 0), relu_backward(a, a)):
+        assert result.flags.c_contiguous
+    assert not a.flags.c_contiguous
 
 
 # Fused rules.

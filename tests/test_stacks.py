@@ -369,18 +369,26 @@ def test_on_a_device_a_stack_equals_runs_alone_within_rounding_and_says_that_it_
             numpy.testing.assert_allclose(found[run][1][name], array, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-def test_training_a_stack_waits_for_the_device_at_measurements_alone(tmp_path, device, monkeypatch):
-    waits = []
+def test_training_a_stack_waits_for_the_device_at_measurements_alone_and_copies_no_matrix(
+    tmp_path, device, monkeypatch
+):
+    """What is copied for a matrix is U, and v, or W itself where that is smaller; and all is float32."""
+    runs = [replace(run, network="MLP-BN-2-40", epochs=2) for run in RUNS]
+    graph = runs[0].graph()
+    widths = [(graph.width(p), graph.width(q)) for p, q in graph.E_T]
+    of_step = len(runs) * sum(RUN.B * d_p + min(RUN.B, d_p) * d_q for d_p, d_q in widths)
     train_epoch = runner.train_epoch
+    epochs = []
 
     def watched(*args):
-        before = standin.synchronizations
+        standin.reset()
         train_epoch(*args)
-        waits.append(standin.synchronizations - before)
+        floats = {made.name for made in standin.dtypes if made.kind == "f"}
+        epochs.append((standin.synchronizations, standin.copied, floats))
 
     monkeypatch.setattr(runner, "train_epoch", watched)
-    train([replace(run, epochs=3) for run in RUNS], Where(str(tmp_path), backend="cupy"))
-    assert waits == [0, 0, 0]
+    train(runs, Where(str(tmp_path), backend="cupy"))
+    assert epochs == [(0, RUN.steps() * of_step, {"float32"})] * 2
 
 
 @pytest.mark.gpu
