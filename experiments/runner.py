@@ -50,7 +50,7 @@ def complete(runs, where=Where(), jobs=None):
         jobs = min(jobs, len(todo))
         bar = tqdm(
             # The parts, added in another order, may come to more.
-            total=sum(map(Run.cost, missing)) * (1 + 1e-9),
+            total=cost_of(missing) * (1 + 1e-9),
             desc=f"training {len(missing)} of {len(runs)} runs",
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left",
             mininterval=0.5 if sys.stderr.isatty() else 30,
@@ -89,13 +89,13 @@ def train(runs, where, progress=lambda seconds: None):
         for state in states:
             if state.epoch == 0:
                 state.measure(data)
-        stack = None
+        stack = Stack(states)
         saved = time.monotonic()
         while states := still_running(states, where, progress):
             epoch = 1 + min(state.epoch for state in states)
             # After an interruption those that are ahead wait for the others.
             members = [state for state in states if state.epoch == epoch - 1]
-            if stack is None or stack.states != members:
+            if stack.states != members:
                 stack = Stack(members)
             is_measured = runs[0].measured(epoch)
             before = [state.matrices() if is_measured else None for state in members]

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy
 
-from minigrad.backend import free_memory, load_backend, namespace, swap
+from minigrad.backend import free_memory, load_backend, namespace
 
 from .runs import SAMPLES, Run
 
@@ -57,7 +57,7 @@ def memory(run):
 
 
 class Stack:
-    """States of runs at the same epoch, side by side, each of which sees its part of the common arrays.
+    """States of runs side by side, each of which sees its part of the common arrays.
 
     `params` and `velocity` are what train_epoch takes: with the runs in front, or, of a single run, its own.
     """
@@ -90,16 +90,9 @@ def _merged(dicts):
     if len(dicts) == 1:
         return dicts[0]
     common = {}
-    for key in dicts[0]:
-        common[key] = _stack([arrays[key] for arrays in dicts])
+    for key, W in dicts[0].items():
+        # NumPy's stack keeps the order in memory of each matrix, and on CuPy all are in C order.
+        common[key] = namespace(W).stack([arrays[key] for arrays in dicts])
         for place, arrays in enumerate(dicts):
             arrays[key] = common[key][place]
     return common
-
-
-def _stack(matrices):
-    """(R, d_p, d_q), each in the order in memory that they have."""
-    xp = namespace(matrices[0])
-    if matrices[0].flags.c_contiguous:
-        return xp.stack(matrices)
-    return swap(xp.stack([swap(W) for W in matrices]))

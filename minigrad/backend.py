@@ -81,13 +81,12 @@ def fused(rule):
 
     @functools.wraps(rule)
     def apply(*args):
-        xp = namespace(args[0])
-        return _fuse(xp, rule)(*args) if hasattr(xp, "fuse") else rule(*args)
+        return _fuse(namespace(args[0]), rule)(*args)
 
     return apply
 
 
 @functools.cache
 def _fuse(xp, rule):
-    """CuPy compiles once for each of these."""
-    return xp.fuse(rule)
+    """`rule` as the library `xp` runs it; CuPy's compiles once for each kind of arguments."""
+    return xp.fuse(rule) if hasattr(xp, "fuse") else rule

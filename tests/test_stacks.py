@@ -225,6 +225,25 @@ def test_the_runs_of_a_stack_are_locked_in_one_order_so_that_two_stacks_never_wa
     assert all(order == orders[0] for order in orders)
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_stack_is_one_array_of_which_each_run_sees_its_part_in_the_layout_that_it_had(tmp_path, order):
+    """Which layout is fast depends on the library: in Fortran order NumPy's products are, at small B."""
+    states = [runner.State.begin(run, Where(str(tmp_path))) for run in RUNS]
+    for state in states:
+        state.params = {key: numpy.array(W, order=order) for key, W in state.params.items()}
+    before = [dict(state.params) for state in states]
+    stack = stacks.Stack(states)
+    for key, W in stack.params.items():
+        assert W.shape == (len(RUNS), *before[0][key].shape)
+        for place, state in enumerate(states):
+            own = state.params[key]
+            numpy.testing.assert_array_equal(own, before[place][key], strict=True)
+            assert own.flags[f"{order}_CONTIGUOUS"]
+            assert numpy.shares_memory(own, W[place])
+    own = states[0].params
+    assert stacks.Stack(states[:1]).params is own
+
+
 # Which runs are stacked.
 
 
