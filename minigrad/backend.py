@@ -76,7 +76,7 @@ def copies_operands(W):
 def fused(rule):
     """`rule`, whose first argument is an array, as a single launch on a GPU; on NumPy it is what it says.
 
-    CuPy traces it, which takes operators alone, and makes float64 of a product of two numbers.
+    CuPy traces it, which takes operators alone, and computes those on two numbers in half precision.
     """
 
     @functools.wraps(rule)

@@ -333,7 +333,7 @@ def asnumpy(value):
 class _Traced:
     """What a fused function has in place of an array or a number: operators alone.
 
-    As in CuPy an operation on two numbers gives a float64, which is not weak as Python's numbers are.
+    An operation on two numbers is refused: CuPy 14 computes it in half precision.
     """
 
     __hash__ = None
@@ -353,11 +353,11 @@ def _traced(name):
 
     def operator_of_traced(*operands):
         values = [operand.value if isinstance(operand, _Traced) else operand for operand in operands]
-        if not all(isinstance(value, (numpy.ndarray, numpy.generic, bool, int, float)) for value in values):
+        if not all(isinstance(value, (numpy.ndarray, numpy.generic, int, float)) for value in values):
             raise TypeError("a fused function takes arrays and numbers")
+        if not any(isinstance(value, numpy.ndarray) for value in values):
+            raise TypeError("an operation on numbers alone has no place in a fused function")
         result = operate(*values)
-        if not isinstance(result, numpy.ndarray):
-            return _Traced(numpy.float64(result))
         dtypes.add(result.dtype)
         return _Traced(result)
 
