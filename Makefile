@@ -5,11 +5,12 @@ BACKEND ?= numpy
 DATA ?=
 SEEDS ?=
 JOBS ?=
+STACK ?=
 FAST ?= 1
 QUICK ?=
 SET ?=
 CLUSTER ?=
-KNOWN := PYTHON PRESET BACKEND DATA SEEDS JOBS FAST QUICK SET CLUSTER
+KNOWN := PYTHON PRESET BACKEND DATA SEEDS JOBS STACK FAST QUICK SET CLUSTER
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command line,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out $(KNOWN) MAKE%,$(GIVEN))
 ifneq ($(UNKNOWN),)
@@ -26,7 +27,7 @@ READY := $(VENV)/installed-$(BACKEND) $(if $(filter-out 0,$(FAST)),$(VENV)/numba
 SELECTION := --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS)) $(foreach setting,$(SET),--set "$(setting)")
 BACK := $(if $(filter-out numpy,$(BACKEND)),--backend $(BACKEND))
 FROM := $(if $(DATA),--data "$(DATA)")
-AT_ONCE := $(if $(JOBS),--jobs $(JOBS))
+AT_ONCE := $(if $(JOBS),--jobs $(JOBS)) $(if $(STACK),--stack $(STACK))
 THERE := $(if $(CLUSTER),--cluster "$(CLUSTER)")
 
 FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7
@@ -50,7 +51,7 @@ help:
 	@echo "make test    run the test suite"
 	@echo "make bench   time training against PyTorch, JAX and the matrix products alone, into figures/bench.md (QUICK=1: less)"
 	@echo "make clean   remove the virtual environments; data/, results/ and figures/ stay"
-	@echo "variables    PRESET (smoke, quick, night, paper) BACKEND DATA SEEDS JOBS PYTHON, e.g. make fig1 PRESET=paper SEEDS=1; FAST=0 leaves Numba out"
+	@echo "variables    PRESET (smoke, quick, night, paper) BACKEND DATA SEEDS JOBS STACK PYTHON, e.g. make fig1 PRESET=paper SEEDS=1; FAST=0 leaves Numba out"
 	@echo '             CLUSTER=ADDRESS of a Dask scheduler, or local: where figures are trained'
 	@echo '             SET changes settings: make fig2 SET="lam=1e-4 B=16,64"'
 

@@ -35,7 +35,7 @@ class _Unwanted(Exception):
 def workers(address, jobs, results, files, backend):
     """A Pool of the workers of the cluster whose scheduler has this address, or of so many processes here.
 
-    Its items are runs. ClusterError if somebody there is not fit for them, or if the cluster goes down.
+    Its items are stacks. ClusterError if somebody there is not fit for them, or if the cluster goes down.
     """
     try:
         import distributed
@@ -174,9 +174,9 @@ def _pool(client, executor, meeting):
     topic = f"minigrad-{meeting.token.name}"
     client.subscribe_topic(topic, lambda event: heard.put(event[1]))
 
-    def submit(work, run):
-        key = f"train-{run.key}-{meeting.token.name}"
-        return executor.submit(_work_there, work, run, topic, meeting, key=key)
+    def submit(work, runs):
+        key = f"train-{runs[0].key}-{meeting.token.name}"
+        return executor.submit(_work_there, work, runs, topic, meeting, key=key)
 
     def news():
         nonlocal seen, looked
@@ -201,8 +201,8 @@ def _pool(client, executor, meeting):
     return Pool(submit, news)
 
 
-def _work_there(work, run, topic, meeting):
-    """work(run, report) on a worker, who may have come after the meeting."""
+def _work_there(work, runs, topic, meeting):
+    """work(runs, report) on a worker, who may have come after the meeting."""
     from distributed import get_worker
 
     worker = get_worker()
@@ -219,9 +219,9 @@ def _work_there(work, run, topic, meeting):
         if worker.state.tasks[key].state == "cancelled":  # the command was interrupted, or has died
             raise _Unwanted
         if time.monotonic() - told > PAUSE:
-            worker.log_event(topic, (run.key, done))
+            worker.log_event(topic, (runs[0].key, done))
             told = time.monotonic()
 
     with contextlib.suppress(_Unwanted):
-        work(run, report)
-    worker.log_event(topic, (run.key, done))
+        work(runs, report)
+    worker.log_event(topic, (runs[0].key, done))

@@ -45,7 +45,8 @@ def run(argv):
         what = error.filename or "something"
         parser.error(f"{what} can't be used ({error.strerror or error}): mend that, or give another")
     except MemoryError:
-        parser.error("there is not enough memory for this: try a smaller --jobs, network or data set")
+        smaller = "a smaller --stack, --jobs, network or data set"
+        parser.error(f"there is not enough memory for this: try {smaller}")
     return 0
 
 
@@ -55,7 +56,9 @@ def draw_figure(args):
     load_backend(args.backend)
     if args.jobs and args.cluster not in (None, LOCAL):
         raise Mistake("--jobs is for this machine: on a cluster a run is trained by each worker")
-    where = Where(args.results, args.data, args.backend, args.keep_weights, cluster=args.cluster)
+    where = Where(
+        args.results, args.data, args.backend, args.keep_weights, stack=args.stack, cluster=args.cluster
+    )
     replaced = _replaced(plan, where, args)
     if replaced:
         plan = _plan(args.name, args, replaced)

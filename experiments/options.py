@@ -31,6 +31,8 @@ def command_line():
         _add_data(figure)
         _add_pictures(figure)
         figure.add_argument("--backend", choices=BACKENDS, default="numpy")
+        words = "runs trained side by side at most (default: one with numpy, as many as fit with cupy)"
+        figure.add_argument("--stack", metavar="N", type=_positive, help=words)
         figure.add_argument("--plot-only", action="store_true", help="draw from the store, train nothing")
         figure.add_argument("--keep-weights", action="store_true", help="store the final weights too")
     listed = commands.add_parser("list", help="what is done of every figure, and what is left")

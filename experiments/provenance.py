@@ -14,9 +14,16 @@ from minigrad.kernels import ENGINE, PATH
 
 
 @functools.cache
-def origin(backend):
-    """The same for every run of this process, as a dict of texts."""
+def origin(backend, stacked=False):
+    """The same for every run of this process, as a dict of texts.
+
+    On CuPy the products of runs that are stacked have other last bits than those of one alone.
+    """
     xp = load_backend(backend)
+    if backend == "numpy":
+        kernels = f"{PATH}, engine {ENGINE}"
+    else:
+        kernels = f"{backend} stacked" if stacked else backend
     # In the order in which they were loaded: NumPy's is the first, and others may follow at any time.
     blas = [
         f"{lib['internal_api']} {lib['version']} {lib.get('architecture', '')}".strip()
@@ -26,7 +33,7 @@ def origin(backend):
     return {
         "commit": _commit(),
         "backend": f"{xp.__name__} {xp.__version__}",
-        "kernels": f"{PATH}, engine {ENGINE}" if backend == "numpy" else backend,
+        "kernels": kernels,
         "python": platform.python_version(),
         "numpy": numpy.__version__,
         "blas": blas[0] if blas else "unknown",

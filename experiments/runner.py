@@ -1,4 +1,4 @@
-"""complete() and train(): what is missing is trained, a run at a time in each process, to the same bits."""
+"""complete() and train(): what is missing is trained, a stack at a time in each process, to the same bits."""
 
 import functools
 import sys
@@ -22,6 +22,7 @@ from .parallel import cores, in_parallel, local
 from .provenance import origin, other_bits
 from .runs import Run
 from .samples import load
+from .stacks import Stack, stacked
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,12 @@ class Where:
     backend: str = "numpy"
     keep_weights: bool = False
     save_every: float = 20.0  # seconds between two checkpoints of a run
+    stack: int | None = None  # how many runs are trained side by side at most; None: as stacks.py chooses
     cluster: str | None = None  # the address of a Dask scheduler, or "local"; None: processes of this machine
 
 
 def complete(runs, where=Where(), jobs=None):
-    """Train the runs that the store lacks, `jobs` at a time (default: one per core, one for a GPU).
+    """Train the runs that the store lacks in `jobs` processes (default: one per core, one for a GPU).
 
     Returns {run: (meta, arrays)}. Interrupted at any moment, the same call continues.
     """
@@ -58,13 +60,14 @@ def _missing(runs, where):
 def _train_missing(runs, where, jobs):
     """Train those that the store lacks, and show how far it is."""
     missing = _missing(runs, where)
-    jobs = min(jobs or (1 if where.backend == "cupy" else cores()), len(missing))
+    jobs = jobs or (1 if where.backend == "cupy" else cores())
     if missing:
         # The longest first, so that no core waits long at the end.
-        todo = sorted(missing, key=Run.cost, reverse=True)
+        todo = sorted(stacked(missing, where.backend, where.stack, jobs), key=_together, reverse=True)
+        jobs = min(jobs, len(todo))
         bar = tqdm(
             # The parts, added in another order, may come to more.
-            total=sum(map(Run.cost, missing)) * (1 + 1e-9),
+            total=_together(missing) * (1 + 1e-9),
             desc=f"training {len(missing)} of {len(runs)} runs",
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left",
             mininterval=0.5 if sys.stderr.isatty() else 30,
@@ -72,21 +75,26 @@ def _train_missing(runs, where, jobs):
         )
         with bar:
             if jobs == 1 and where.cluster is None:
-                for run in todo:
-                    train(run, where, bar.update)
+                for stack in todo:
+                    train(stack, where, bar.update)
             else:
                 work, pool = _workers(todo, where, jobs)
                 in_parallel(work, todo, pool, bar)
 
 
-def _workers(runs, where, jobs):
-    """(work, pool): how a run is trained by a process of this machine or of a cluster, and by which."""
+def _together(runs):
+    """The sum of their costs."""
+    return sum(map(Run.cost, runs))
+
+
+def _workers(stacks, where, jobs):
+    """(work, pool): how a stack is trained by a process of this machine or of a cluster, and by which."""
     if where.cluster is None:
         return functools.partial(_train_in_worker, where=where, folders={}), local(jobs)
     # There, relative names and $MINIGRAD_DATA would mean other places.
     where = replace(where, results=str(Path(where.results).absolute()))
     files, folders = [], {}
-    for name in sorted({run.dataset for run in runs}):
+    for name in sorted({run.dataset for runs in stacks for run in runs}):
         found = [path.absolute() for path in find_or_fetch(name, where.data).values()]
         files += found
         if found:
@@ -95,50 +103,82 @@ def _workers(runs, where, jobs):
     return work, cluster.workers(where.cluster, jobs, where.results, tuple(files), where.backend)
 
 
-def _train_in_worker(run, report, where, folders):
+def _train_in_worker(runs, report, where, folders):
     """`folders` has those of data sets that lie where another process would not look."""
-    train(run, replace(where, data=folders.get(run.dataset, where.data)), report)
+    train(runs, replace(where, data=folders.get(runs[0].dataset, where.data)), report)
 
 
-def train(run, where, progress=lambda seconds: None):
-    """Train one run to its end, from its checkpoint if there is one, and store it.
+def train(runs, where, progress=lambda seconds: None):
+    """Train runs side by side to their ends, each from its checkpoint if there is one, and store them.
 
-    `progress` gets what of run.cost() is done. A run whose loss or weights stop being finite ends there, with
-    the status "diverged", and keeps its numbers.
+    They differ in eta, lambda, momentum and seed alone. `progress` gets what of their costs is done. A run
+    whose loss or weights stop being finite ends there, with the status "diverged", and keeps its numbers.
     """
-    cost = run.cost()
-    with store.lock(where.results, run), threadpool_limits(1):
-        # Another process may have finished it, while this one waited for the lock.
-        if store.finished(where.results, run, where.keep_weights):
-            progress(cost)
+    with store.locks_of(where.results, runs), threadpool_limits(1):
+        states = begun(runs, where, progress)
+        if not states:
             return
-        data = on_device(run, where)
+        data = on_device(runs[0], where)
         x, y, _, _ = data
-        state = State.begin(run, where)
-        progress(cost * state.epoch / run.epochs)
-        if state.epoch == 0:
-            state.measure(data)
+        for state in states:
+            if state.epoch == 0:
+                state.measure(data)
+        stack = Stack(states)
         saved = time.monotonic()
-        while state.epoch < run.epochs and state.is_finite():
-            state.epoch += 1
-            before = state.matrices() if run.measured(state.epoch) else None
-            eta = step_decay(run.eta, state.epoch - 1, run.milestones, run.factor)
-            rows = state.xp.asarray(rows_of(run, len(x), state.epoch))
-            train_epoch(
-                state.graph, state.params, state.velocity, x, y, rows, run.loss, eta, run.lam, run.momentum
+        while states := still_running(states, where, progress):
+            epoch = 1 + min(state.epoch for state in states)
+            # After an interruption those that are ahead wait for the others.
+            members = [state for state in states if state.epoch == epoch - 1]
+            if stack.states != members:
+                stack = Stack(members)
+            is_measured = runs[0].measured(epoch)
+            before = [state.matrices() if is_measured else None for state in members]
+            rows = stack.rows(rows_of(run, len(x), epoch) for run in stack.runs)
+            eta = stack.numbers(
+                step_decay(run.eta, epoch - 1, run.milestones, run.factor) for run in stack.runs
             )
-            if before is not None:
-                state.measure(data, before)
-            progress(cost / run.epochs)
+            train_epoch(
+                stack.graph, stack.params, stack.velocity, x, y, rows, runs[0].loss,
+                eta, stack.lam, stack.momentum,
+            )
+            for state, its_matrices in zip(members, before):
+                state.epoch = epoch
+                if is_measured:
+                    state.measure(data, its_matrices)
+                progress(state.run.cost() / state.run.epochs)
             if time.monotonic() - saved >= where.save_every:
-                state.save(where)
+                for state in members:
+                    state.save(where)
                 saved = time.monotonic()
+
+
+def begun(runs, where, progress):
+    """The states of the runs that are to be trained: another process may have finished some meanwhile."""
+    states = []
+    for run in runs:
+        if store.finished(where.results, run, where.keep_weights):
+            progress(run.cost())
+        else:
+            state = State.begin(run, where, is_stacked=len(runs) > 1)
+            progress(run.cost() * state.epoch / run.epochs)
+            states.append(state)
+    return states
+
+
+def still_running(states, where, progress):
+    """Those of the states that go on; the others are stored."""
+    running = []
+    for state in states:
         if not state.is_finite():
-            progress(cost * (1 - state.epoch / run.epochs))
-        state.finish(where)
+            progress(state.run.cost() * (1 - state.epoch / state.run.epochs))
+        if state.epoch == state.run.epochs or not state.is_finite():
+            state.finish(where)
+        else:
+            running.append(state)
+    return running
 
 
-@dataclass
+@dataclass(eq=False)
 class State:
     """What a run has come to: its parameters, what was measured, and what computed it."""
 
@@ -152,15 +192,16 @@ class State:
     provenance: list
 
     @classmethod
-    def begin(cls, run, where):
+    def begin(cls, run, where, is_stacked=False):
         """From the run's checkpoint, or from the stored run at whose end it can start, or fresh.
 
         All three come to the same bits.
         """
-        xp, graph, now = load_backend(where.backend), run.graph(), origin(where.backend)
-        # Columns contiguous: at small B the products of a step are then up to three times faster.
-        fresh = init_params(graph, numpy.random.default_rng(run.seed), xp=xp, init=run.init)
-        params = {key: xp.asarray(W, order="F") for key, W in fresh.items()}
+        xp, graph, now = load_backend(where.backend), run.graph(), origin(where.backend, is_stacked)
+        # On NumPy columns contiguous: at small B the products of a step are then up to three times faster.
+        order = "F" if where.backend == "numpy" else "C"
+        fresh = init_params(graph, numpy.random.default_rng(run.seed), init=run.init)
+        params = {key: xp.asarray(W, order=order) for key, W in fresh.items()}
         velocity = {key: xp.zeros_like(W) for key, W in params.items()}
         path = store.partial_path(where.results, run)
         if path.exists():

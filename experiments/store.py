@@ -181,6 +181,15 @@ def lock(results, run):
         path.unlink(missing_ok=True)  # while it is held: who waited for this name looks again
 
 
+@contextlib.contextmanager
+def locks_of(results, runs):
+    """Hold all of these runs; in one order everywhere, so that no two processes wait for one another."""
+    with contextlib.ExitStack() as stack:
+        for run in sorted(runs, key=lambda run: run.key):
+            stack.enter_context(lock(results, run))
+        yield
+
+
 def sweep(results):
     """Remove what killed processes left: locks, files half written, checkpoints of runs that are finished."""
     for path in Path(results).glob(".*.lock"):

@@ -1,6 +1,8 @@
 """NumPy or CuPy. No other file names CuPy; everything else asks an array where it lives."""
 
+import functools
 import importlib
+import math
 import sys
 
 import numpy
@@ -34,6 +36,14 @@ def load_backend(name):
     return cupy
 
 
+def free_memory(xp):
+    """Bytes that arrays of the library `xp` can still have on its device; on the host nobody counts them."""
+    if xp is numpy:
+        return math.inf
+    unclaimed, _ = xp.cuda.runtime.memGetInfo()
+    return unclaimed + xp.get_default_memory_pool().free_bytes()
+
+
 def namespace(array):
     """The module whose functions take `array`: numpy for NumPy's arrays, cupy for CuPy's."""
     if hasattr(array, "__array_namespace__"):
@@ -49,3 +59,34 @@ def to_host(array):
 def swap(W):
     """The transpose of the last two axes: (..., a, b) -> (..., b, a), a view."""
     return W.swapaxes(-1, -2)
+
+
+def times_transpose(v, W):
+    """v @ swap(W): (..., B, d_q), (..., d_p, d_q) -> (..., B, d_p)."""
+    if copies_operands(W) and v.size < W.size:
+        return swap(W @ swap(v))  # the same, with a copy of v in place of one of W
+    return v @ swap(W)
+
+
+def copies_operands(W):
+    """Whether a product with W first copies what doesn't lie in C order: CuPy's do, for stacked matrices."""
+    return W.ndim > 2 and namespace(W) is not numpy
+
+
+def fused(rule):
+    """`rule`, whose first argument is an array, as a single launch on a GPU; on NumPy it is what it says.
+
+    CuPy traces it, which takes operators alone, and computes those on two numbers in half precision.
+    """
+
+    @functools.wraps(rule)
+    def apply(*args):
+        return _fuse(namespace(args[0]), rule)(*args)
+
+    return apply
+
+
+@functools.cache
+def _fuse(xp, rule):
+    """`rule` as the library `xp` runs it; CuPy's compiles once for each kind of arguments."""
+    return xp.fuse(rule) if hasattr(xp, "fuse") else rule

@@ -4,7 +4,7 @@ Shapes: v, z, a and their cotangents are (..., B, d); W is (..., d_p, d_q); A, b
 beta are (..., 1, 1), one per layer as in Eq. 5, or (..., 1, d), one per unit as in standard batch norm.
 """
 
-from .backend import namespace, swap
+from .backend import fused, namespace, times_transpose
 
 EPS = 1e-5  # added to the variance; Eq. 5 has none and divides by zero on a dead unit
 SLOPE = 0.01  # of leaky ReLU on the negative side
@@ -12,7 +12,7 @@ SLOPE = 0.01  # of leaky ReLU on the negative side
 
 def linear(W, v):
     """W v for every row v_j (Eq. 3): (..., d_p, d_q), (..., B, d_q) -> (..., B, d_p)."""
-    return v @ swap(W)
+    return times_transpose(v, W)
 
 
 def linear_backward(dz, W):
@@ -25,6 +25,7 @@ def relu(a):
     return namespace(a).maximum(a, 0)
 
 
+@fused
 def relu_backward(dv, v):
     """da = dv where the unit is on. At a = 0 the derivative is taken to be 0."""
     return dv * (v > 0)
@@ -76,6 +77,7 @@ def batch_statistics(z):
     return ((centred * centred).mean(axis=-2, keepdims=True) + EPS) ** -0.5, b
 
 
+@fused
 def batchnorm(z, gamma, beta, A, b):
     """n_l(z) = gamma A (z - b) + 1 beta (Eq. 5). Returns it and A (z - b), both (..., B, d)."""
     normalized = A * (z - b)
@@ -89,15 +91,21 @@ def batchnorm_backward(da, gamma, A, normalized, A_is_constant=True, b_is_consta
     A given A or b is a constant, through which nothing passes. Returns dz (..., B, d), and the gradients of
     gamma and beta in their shape.
     """
+    along_normalized = da * normalized
     through_b = 0 if b_is_constant else da.mean(axis=-2, keepdims=True)
     if A_is_constant:
         through_A = 0
     else:
         # The variance is about the batch's mean, which `normalized` is not centred at where b was given.
         n = normalized - normalized.mean(axis=-2, keepdims=True) if b_is_constant else normalized
-        through_A = n * (da * normalized).mean(axis=-2, keepdims=True)
-    dz = gamma * A * (da - through_b - through_A)
-    return dz, _sum_like(gamma, da * normalized), _sum_like(gamma, da)
+        through_A = n * along_normalized.mean(axis=-2, keepdims=True)
+    dz = _rescaled(da, gamma, A, through_b, through_A)
+    return dz, _sum_like(gamma, along_normalized), _sum_like(gamma, da)
+
+
+@fused
+def _rescaled(da, gamma, A, through_b, through_A):
+    return gamma * A * (da - through_b - through_A)
 
 
 def _sum_like(gamma, terms):

@@ -1,6 +1,7 @@
 """The mini-batch SGD step on the regularized risk of Eq. 2, and the step schedule of Section 4.1."""
 
 from . import checks
+from .backend import fused
 
 
 def sgd_step(params, velocity, factors, dscale, eta, lam, momentum):
@@ -9,17 +10,17 @@ def sgd_step(params, velocity, factors, dscale, eta, lam, momentum):
     g = sum_j U_j V_j^T + 2 lam W on every trainable W, and dscale alone on gamma and beta. `velocity` is as
     params, zeros at the start; eta, lam, momentum are Python floats, or (R, 1, 1) in the weights' dtype.
     """
+    decay = 2 * lam
     for edge, factor in factors.items():
-        g = factor.matrix()
-        g += 2 * lam * params[edge]
-        _descend(params[edge], velocity[edge], g, eta, momentum)
+        _descend(params[edge], velocity[edge], factor.matrix(), eta, momentum, decay)
     for name, g in dscale.items():
         _descend(params[name], velocity[name], g, eta, momentum)
 
 
-def _descend(W, velocity, g, eta, momentum):
+@fused
+def _descend(W, velocity, g, eta, momentum, decay=None):
     velocity *= momentum
-    velocity += g
+    velocity += g if decay is None else g + decay * W
     W -= eta * velocity
 
 

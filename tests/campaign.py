@@ -69,7 +69,7 @@ def mutations(number, folder):
     os.fsync = lambda file: None
     rng, found = random.Random(0), collections.defaultdict(collections.Counter)
     where = Where(str(folder / "whole"), keep_weights=True)
-    train(wrong.RUN, where)
+    train([wrong.RUN], where)
     meta, arrays = store.read_result(folder / "whole", wrong.RUN)
     whole = {"result with weights": (meta, arrays), "checkpoint": wrong.at_epoch_11(meta, arrays)}
     for kind, expected in whole.items():

@@ -5,16 +5,21 @@ NumPy array, 0-d ones included, is a TypeError anywhere but in asarray and array
 three points: NumPy functions don't dispatch to it, a NumPy array is no index (CuPy copies it to the device),
 and `random` is refused.
 
-`synchronizations` counts what waits for a device, and `dtypes` collects the dtype of every array made;
-reset() clears both.
+`synchronizations` counts what waits for a device, and `dtypes` collects the dtype of every array made.
+`launches` counts array operations: each is one, and so is all that `fuse` has fused; a view is none, nor is
+the way from the host. CuPy's product of stacks first copies what doesn't lie in C order: a launch for each
+operand, whose entries `copied` adds up. reset() clears all four.
 """
 
 import functools
+import operator
 import types
 
 import numpy
 
 synchronizations = 0
+launches = 0
+copied = 0
 dtypes = set()
 
 # Public names of NumPy 2 that CuPy 14 lacks, frozen here because CuPy need not be installed; where it is,
@@ -39,14 +44,29 @@ WAITING = frozenset("nonzero flatnonzero argwhere unique extract compress bincou
 
 def reset():
     """Forget what was counted."""
-    global synchronizations
-    synchronizations = 0
+    global synchronizations, launches, copied
+    synchronizations = launches = copied = 0
     dtypes.clear()
 
 
 def _synchronize():
     global synchronizations
     synchronizations += 1
+
+
+def _launch():
+    global launches
+    launches += 1
+
+
+def _is_view(result, operands):
+    """Whether a result is no array, or one that lies in the memory of an operand: nothing was computed."""
+    if isinstance(result, tuple):
+        return all(_is_view(item, operands) for item in result)
+    if not isinstance(result, ndarray):
+        return True
+    arrays = [operand._host for operand in operands if isinstance(operand, ndarray)]
+    return any(numpy.may_share_memory(result._host, array) for array in arrays)
 
 
 def _wrap(value):
@@ -126,7 +146,10 @@ def _method(name, allowed):
             raise TypeError(f"{name}() got an unexpected keyword argument {sorted(unknown)[0]!r}")
         if name in WAITING:
             _synchronize()
-        return _wrap(_call(getattr(self._host, name), args, kwargs))
+        result = _wrap(_call(getattr(self._host, name), args, kwargs))
+        if name == "fill" or not _is_view(result, (self,)):
+            _launch()
+        return result
 
     method.__name__ = name
     return method
@@ -135,14 +158,32 @@ def _method(name, allowed):
 def _operator(name):
     """NumPy's operator of that name, which takes stand-in arrays and scalars."""
 
-    def operator(self, *others):
+    def operate(self, *others):
         for other in others:
             if not isinstance(other, (ndarray, numpy.generic, bool, int, float, complex)):
                 raise TypeError(f"Unsupported type {type(other)}")
-        return _wrap(_call(getattr(self._host, name), others, {}))
+        _launch()
+        if name == "__matmul__":
+            _copy_for_product((self, *others))
+        return _in_c_order(_call(getattr(self._host, name), others, {}))
 
-    operator.__name__ = name
-    return operator
+    operate.__name__ = name
+    return operate
+
+
+def _in_c_order(value):
+    """What CuPy makes, whatever the layout of the operands is; NumPy keeps that."""
+    return _wrap(numpy.asarray(value, order="C") if isinstance(value, numpy.ndarray) else value)
+
+
+def _copy_for_product(operands):
+    """Count what CuPy copies before a product of these."""
+    global copied
+    if any(operand.ndim > 2 for operand in operands):
+        for operand in operands:
+            if not operand.flags.c_contiguous:
+                _launch()
+                copied += operand.size
 
 
 def _in_place(name):
@@ -212,9 +253,13 @@ class ndarray:
         unwrapped = _index(index, self.shape)
         if any(map(_is_mask, _entries(index))):
             _synchronize()  # the size of the result is the number of True
-        return _wrap(self._host[unwrapped])
+        result = _wrap(self._host[unwrapped])
+        if not _is_view(result, (self,)):
+            _launch()
+        return result
 
     def __setitem__(self, index, value):
+        _launch()
         self._host[_index(index, self.shape)] = _unwrap(value)
 
 
@@ -285,6 +330,71 @@ def asnumpy(value):
     return value.get() if isinstance(value, ndarray) else numpy.asarray(value)
 
 
+class _Traced:
+    """What a fused function has in place of an array or a number: operators alone.
+
+    An operation on two numbers is refused: CuPy 14 computes it in half precision.
+    """
+
+    __hash__ = None
+
+    def __init__(self, value):
+        self.value = value
+
+    def __bool__(self):
+        raise TypeError("a fused function can't decide by what it computes")
+
+
+_Traced.__module__ = "standin.tracing"  # in which namespace() finds no library
+
+
+def _traced(name):
+    operate = getattr(operator, name)
+
+    def operator_of_traced(*operands):
+        values = [operand.value if isinstance(operand, _Traced) else operand for operand in operands]
+        if not all(isinstance(value, (numpy.ndarray, numpy.generic, int, float)) for value in values):
+            raise TypeError("a fused function takes arrays and numbers")
+        if not any(isinstance(value, numpy.ndarray) for value in values):
+            raise TypeError("an operation on numbers alone has no place in a fused function")
+        result = operate(*values)
+        dtypes.add(result.dtype)
+        return _Traced(result)
+
+    return operator_of_traced
+
+
+def _reflected(operate):
+    return lambda self, other: operate(other, self)
+
+
+for _name in "add sub mul truediv pow lt le gt ge eq ne neg iadd isub imul itruediv".split():
+    setattr(_Traced, f"__{_name}__", _traced(_name))
+for _name in "add sub mul truediv pow".split():
+    setattr(_Traced, f"__r{_name}__", _reflected(_traced(_name)))
+
+
+def fuse(rule):
+    """As cupy.fuse: `rule` as one launch. What it returns has the shape of all its arrays together."""
+
+    @functools.wraps(rule)
+    def fused(*args):
+        _launch()
+        shape = numpy.broadcast_shapes(*(arg.shape for arg in args if isinstance(arg, ndarray)))
+        result = rule(*(None if arg is None else _Traced(_unwrap(arg)) for arg in args))
+        if result is None:
+            return None
+        if isinstance(result, tuple):
+            return tuple(_whole(one, shape) for one in result)
+        return _whole(result, shape)
+
+    return fused
+
+
+def _whole(traced, shape):
+    return _wrap(numpy.array(numpy.broadcast_to(traced.value, shape), order="C"))
+
+
 def _delegate(module, name, lacking):
     """`name` of a NumPy module as CuPy has it: a type or constant as it is, a function on stand-in arrays."""
     if name.startswith("_") or name in lacking:
@@ -300,7 +410,11 @@ def _delegate(module, name, lacking):
         result = _call(function, args, kwargs)
         if name in ("allclose", "array_equal"):  # Python's bool from NumPy, an array from CuPy
             result = numpy.bool_(result)
-        return _wrap(result)
+        is_elementwise = isinstance(function, numpy.ufunc) or name == "where"
+        result = _in_c_order(result) if is_elementwise else _wrap(result)
+        if name not in ("empty", "empty_like") and not _is_view(result, args):
+            _launch()
+        return result
 
     return on_device
 

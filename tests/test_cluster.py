@@ -141,11 +141,11 @@ def test_workers_look_for_a_data_set_where_the_command_has_found_it(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runner, "find_or_fetch", lambda name, root: {"images": Path("sets", name, "images")})
     monkeypatch.setattr(cluster, "workers", lambda *args: args)
-    work, pool = runner._workers([RUN], Where(cluster="a:1"), 1)
+    work, pool = runner._workers([[RUN]], Where(cluster="a:1"), 1)
     assert (tmp_path / "sets" / RUN.dataset / "images",) in pool
     looked = []
-    monkeypatch.setattr(runner, "train", lambda run, where, report: looked.append(where.data))
-    work(RUN, None)
+    monkeypatch.setattr(runner, "train", lambda runs, where, report: looked.append(where.data))
+    work([RUN], None)
     assert looked == [str(tmp_path / "sets" / RUN.dataset)]
 
 

@@ -107,6 +107,23 @@ def test_another_view_of_the_spectra_trains_nothing_and_changes_the_rank(here, c
     assert len(texts) == len(list(Path("figures").glob("*.csv"))) == 4
 
 
+def test_runs_can_be_stacked_to_the_same_numbers(here, capsys, monkeypatch):
+    several = [*ONE[:4], "--set", "lam=0,1e-4", "--seeds", "2", "--jobs", "1", *SMALL]
+    stacks = []
+    train = runner.train
+
+    def counted(runs, *others):
+        stacks.append(len(runs))
+        train(runs, *others)
+
+    monkeypatch.setattr(runner, "train", counted)
+    for stack in (1, 3):
+        args = ("--results", f"r{stack}", "--figures", f"f{stack}", "--stack", stack)
+        assert call(capsys, "fig1", "--preset", "smoke", *several, *map(str, args))[0] == 0
+    assert stacks == [1, 1, 1, 1, 2, 2]
+    assert drawn("csv", "f1").read_bytes() == drawn("csv", "f3").read_bytes()
+
+
 # A user's mistakes.
 
 
@@ -127,6 +144,8 @@ def test_another_view_of_the_spectra_trains_nothing_and_changes_the_rank(here, c
         (["fig1", "--jobs", "0"], "--jobs: must be a whole number of at least 1, got 0"),
         (["fig1", "--jobs", "2", "--cluster", "a:1"], "--jobs is for this machine"),
         (["list", "--cluster", "a:1"], "unrecognized arguments: --cluster a:1"),
+        (["fig1", "--stack", "0"], "--stack: must be a whole number of at least 1, got 0"),
+        (["claims", "--stack", "2"], "unrecognized arguments: --stack"),
         (["fig1", "--set", "B"], "FIELD=VALUE"),
         (["fig1", "--set", "B="], "FIELD=VALUE"),
         (["fig1", "--set", "batch=4"], "FIELD one of network, dataset"),

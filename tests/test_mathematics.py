@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad import kernels
 from minigrad.layers import EPS, SLOPE, batch_statistics
 from minigrad.measures import norm_of_spectrum
 
@@ -498,10 +499,13 @@ def test_theorem_1_bounds_the_distance_to_rank_B_and_eq_18_is_an_equality(name, 
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_stacked_runs_equal_the_same_runs_alone_bit_for_bit(name, dtype, rng):
+@pytest.mark.parametrize("path", ["fast", "readable"])
+def test_stacked_runs_equal_the_same_runs_alone_bit_for_bit(name, dtype, path, rng, monkeypatch):
     """One of them diverges, and leaves the others as they are."""
+    if path == "readable":
+        monkeypatch.setattr(kernels, "applies", lambda *args: False)
     graph = NETWORKS[name]
-    etas, lams = (0.05, 0.05, 0.1), (1e-3, 0.0, 1e-2)
+    etas, lams, momenta = (0.05, 0.05, 0.1), (1e-3, 0.0, 1e-2), (0.9, 0.9, 0.5)
     x = rng.normal(size=(30, 5)).astype(dtype)
     y = np.eye(3, dtype=dtype)[rng.integers(3, size=30)]
     rows = [mg.batches(30, 6, seed, 0) for seed in range(3)]
@@ -509,18 +513,17 @@ def test_stacked_runs_equal_the_same_runs_alone_bit_for_bit(name, dtype, rng):
     def fresh(seed):
         return mg.init_params(graph, np.random.default_rng(seed), dtype=dtype)
 
-    def train(params, rows, eta, lam):
-        mg.train_epoch(graph, params, zeros_like(params), x, y, rows, "cross_entropy", eta, lam, 0.9)
+    def train(params, rows, *scalars):
+        mg.train_epoch(graph, params, zeros_like(params), x, y, rows, "cross_entropy", *scalars)
 
     alone = [fresh(seed) for seed in range(3)]
     for seed in range(3):
-        train(alone[seed], rows[seed], etas[seed], lams[seed])
+        train(alone[seed], rows[seed], etas[seed], lams[seed], momenta[seed])
     runs = [fresh(seed) for seed in range(3)]
     runs[1][graph.E_T[0]][0, 0] = np.inf
     stack = {k: np.stack([params[k] for params in runs]) for k in runs[0]}
-    eta = np.array(etas, dtype).reshape(3, 1, 1)
-    lam = np.array(lams, dtype).reshape(3, 1, 1)
-    train(stack, np.stack(rows, axis=1), eta, lam)
+    scalars = [np.array(values, dtype).reshape(3, 1, 1) for values in (etas, lams, momenta)]
+    train(stack, np.stack(rows, axis=1), *scalars)
     for k in stack:
         assert stack[k].dtype == dtype
         for seed in (0, 2):

@@ -69,6 +69,16 @@ def test_make_refuses_a_variable_that_it_does_not_have(variable):
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_make_passes_on_how_many_runs_are_trained_at_once():
+    """Also to a command that doesn't take it and says so."""
+    for target in ("fig3", "claims"):
+        done = subprocess.run(
+            ["make", target, "JOBS=2", "STACK=6", "-n"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        assert f"experiments {target} --preset quick" in done.stdout and "--jobs 2 --stack 6" in done.stdout
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 def test_make_refuses_an_unknown_backend_before_it_installs_anything():
     done = subprocess.run(["make", "fig1", "BACKEND=cupyy", "-n"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode and "BACKEND must be numpy or cupy, got cupyy" in done.stderr and not done.stdout

@@ -50,7 +50,7 @@ def stored(run, where):
 
 
 def trained(run, results, **where):
-    train(run, Where(str(results), **where))
+    train([run], Where(str(results), **where))
     return stored(run, Where(str(results)))
 
 
@@ -267,10 +267,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, fields):
     where = Where(str(tmp_path), keep_weights=True, save_every=0)
     for _ in range(run.epochs - 1):
         with pytest.raises(Stop):  # call 1 is for the epochs of the checkpoint, 2 and 3 for one epoch each
-            train(run, where, stop_after(3))
+            train([run], where, stop_after(3))
     unfinished, _ = store.read(store.partial_path(tmp_path, run))
     assert unfinished["epoch"] == run.epochs - 1
-    train(run, where)
+    train([run], where)
     meta, arrays = stored(run, where)
     assert_same_bits(arrays, expected)
     assert meta["status"] == "finished"
@@ -308,7 +308,7 @@ DIE = """if True:
             os.replace = deadly(os.replace)
             os.unlink = deadly(os.unlink)
             runner.train_epoch = deadly(runner.train_epoch)
-            runner.train(test_runner.RUN, where, deadly(lambda cost: None))
+            runner.train([test_runner.RUN], where, deadly(lambda cost: None))
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
@@ -337,9 +337,9 @@ def test_a_diverged_run_resumes_to_the_same_end(tmp_path):
     expected_meta, expected = trained(DIVERGING, tmp_path / "whole")
     where = Where(str(tmp_path), save_every=0)
     with contextlib.suppress(Stop):
-        train(DIVERGING, where, stop_after(3))
+        train([DIVERGING], where, stop_after(3))
     assert store.partial_path(tmp_path, DIVERGING).exists()
-    train(DIVERGING, where)
+    train([DIVERGING], where)
     meta, arrays = stored(DIVERGING, where)
     assert_same_bits(arrays, expected)
     assert meta == expected_meta
@@ -348,11 +348,11 @@ def test_a_diverged_run_resumes_to_the_same_end(tmp_path):
 def test_another_machine_that_continues_a_run_is_added_to_its_provenance(tmp_path, monkeypatch):
     where = Where(str(tmp_path), save_every=0)
     with pytest.raises(Stop):
-        train(RUN, where, stop_after(4))
+        train([RUN], where, stop_after(4))
     here = origin("numpy")
     there = here | {"machine": "another"}
-    monkeypatch.setattr(runner, "origin", lambda backend: there)
-    train(RUN, where)
+    monkeypatch.setattr(runner, "origin", lambda *args: there)
+    train([RUN], where)
     meta, _ = stored(RUN, where)
     assert meta["provenance"] == [here, there]
 
@@ -360,7 +360,7 @@ def test_another_machine_that_continues_a_run_is_added_to_its_provenance(tmp_pat
 def checkpoint(results):
     """The path of a checkpoint of RUN."""
     with pytest.raises(Stop):
-        train(RUN, Where(str(results), save_every=0), stop_after(4))
+        train([RUN], Where(str(results), save_every=0), stop_after(4))
     return store.partial_path(results, RUN)
 
 
@@ -371,7 +371,7 @@ def test_a_checkpoint_of_another_backend_is_refused_and_kept(tmp_path):
     store.write(path, meta, arrays)
     written = path.read_bytes()
     with pytest.raises(store.StoreError) as error:
-        train(RUN, Where(str(tmp_path)))
+        train([RUN], Where(str(tmp_path)))
     assert_one_sentence(error, str(path), "--backend cupy", "delete it")
     assert path.read_bytes() == written
     assert not store.finished(tmp_path, RUN)
@@ -390,7 +390,7 @@ def test_a_checkpoint_of_other_kernels_or_blas_is_refused_and_kept(tmp_path, par
     meta["provenance"][-1][part] = other
     store.write(path, meta, arrays)
     with pytest.raises(store.StoreError, match=words):
-        train(RUN, Where(str(tmp_path)))
+        train([RUN], Where(str(tmp_path)))
     assert path.exists()
     assert not store.finished(tmp_path, RUN)
 
@@ -399,7 +399,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     path = checkpoint(tmp_path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(store.StoreError, match="delete it"):
-        train(RUN, Where(str(tmp_path)))
+        train([RUN], Where(str(tmp_path)))
 
 
 # From the end of another run.
@@ -495,8 +495,8 @@ def test_a_run_resumed_in_its_tail_equals_an_uninterrupted_one(tmp_path, way, mo
     where = Where(str(tmp_path), keep_weights=True, save_every=0)
     for _ in range(run.epochs - 1):
         with pytest.raises(Stop):
-            train(run, where, stop_after(3))
-    train(run, where)
+            train([run], where, stop_after(3))
+    train([run], where)
     assert_same_bits(stored(run, where)[1], expected)
 
 
@@ -540,7 +540,7 @@ def test_a_second_call_trains_nothing(tmp_path, monkeypatch, uninterrupted):
     meta, arrays = complete([RUN], where, jobs=1)[RUN]
     changed = store.result_path(tmp_path, RUN).stat().st_mtime_ns
     forbid_training(monkeypatch)
-    train(RUN, where)
+    train([RUN], where)
     meta_again, arrays_again = complete([RUN], where)[RUN]
     assert meta_again == meta
     assert_same_bits(arrays_again, arrays)
@@ -551,7 +551,7 @@ def test_a_process_that_waited_for_a_run_takes_the_other_one_s_result(tmp_path, 
     trained(RUN, tmp_path)
     forbid_training(monkeypatch)
     done = []
-    train(RUN, Where(str(tmp_path)), done.append)
+    train([RUN], Where(str(tmp_path)), done.append)
     assert sum(done) == RUN.cost()
 
 
@@ -635,9 +635,9 @@ def test_the_progress_adds_up_to_the_cost_of_the_run_also_when_resumed(tmp_path,
         where = Where(str(tmp_path / name), save_every=0)
         if name == "resumed":
             with pytest.raises(Stop):
-                train(run, where, stop_after(3))
+                train([run], where, stop_after(3))
         done = []
-        train(run, where, done.append)
+        train([run], where, done.append)
         numpy.testing.assert_allclose(sum(done), run.cost(), rtol=1e-9)
 
 
@@ -647,7 +647,7 @@ def test_training_uses_one_blas_thread_and_gives_the_others_back(tmp_path):
 
     before = threads()
     during = []
-    train(PLAIN, Where(str(tmp_path)), lambda cost: during.extend(threads()))
+    train([PLAIN], Where(str(tmp_path)), lambda cost: during.extend(threads()))
     assert set(during) == {1}
     assert threads() == before
 
@@ -661,7 +661,7 @@ def test_training_uses_one_blas_thread_and_gives_the_others_back(tmp_path):
 )
 def test_more_samples_than_there_are_is_one_sentence(tmp_path, change, words):
     with pytest.raises(mg.DataError, match=words) as error:
-        train(replace(RUN, **change), Where(str(tmp_path)))
+        train([replace(RUN, **change)], Where(str(tmp_path)))
     assert_one_sentence(error)
     assert not list(tmp_path.glob("*.npz"))
 

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "backend": set(),
     "graph": set(),
     "checks": {"backend"},
-    "optim": {"checks"},
+    "optim": {"backend", "checks"},
     "facts": set(),
     "verify": {"facts"},
     "fetch": {"facts", "verify"},
@@ -70,7 +70,8 @@ ROOMS_MAY_IMPORT = {
     "bench": {"files"},
     "figures": {"looks", "plots", "runs"},
     "plans": {"captions", "figures", "files", "looks", "plots", "results", "runs"},
-    "runner": {"cluster", "parallel", "provenance", "runs", "samples", "schema", "store"},
+    "stacks": {"runs"},
+    "runner": {"cluster", "parallel", "provenance", "runs", "samples", "schema", "stacks", "store"},
     "theory": {
         "captions",
         "figures",

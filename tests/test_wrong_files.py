@@ -42,7 +42,7 @@ pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 def whole(tmp_path_factory):
     """{kind: (meta, arrays)} of the run's result, its result with weights, and its checkpoint at epoch 11."""
     folder = tmp_path_factory.mktemp("whole")
-    train(RUN, Where(str(folder), keep_weights=True))
+    train([RUN], Where(str(folder), keep_weights=True))
     meta, arrays = store.read_result(folder, RUN)
     checkpoint = at_epoch_11(meta, arrays)
     plain = {name: array for name, array in arrays.items() if not name.startswith("W ")}
@@ -210,7 +210,7 @@ def test_a_run_diverges_only_where_it_is_measured(tmp_path, whole):
 @pytest.mark.parametrize("field", OTHERS)
 def test_another_run_s_file_under_this_run_s_name_is_refused(tmp_path, kind, field):
     other = OTHERS[field]
-    train(other, Where(str(tmp_path / "other"), keep_weights=kind != "result"))
+    train([other], Where(str(tmp_path / "other"), keep_weights=kind != "result"))
     meta, arrays = store.read_result(tmp_path / "other", other)
     if kind == "checkpoint":
         meta, arrays = at_epoch_11(meta, arrays)
