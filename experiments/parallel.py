@@ -54,14 +54,15 @@ def in_parallel(work, items, pool, bar):
 
 
 @contextlib.contextmanager
-def local(jobs):
-    """A Pool of so many processes of this machine. Lost if one is killed."""
+def local(jobs, prepare=None):
+    """A Pool of processes of this machine, in each of which prepare() comes first. Lost if one is killed."""
     name_semaphores()
     sweep_semaphores()
     context = multiprocessing.get_context("spawn")  # forking a process that has BLAS threads isn't safe
     progress = context.SimpleQueue()
     alive, leash = context.Pipe(duplex=False)
-    executor = concurrent.futures.ProcessPoolExecutor(jobs, context, _start_worker, (alive, progress))
+    given = (alive, progress, prepare)
+    executor = concurrent.futures.ProcessPoolExecutor(jobs, context, _start_worker, given)
     started = set()
 
     def submit(work, item):
@@ -131,13 +132,15 @@ def interrupts_later():
         raise KeyboardInterrupt
 
 
-def _start_worker(alive, progress):
+def _start_worker(alive, progress, prepare):
     def follow_parent():
         alive.poll(None)  # returns when the parent closes its end, or dies
         os._exit(1)
 
     threading.Thread(target=follow_parent, daemon=True).start()
     _start_worker.progress = progress
+    if prepare:
+        prepare()
 
 
 def _reporting(work, item):

@@ -21,7 +21,7 @@ from . import cluster, schema, store
 from .parallel import cores, in_parallel, local
 from .provenance import origin, other_bits
 from .runs import Run
-from .samples import load
+from .samples import adopt, load, shared
 from .stacks import Stack, stacked
 
 
@@ -90,7 +90,9 @@ def _together(runs):
 def _workers(stacks, where, jobs):
     """(work, pool): how a stack is trained by a process of this machine or of a cluster, and by which."""
     if where.cluster is None:
-        return functools.partial(_train_in_worker, where=where, folders={}), local(jobs)
+        asked = dict.fromkeys(data_of(runs[0], where) for runs in stacks)
+        prepare = functools.partial(adopt, shared(asked))
+        return functools.partial(_train_in_worker, where=where, folders={}), local(jobs, prepare)
     # There, relative names and $MINIGRAD_DATA would mean other places.
     where = replace(where, results=str(Path(where.results).absolute()))
     files, folders = [], {}
@@ -291,7 +293,12 @@ def rows_of(run, m, epoch):
     return rows[start : start + S]
 
 
+def data_of(run, where):
+    """The arguments of load."""
+    return run.dataset, where.data, run.m, run.m_test
+
+
 def on_device(run, where):
     """The run's x, y, x_test, y_test as arrays of its backend."""
-    data = load(run.dataset, where.data, run.m, run.m_test)
+    data = load(*data_of(run, where))
     return tuple(map(load_backend(where.backend).asarray, data))

@@ -317,7 +317,7 @@ def test_a_worker_that_comes_late_is_asked_too(tmp_path, two, client):
         client.run(hide, str(tmp_path))
         words = f"the worker at .* does not see the folder {tmp_path}"
         with pytest.raises(cluster.ClusterError, match=words):
-            pool.submit(die, RUN).result()
+            pool.submit(die, [RUN]).result()
 
 
 def test_other_versions_are_one_sentence():
@@ -370,7 +370,7 @@ def test_a_run_that_kills_every_worker_is_named(tmp_path, two, client, monkeypat
     monkeypatch.setattr(two.scheduler, "allowed_failures", 1)
     pool = cluster.workers(two.scheduler_address, 2, tmp_path, (), "numpy")
     with pytest.raises(cluster.ClusterError) as error:
-        parallel.in_parallel(die, [RUN], pool, bar=None)
+        parallel.in_parallel(die, [[RUN]], pool, bar=None)
     assert f"every worker that trained the run {RUN.key} died, 2 of them" in str(error.value)
 
 

@@ -1,6 +1,7 @@
 """Training what is missing: complete results, exact resumption, real interruptions, divergence, processes."""
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
@@ -15,7 +16,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 import minigrad as mg
-from experiments import parallel, runner, schema, store
+from experiments import parallel, runner, samples, schema, store
 from experiments.provenance import origin
 from experiments.results import View, history
 from experiments.runner import Where, complete, train
@@ -473,7 +474,7 @@ def test_where_a_run_started_stands_in_its_provenance(tmp_path, monkeypatch):
     trained(MOVING.beginning(), tmp_path, keep_weights=True)
     here = origin("numpy")
     there = here | {"machine": "another"}
-    monkeypatch.setattr(runner, "origin", lambda backend: there)
+    monkeypatch.setattr(runner, "origin", lambda backend, stacked=False: there)
     meta, _ = trained(MOVING, tmp_path)
     assert meta["provenance"] == [here, there]
 
@@ -715,6 +716,21 @@ def test_a_worker_killed_from_outside_is_one_sentence_and_its_checkpoint_stays(t
     for path in checkpoints:
         meta, _ = store.read(path)
         assert meta["epoch"] > 0
+
+
+def seen_by_a_process(arguments, report):
+    """What load returns there: sums, and whether it can be changed."""
+    arrays = load(*arguments)
+    return [array.sum() for array in arrays], {array.flags.writeable for array in arrays}
+
+
+def test_processes_share_one_copy_of_the_data_that_none_can_change(monkeypatch):
+    arguments = ("synthetic-mnist", None, 60, 60)
+    marked = tuple(array + 5 for array in load(*arguments))  # as no file has them
+    monkeypatch.setattr(samples, "_read", functools.lru_cache(lambda *_: marked))
+    prepare = functools.partial(samples.adopt, samples.shared([arguments]))
+    found = parallel.in_parallel(seen_by_a_process, [arguments, arguments], parallel.local(2, prepare), None)
+    assert found == [([array.sum() for array in marked], {False})] * 2
 
 
 def power_of_2(exponent, report):
