@@ -52,7 +52,8 @@ def memory(run):
     n, *widths = [layer.width for layer in graph.layers]
     m, m_test = run.m or SAMPLES[run.dataset], run.m_test or 10_000
     together = (m + m_test) * (n + widths[-1]) + 7 * m * max(widths) + 8 * max(parameters)
-    each = 5 * sum(parameters) + 8 * run.B * (n + sum(widths))
+    B = max(run.B, run.sizes(m, run.epochs)[1])
+    each = 5 * sum(parameters) + 8 * B * (n + sum(widths))
     return 4 * together, 4 * each
 
 

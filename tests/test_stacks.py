@@ -101,7 +101,7 @@ def test_the_progress_adds_up_to_the_costs(tmp_path):
     done = []
     runs = [replace(DIVERGING, epochs=8), replace(DIVERGING, epochs=8, eta=0.01)]
     train(runs, Where(str(tmp_path)), done.append)
-    numpy.testing.assert_allclose(sum(done), runner.cost_of(runs), rtol=1e-9)
+    numpy.testing.assert_allclose(sum(done), sum(map(Run.cost, runs)), rtol=1e-9)
 
 
 # One of them ends early, or is behind.
@@ -271,13 +271,16 @@ OTHERS = {
     "epochs": 9,
     "steps_of_B": 25,
     "measure_every": 1,
+    "tail_epochs": 1,
 }
+OF_TAILS = {"tail_steps": 1, "tail_gd": True}
 
 
 def test_runs_that_differ_in_anything_else_are_not_stacked():
-    assert {field.name for field in fields(Run)} == {*OTHERS, "eta", "lam", "momentum", "seed"}
-    for field, value in OTHERS.items():
-        assert len(stacked([RUN, replace(RUN, **{field: value})], "numpy", most=9)) == 2, field
+    assert {field.name for field in fields(Run)} == {*OTHERS, *OF_TAILS, "eta", "lam", "momentum", "seed"}
+    for base, others in ((RUN, OTHERS), (replace(RUN, tail_epochs=1), OF_TAILS)):
+        for field, value in others.items():
+            assert len(stacked([base, replace(base, **{field: value})], "numpy", most=9)) == 2, field
     assert len(stacked(RUNS, "numpy", most=9)) == 1
 
 
