@@ -149,12 +149,12 @@ class Program:
             self.at[key][:] = W.T
         if self.B <= self.loops.FEW and few.takes(self.calls):
             few.train(self, x, y, rows)
-            rows = ()
-        for batch in rows:
-            x.take(batch, axis=0, out=self.at["v", 1], mode="clip")
-            y.take(batch, axis=0, out=self.at["target"], mode="clip")
-            for call in self.calls:
-                call()
+        else:
+            for batch in rows:
+                x.take(batch, axis=0, out=self.at["v", 1], mode="clip")
+                y.take(batch, axis=0, out=self.at["target"], mode="clip")
+                for call in self.calls:
+                    call()
         for key, W in self.given.items():
             W.T[:] = self.at[key]
 

@@ -1,6 +1,7 @@
 """The fast epoch against the readable one: every layer, loss and layout, with Numba's loops and NumPy's."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -388,3 +389,20 @@ def test_without_numba_the_loops_are_those_of_numpy(how):
         capture_output=True, text=True, check=True,
     )
     assert found.stdout.split() == ["numpy", "False", "minigrad.loops_numpy"]
+
+
+@numba_alone
+@pytest.mark.parametrize("changed", [None, "layers.py", "loops_numba.py", "few.py"])
+def test_a_step_is_compiled_anew_when_a_file_changes_that_it_is_compiled_from(changed, tmp_path):
+    """Numba keeps it on disk by this name. By the function's own, it took steps of before the change."""
+    package = Path(kernels.__file__).parent
+    shutil.copytree(package, tmp_path / "minigrad", ignore=shutil.ignore_patterns("__pycache__"))
+    if changed:
+        with (tmp_path / "minigrad" / changed).open("a") as file:
+            file.write("# another\n")
+    program = "from minigrad import few; print(few.steps.py_func.__qualname__)"
+    found = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": str(tmp_path)}, cwd=tmp_path,
+        capture_output=True, text=True, check=True,
+    )
+    assert (found.stdout.strip() == kernels.few.steps.py_func.__qualname__) == (changed is None)
