@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-
 SHARED_MEMORY = Path("/dev/shm")
 OUR_PIDS = Path("/proc/self/ns/pid")  # its number tells one namespace of process numbers from another
 
@@ -35,7 +34,7 @@ class Pool(NamedTuple):
 
 
 def in_parallel(work, items, pool, bar):
-    """[work(item, report) for item in items], done by `pool`, which is opened for it, as local(jobs) is.
+    """[work(item, report) for item in items], done by the Pool that `pool` opens, as local(jobs) does.
 
     From within the work, report(amount) says that much more is done: `bar` follows.
     """

@@ -1,4 +1,4 @@
-"""A data set as a run takes it: the first samples of every class; one copy for processes that share it."""
+"""A data set as a run takes it: the first samples of every class; processes can share one copy."""
 
 import functools
 import multiprocessing
@@ -21,7 +21,9 @@ def shared(asked):
     for arguments in asked:
         arrays = list(_read(*arguments))
         _read.cache_clear()
-        found[arguments] = [_in_common_memory(arrays.pop(0)) for _ in range(len(arrays))]
+        found[arguments] = []
+        while arrays:  # each is let go as soon as it is copied
+            found[arguments].append(_in_common_memory(arrays.pop(0)))
     return found
 
 

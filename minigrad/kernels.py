@@ -26,8 +26,6 @@ if COMPILED:
 else:
     from . import loops_numpy as LOOPS
 
-LINE = 16  # float32 entries in a line of the cache, to which matrices are aligned
-
 
 def applies(params, x, y, velocity=None, rows=None):
     """Whether this takes them: NumPy arrays of one precision, and rows that x and y have."""
@@ -59,12 +57,12 @@ class Program:
         largest = max(W.size for W in given.values())
         self.block = largest if B <= loops.FEW else min(loops.BLOCK, largest)
         shapes = dict(self._shapes())
-        starts = numpy.cumsum([0] + [-(-math.prod(shape) // LINE) * LINE for shape in shapes.values()])
+        ends = numpy.cumsum([math.prod(shape) for shape in shapes.values()])
         # Zero is also the cotangent of a layer that leads nowhere, which nothing writes.
-        self.memory = numpy.zeros(starts[-1], given[graph.E_T[0]].dtype)
+        self.memory = numpy.zeros(ends[-1], given[graph.E_T[0]].dtype)
         self.at = {}
-        for (name, shape), start in zip(shapes.items(), starts):
-            self.at[name] = self.memory[start : start + math.prod(shape)].reshape(shape)
+        for (name, shape), end in zip(shapes.items(), ends):
+            self.at[name] = self.memory[end - math.prod(shape) : end].reshape(shape)
         self.calls = [*self._forward(), self._loss(rule), *self._backward(*scalars)]
 
     def _shapes(self):
@@ -149,12 +147,12 @@ class Program:
             self.at[key][:] = W.T
         if self.B <= self.loops.FEW and few.takes(self.calls):
             few.train(self, x, y, rows)
-            rows = ()
-        for batch in rows:
-            x.take(batch, axis=0, out=self.at["v", 1], mode="clip")
-            y.take(batch, axis=0, out=self.at["target"], mode="clip")
-            for call in self.calls:
-                call()
+        else:
+            for batch in rows:
+                x.take(batch, axis=0, out=self.at["v", 1], mode="clip")
+                y.take(batch, axis=0, out=self.at["target"], mode="clip")
+                for call in self.calls:
+                    call()
         for key, W in self.given.items():
             W.T[:] = self.at[key]
 

@@ -1,5 +1,8 @@
 """The loops of kernels.py compiled by Numba: what loops_numpy.py has, under the same names."""
 
+import hashlib
+from pathlib import Path
+
 import numba
 import numpy
 
@@ -10,8 +13,15 @@ from .loops_numpy import pass_on, product, pull  # BLAS has them
 BLOCK = 1 << 18  # entries of W that are updated at a time, with their gradient
 FEW = 8  # samples up to which few.py is faster
 
-# As IEEE says but for the order of sums: NaN and infinity stay what they are.
-compiled = numba.njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+SOURCES = [Path(__file__).with_name(name) for name in ("layers.py", "loops_numba.py", "few.py")]
+VERSION = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()[:8]
+
+
+def compiled(rule):
+    """As IEEE says but for the order of sums: NaN and infinity stay what they are."""
+    # Numba looks for it on disk by its name, and compiles anew when its own file changes, not another's.
+    rule.__qualname__ += f"_{VERSION}"
+    return numba.njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})(rule)
 
 
 def update(W, velocity, v, U, gradient, room, eta, decay, momentum):

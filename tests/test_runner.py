@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -731,6 +732,30 @@ def test_processes_share_one_copy_of_the_data_that_none_can_change(monkeypatch):
     prepare = functools.partial(samples.adopt, samples.shared([arguments]))
     found = parallel.in_parallel(seen_by_a_process, [arguments, arguments], parallel.local(2, prepare), None)
     assert found == [([array.sum() for array in marked], {False})] * 2
+
+
+def test_what_a_process_adopts_is_the_common_memory_and_no_copy_of_it(monkeypatch):
+    monkeypatch.setattr(samples, "_ADOPTED", {})
+    arguments = ("synthetic-mnist", None, 60, 60)
+    found = samples.shared([arguments])
+    samples.adopt(found)
+    for array, (memory, _) in zip(load(*arguments), found[arguments], strict=True):
+        assert numpy.shares_memory(array, numpy.frombuffer(memory, "float32"))
+
+
+def test_an_array_is_let_go_as_soon_as_it_lies_in_common_memory(monkeypatch):
+    """A list of them, or the cache of _read, would keep all for as long: the data twice."""
+    read = [numpy.ones((2, 2), "float32") for _ in range(4)]
+    references, alive = [weakref.ref(array) for array in read], []
+
+    def in_common_memory(array):
+        alive.append(sum(reference() is not None for reference in references))
+
+    read_once = functools.lru_cache(lambda *_: tuple(read.pop(0) for _ in range(4)))
+    monkeypatch.setattr(samples, "_read", read_once)
+    monkeypatch.setattr(samples, "_in_common_memory", in_common_memory)
+    samples.shared([("synthetic-mnist", None, 60, 60)])
+    assert alive == [4, 3, 2, 1]
 
 
 def power_of_2(exponent, report):
