@@ -17,7 +17,7 @@ try:
 except ImportError:
     numba = None
 
-ENGINE = 2  # raised when the last bits change
+ENGINE = 3  # raised when the last bits change
 COMPILED = numba is not None and not numba.config.DISABLE_JIT
 PATH = f"numba {numba.__version__}" if COMPILED else "numpy"
 if COMPILED:

@@ -84,7 +84,7 @@ class Moments:
         centred = z - self.about
         self.m += len(z)
         self.total = self.total + centred.sum(axis=0).astype("float64")
-        self.squares = self.squares + numpy.square(centred, out=centred).sum(axis=0)
+        self.squares = self.squares + numpy.square(centred, out=centred).sum(axis=0).astype("float64")
 
     def statistics(self):
         """The diagonal of A and b of Eq. 5, (d,) each."""
