@@ -353,7 +353,7 @@ def test_the_list_counts_what_is_done_and_tells_the_time_left(capsys):
 
 
 def test_the_list_counts_what_runs_start_from_once_and_not_if_it_is_there(monkeypatch, capsys):
-    """Faults: a start without its weights, which is trained again; a tail as long as the run with its start."""
+    """Faults: a start without its weights, which is trained again; a tail as long as all of its run."""
     there, with_their_weights = set(), set()
 
     def finished(results, run, with_weights=False):
