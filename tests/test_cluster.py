@@ -129,6 +129,18 @@ def test_a_cluster_and_this_process_give_the_same_bits(tmp_path, two, bar):
     assert here[runs[-1]][0]["status"] == "diverged"
 
 
+def test_stacks_of_tails_start_on_a_cluster_where_others_end(tmp_path, two, bar):
+    base = replace(RUN, network="MLP-2-8", momentum=0.0, epochs=5, tail_epochs=2)
+    runs = [*grid(base, eta=(0.01, 0.02, 1e20)), *grid(replace(base, tail_gd=True), eta=(0.01, 0.02, 1e20))]
+    here = complete(runs, Where(str(tmp_path / "here"), keep_weights=True), jobs=1)
+    bar.clear()
+    assert_same(complete(runs, there(tmp_path / "there", two, keep_weights=True, stack=2)), here)
+    starts = {run.start() for run in runs}
+    assert sum(bar) == pytest.approx(sum(run.cost() for run in [*runs, *starts]))
+    assert_only_results(tmp_path / "there", [*runs, *starts])
+    assert here[runs[-1]][0]["status"] == "diverged"
+
+
 def test_a_relative_folder_is_the_command_s_and_not_the_workers(tmp_path, two, monkeypatch):
     """They were started somewhere else."""
     monkeypatch.chdir(tmp_path)
@@ -311,6 +323,24 @@ def test_a_worker_that_could_not_go_on_with_another_s_run_is_refused(tmp_path):
     assert "can't go on with another worker's run" in reason and "Prescott" in reason
 
 
+def meeting_of(answers, folder):
+    """What the workers agree on, who answer so."""
+    packages = {name: "1.0" for name in cluster.PACKAGES}
+    versions = {"client": {"packages": packages}, "scheduler": {"packages": packages}, "workers": {}}
+    client = SimpleNamespace(get_versions=lambda: versions, run=lambda *args, **options: answers)
+    return cluster._agreed(client, met(folder))
+
+
+def test_all_workers_must_compute_the_same_bits_as_the_first(tmp_path):
+    """And who comes late as they. Faults: each asked by itself alone; no origin in the meeting."""
+    here = origin("numpy")
+    other = here | {"blas": "openblas 0.3 Prescott"}
+    assert meeting_of({"a": (None, here), "b": (None, here)}, tmp_path).origin == here
+    words = "the worker at b can't go on with another worker's run, .*Prescott"
+    with pytest.raises(cluster.ClusterError, match=words):
+        meeting_of({"a": (None, here), "b": (None, other)}, tmp_path)
+
+
 def test_a_worker_that_comes_late_is_asked_too(tmp_path, two, client):
     """It was not at the meeting."""
     with cluster.workers(two.scheduler_address, 2, tmp_path, (), "numpy") as pool:
@@ -381,6 +411,17 @@ def test_a_cluster_whose_workers_have_all_gone_is_waited_for_and_then_told(tmp_p
     monkeypatch.setattr(cluster, "LONGEST_GAP", 0)
     with pytest.raises(cluster.ClusterError, match="has had no worker for 0 s: start some"):
         pool.news()
+
+
+def test_commands_that_train_the_same_run_do_not_share_its_task(tmp_path):
+    """Else the scheduler gives the second what the first has in another folder."""
+    keys = []
+    client = SimpleNamespace(subscribe_topic=lambda topic, handler: None)
+    executor = SimpleNamespace(submit=lambda *args, key: keys.append(key))
+    for name in ("one", "other"):
+        meeting = met(tmp_path, token=tmp_path / name)
+        cluster._pool(client, executor, meeting).submit(die, [RUN])
+    assert len(set(keys)) == 2
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
