@@ -11,7 +11,7 @@ import pytest
 from experiments import __main__ as command
 from experiments import commands, figures, files, looks, plots, results, runner, runs, store
 from experiments.figures import BATCHES, CELLS, FIGURES, PRESETS, READINGS
-from experiments.plans import Plan, stacked
+from experiments.plans import Plan, below_each_other
 from experiments.results import View
 from experiments.runs import Run
 from minigrad import rank
@@ -564,7 +564,7 @@ def test_no_title_and_no_note_has_more_than_two_lines(name):
     for plan in plans:
         columns, rows = [plots.Column(title, []) for title, _ in plan.columns], plan.figure.rows[:1]
         if plan.figure.below:
-            columns, rows = stacked(columns, rows)
+            columns, rows = below_each_other(columns, rows)
         picture = plots.histories(columns, rows[:1], plan.title(), plan.note(), "")
         texts = [*picture.texts, *(axis.title for axis in picture.axes)]
         assert len(texts) == 2 + len(columns)

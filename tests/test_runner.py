@@ -474,7 +474,7 @@ def test_where_a_run_started_stands_in_its_provenance(tmp_path, monkeypatch):
     trained(MOVING.beginning(), tmp_path, keep_weights=True)
     here = origin("numpy")
     there = here | {"machine": "another"}
-    monkeypatch.setattr(state, "origin", lambda backend, stacked=False: there)
+    monkeypatch.setattr(state, "origin", lambda backend, is_stacked=False: there)
     meta, _ = trained(MOVING, tmp_path)
     assert meta["provenance"] == [here, there]
 
