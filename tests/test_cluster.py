@@ -15,7 +15,8 @@ from types import SimpleNamespace
 import numpy
 import pytest
 
-from experiments import cluster, parallel, runner, store
+import minigrad
+from experiments import cluster, meeting, parallel, runner, store
 from experiments.meeting import Meeting, code, objection
 from experiments.options import parse_settings
 from experiments.plans import Plan
@@ -287,6 +288,26 @@ def test_a_worker_with_other_code_is_refused(tmp_path, two, monkeypatch):
     assert f"has another minigrad, in {ROOT}: install the same there" in refusal(RUN, there(tmp_path, two))
 
 
+def test_other_code_is_another_text_or_name_of_any_file_of_both_packages(tmp_path, monkeypatch):
+    """Faults: the names alone, the texts alone, one of the packages, the files of its folders left out."""
+    names = ("minigrad/__init__.py", "minigrad/layers.py", "experiments/meeting.py", "experiments/claims/a.py")
+    files = [tmp_path / name for name in names]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("")
+    monkeypatch.setattr(minigrad, "__file__", str(files[0]))
+    monkeypatch.setattr(meeting, "__file__", str(files[2]))
+    digest = code.__wrapped__  # that of now
+    found = [digest()]
+    assert digest() == found[0]
+    for file in files:
+        file.write_text("changed = True")
+        found.append(digest())
+    files[1].rename(files[1].with_name("rules.py"))
+    found.append(digest())
+    assert len(set(found)) == len(found) == 6
+
+
 HIDDEN = {}
 
 
@@ -419,8 +440,8 @@ def test_commands_that_train_the_same_run_do_not_share_its_task(tmp_path):
     client = SimpleNamespace(subscribe_topic=lambda topic, handler: None)
     executor = SimpleNamespace(submit=lambda *args, key: keys.append(key))
     for name in ("one", "other"):
-        meeting = met(tmp_path, token=tmp_path / name)
-        cluster._pool(client, executor, meeting).submit(die, [RUN])
+        pool = cluster._pool(client, executor, met(tmp_path, token=tmp_path / name))
+        pool.submit(die, [RUN])
     assert len(set(keys)) == 2
 
 
