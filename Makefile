@@ -52,6 +52,7 @@ help:
 	@echo "make bench   time training against PyTorch, JAX and the matrix products alone, into figures/bench.md (QUICK=1: less)"
 	@echo "make clean   remove the virtual environments; data/, results/ and figures/ stay"
 	@echo "variables    PRESET (smoke, quick, night, paper) BACKEND DATA SEEDS JOBS STACK PYTHON, e.g. make fig1 PRESET=paper SEEDS=1; FAST=0 leaves Numba out"
+	@echo '             STACK=4: so many runs are trained side by side, at most; without it one, on a GPU as many as fit'
 	@echo '             CLUSTER=ADDRESS of a Dask scheduler, or local: where figures are trained'
 	@echo '             SET changes settings: make fig2 SET="lam=1e-4 B=16,64"'
 

@@ -7,6 +7,7 @@ A figure's way, from top to bottom; results travel as {run: result}:
     plans       a figure under a preset and settings: its runs, and the picture of their results
     runs        Run: everything that determines a run's numbers, and nothing else
     runner      train what is missing: `train` is the whole experiment as one loop
+    state       a run under way: how it begins, is measured and is stored
     stacks      runs trained side by side, for a GPU
     parallel    runs spread over processes; cluster: over the workers of a Dask cluster, if their meeting
                 finds them fit for it

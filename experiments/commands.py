@@ -17,7 +17,7 @@ from .options import command_line, parse_settings
 from .parallel import Lost, cores
 from .plans import Plan
 from .runner import Where, complete
-from .runs import Run, cost_of
+from .runs import cost_of
 from .samples import load
 from .store import StoreError, finished
 from .theory.sizes import SIZES
@@ -79,8 +79,8 @@ def list_figures(args):
         missing = _missing(plan, Where(args.results))
         left = "done"
         if missing:
-            seconds = max(_cost_left(missing, args.results) / jobs, max(map(Run.cost, missing)))
-            left = f"about {duration(seconds)} left on {jobs} cores"
+            seconds = _seconds_left(missing, args.results, jobs)
+            left = f"about {duration(seconds)} left on {jobs} core{'' if jobs == 1 else 's'}"
         print(f"{name:14} {len(runs) - len(missing):3} of {len(runs):3} runs, {left}: {plan.title()}")
 
 
@@ -193,10 +193,15 @@ def _stand_ins(names, args):
     return replaced
 
 
-def _cost_left(missing, results):
-    """About how many seconds these runs take on one core, without what they start from if it is there."""
-    starts = {run.start() for run in missing} - {None}
-    return cost_of(missing) - sum(start.cost() for start in starts if finished(results, start))
+def _seconds_left(missing, results, jobs):
+    """About how long these runs take on so many cores, without what they start from if it is there."""
+    starts = {run: run.start() for run in missing}
+    there = {}
+    for start in set(starts.values()) - {None}:
+        if finished(results, start, with_weights=True):  # without them it is trained again
+            there[start] = start.cost()
+    longest = max(run.cost() - there.get(start, 0) for run, start in starts.items())
+    return max((cost_of(missing) - sum(there.values())) / jobs, longest)
 
 
 @contextlib.contextmanager

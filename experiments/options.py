@@ -77,7 +77,7 @@ def _add_selection(command):
 
 
 def _add_jobs(command):
-    words = "runs at a time (default: one per core; one on a GPU)"
+    words = "processes (default: one per core; one on a GPU)"
     command.add_argument("--jobs", metavar="N", type=_positive, help=words)
 
 

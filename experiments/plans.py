@@ -180,7 +180,7 @@ class Plan:
         grey, keys = captions.grey(LEARNED), self.figure.keys
         panels = columns, self.figure.rows
         if self.figure.below:
-            panels = stacked(*panels)
+            panels = below_each_other(*panels)
         picture = plots.histories(*panels, self.title(), self.note(), symbol, grey, keys)
         fields = [row.field for row in self.figure.rows]
         table = []
@@ -199,7 +199,7 @@ class Plan:
         return made | {"epoch": epochs[shown]} | {field: made[field][shown] for field in fields}
 
 
-def stacked(columns, rows):
+def below_each_other(columns, rows):
     """The columns and rows of panels in which columns whose titles begin alike lie in a row of their own."""
     beside, below = {}, {}
     for column in columns:

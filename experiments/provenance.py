@@ -14,7 +14,7 @@ from minigrad.kernels import ENGINE, PATH
 
 
 @functools.cache
-def origin(backend, stacked=False):
+def origin(backend, is_stacked=False):
     """The same for every run of this process, as a dict of texts.
 
     On CuPy the products of runs that are stacked have other last bits than those of one alone.
@@ -23,7 +23,7 @@ def origin(backend, stacked=False):
     if backend == "numpy":
         kernels = f"{PATH}, engine {ENGINE}"
     else:
-        kernels = f"{backend} stacked" if stacked else backend
+        kernels = f"{backend} stacked" if is_stacked else backend
     # In the order in which they were loaded: NumPy's is the first, and others may follow at any time.
     blas = [
         f"{lib['internal_api']} {lib['version']} {lib.get('architecture', '')}".strip()

@@ -15,7 +15,8 @@ from types import SimpleNamespace
 import numpy
 import pytest
 
-from experiments import cluster, parallel, runner, store
+import minigrad
+from experiments import cluster, meeting, parallel, runner, store
 from experiments.meeting import Meeting, code, objection
 from experiments.options import parse_settings
 from experiments.plans import Plan
@@ -126,6 +127,18 @@ def test_a_cluster_and_this_process_give_the_same_bits(tmp_path, two, bar):
     assert_same(complete(runs, there(tmp_path / "there", two)), here)
     assert sum(bar) == pytest.approx(sum(map(Run.cost, runs)))
     assert_only_results(tmp_path / "there", runs)
+    assert here[runs[-1]][0]["status"] == "diverged"
+
+
+def test_stacks_of_tails_start_on_a_cluster_where_others_end(tmp_path, two, bar):
+    base = replace(RUN, network="MLP-2-8", momentum=0.0, epochs=5, tail_epochs=2)
+    runs = [*grid(base, eta=(0.01, 0.02, 1e20)), *grid(replace(base, tail_gd=True), eta=(0.01, 0.02, 1e20))]
+    here = complete(runs, Where(str(tmp_path / "here"), keep_weights=True), jobs=1)
+    bar.clear()
+    assert_same(complete(runs, there(tmp_path / "there", two, keep_weights=True, stack=2)), here)
+    starts = {run.start() for run in runs}
+    assert sum(bar) == pytest.approx(sum(run.cost() for run in [*runs, *starts]))
+    assert_only_results(tmp_path / "there", [*runs, *starts])
     assert here[runs[-1]][0]["status"] == "diverged"
 
 
@@ -275,6 +288,26 @@ def test_a_worker_with_other_code_is_refused(tmp_path, two, monkeypatch):
     assert f"has another minigrad, in {ROOT}: install the same there" in refusal(RUN, there(tmp_path, two))
 
 
+def test_other_code_is_another_text_or_name_of_any_file_of_both_packages(tmp_path, monkeypatch):
+    """Faults: the names alone, the texts alone, one of the packages, the files of its folders left out."""
+    names = ("minigrad/__init__.py", "minigrad/layers.py", "experiments/meeting.py", "experiments/a/b.py")
+    files = [tmp_path / name for name in names]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("")
+    monkeypatch.setattr(minigrad, "__file__", str(files[0]))
+    monkeypatch.setattr(meeting, "__file__", str(files[2]))
+    digest = code.__wrapped__  # that of now
+    found = [digest()]
+    assert digest() == found[0]
+    for file in files:
+        file.write_text("changed = True")
+        found.append(digest())
+    files[1].rename(files[1].with_name("rules.py"))
+    found.append(digest())
+    assert len(set(found)) == len(found) == 6
+
+
 HIDDEN = {}
 
 
@@ -309,6 +342,51 @@ def test_a_worker_that_could_not_go_on_with_another_s_run_is_refused(tmp_path):
     other = origin("numpy") | {"blas": "openblas 0.3 Prescott"}
     reason = objection(met(tmp_path, origin=other), worker())
     assert "can't go on with another worker's run" in reason and "Prescott" in reason
+
+
+def test_a_worker_without_the_backend_is_refused(tmp_path, monkeypatch):
+    def refuse(backend):
+        raise minigrad.BackendError("CuPy is not installed")
+
+    monkeypatch.setattr(meeting, "origin", refuse)
+    assert objection(met(tmp_path, backend="cupy"), worker()) == "can't compute: CuPy is not installed"
+
+
+def test_a_token_is_swept_once_its_command_is_dead_and_not_before(tmp_path):
+    with meeting.token(tmp_path / "results") as (path, text):
+        store.sweep(tmp_path / "results")  # by another command
+        assert path.read_text() == text
+    assert not path.exists()
+    path.write_text(text)  # as kill -9 leaves it
+    store.sweep(tmp_path / "results")
+    assert not path.exists()
+
+
+def test_a_folder_that_takes_no_token_is_one_sentence_and_other_trouble_is_its_own(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="elsewhere"), meeting.token(tmp_path / "results"):
+        raise OSError(5, "Input/output error", "elsewhere")
+    with pytest.raises(store.StoreError, match="can't be written .*: give --results a folder that can be"):
+        with meeting.token(tmp_path / "file"):
+            pass
+
+
+def meeting_of(answers, folder):
+    """What the workers agree on, who answer so."""
+    packages = {name: "1.0" for name in cluster.PACKAGES}
+    versions = {"client": {"packages": packages}, "scheduler": {"packages": packages}, "workers": {}}
+    client = SimpleNamespace(get_versions=lambda: versions, run=lambda *args, **options: answers)
+    return cluster._agreed(client, met(folder))
+
+
+def test_all_workers_must_compute_the_same_bits_as_the_first(tmp_path):
+    """And who comes late as they. Faults: each asked by itself alone; no origin in the meeting."""
+    here = origin("numpy")
+    other = here | {"blas": "openblas 0.3 Prescott"}
+    assert meeting_of({"a": (None, here), "b": (None, here)}, tmp_path).origin == here
+    words = "the worker at b can't go on with another worker's run, .*Prescott"
+    with pytest.raises(cluster.ClusterError, match=words):
+        meeting_of({"a": (None, here), "b": (None, other)}, tmp_path)
 
 
 def test_a_worker_that_comes_late_is_asked_too(tmp_path, two, client):
@@ -381,6 +459,17 @@ def test_a_cluster_whose_workers_have_all_gone_is_waited_for_and_then_told(tmp_p
     monkeypatch.setattr(cluster, "LONGEST_GAP", 0)
     with pytest.raises(cluster.ClusterError, match="has had no worker for 0 s: start some"):
         pool.news()
+
+
+def test_commands_that_train_the_same_run_do_not_share_its_task(tmp_path):
+    """Else the scheduler gives the second what the first has in another folder."""
+    keys = []
+    client = SimpleNamespace(subscribe_topic=lambda topic, handler: None)
+    executor = SimpleNamespace(submit=lambda *args, key: keys.append(key))
+    for name in ("one", "other"):
+        pool = cluster._pool(client, executor, met(tmp_path, token=tmp_path / name))
+        pool.submit(die, [RUN])
+    assert len(set(keys)) == 2
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")

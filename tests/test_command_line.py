@@ -10,7 +10,7 @@ import numpy
 import pytest
 
 from experiments import __main__ as command
-from experiments import commands, runner
+from experiments import commands, runner, state
 from experiments.figures import LAMBDAS
 from experiments.options import parse_settings
 from experiments.plans import Plan
@@ -215,7 +215,7 @@ def test_too_little_memory_is_one_sentence(capsys, monkeypatch):
     def refuse(*args, **options):
         raise MemoryError
 
-    monkeypatch.setattr(runner, "init_params", refuse)
+    monkeypatch.setattr(state, "init_params", refuse)
     assert "not enough memory" in refusal(capsys, "fig1", "--preset", "smoke", *ONE, *SMALL)
 
 

@@ -67,6 +67,8 @@ ALL = (30, 40, 50)
         (ALL, ALL, (0, 0, 0), "holds"),
         (ALL, ALL, (2.9, 3.9, 4.9), "holds"),
         (ALL, ALL, (3.1, 4.1, 5.1), "fails"),
+        (ALL, ALL, (3, 4, 5), "fails"),  # a tenth is not less than a tenth
+        ((5, 5, 5), (0, 0, 0), (0.4, 0.4, 0.4), "holds"),  # 5 % is enough
         (ALL, ALL, ALL, "fails"),
         (ALL, ALL, (2.9, 3.9, 5.1), "mixed"),  # one seed
         (ALL, (10, 10, 10), (2.9, 2.9, 2.9), "mixed"),  # by one batch size
@@ -217,6 +219,7 @@ MORE, LESS = (10.1, 11.0, 50.0), (9.9, 9.0, 2.0)
     "epochs, steps, verdict",
     [
         (MORE, MORE, "holds"),
+        ((10.0,) * 3, (10.0,) * 3, "holds"),
         (MORE, LESS, "fails"),  # by the number of steps alone. Fault: d per epoch as the only measure
         (LESS, MORE, "fails"),
         (LESS, LESS, "fails"),
@@ -257,6 +260,13 @@ def test_d_is_the_median_of_the_second_half_of_the_tail():
             made["distance"][-1] *= factor
             made["distance"][-20] *= factor
     assert moving_verdict(found) == "holds"
+
+
+@pytest.mark.parametrize("tail, d", [(1, 7), (2, 7), (3, 6), (4, 6)])
+def test_of_an_odd_tail_the_second_half_is_the_longer_one(tail, d):
+    """Fault: of a tail of one epoch all the history."""
+    made = seed(distance=numpy.array([1.0, 1.0, 1.0, 1.0, 5.0, 7.0]))
+    assert descent.moved(outcome([made], network="MLP-5-500", tail_epochs=tail)) == [d]
 
 
 @pytest.mark.parametrize("which", range(3))

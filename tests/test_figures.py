@@ -11,7 +11,7 @@ import pytest
 from experiments import __main__ as command
 from experiments import commands, figures, files, looks, plots, results, runner, runs, store
 from experiments.figures import BATCHES, CELLS, FIGURES, PRESETS, READINGS
-from experiments.plans import Plan, stacked
+from experiments.plans import Plan, below_each_other
 from experiments.results import View
 from experiments.runs import Run
 from minigrad import rank
@@ -352,20 +352,31 @@ def test_the_list_counts_what_is_done_and_tells_the_time_left(capsys):
     assert store.finished("here", plan.runs()[0])
 
 
-def test_the_list_counts_what_runs_start_from_once_and_not_if_it_is_there(capsys):
-    def hours_left():
-        assert command.main(["list", "--preset", "night", "--jobs", "1"]) == 0
+def test_the_list_counts_what_runs_start_from_once_and_not_if_it_is_there(monkeypatch, capsys):
+    """Faults: a start without its weights, which is trained again; a tail as long as all of its run."""
+    there, with_their_weights = set(), set()
+
+    def finished(results, run, with_weights=False):
+        return run in (with_their_weights if with_weights else there)
+
+    def left(jobs):
+        assert command.main(["list", "--preset", "night", "--jobs", str(jobs)]) == 0
         (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("moving ")]
+        assert f"left on {jobs} core{'s' if jobs > 1 else ''}:" in line
         return line.split("runs, about ")[1].split(" left")[0]
 
-    plan = Plan("moving", "night")
-    starts = {run.start() for run in plan.runs()}
-    tails = sum(run.cost() - run.start().cost() for run in plan.runs())
-    assert hours_left() == commands.duration(tails + sum(start.cost() for start in starts))
-    Path("results").mkdir()
-    for start in starts:
-        Path(store.result_path("results", start)).touch()
-    assert hours_left() == commands.duration(tails)
+    monkeypatch.setattr(commands, "finished", finished)
+    runs = Plan("moving", "night").runs()
+    starts = {run.start() for run in runs}
+    tails = [run.cost() - run.start().cost() for run in runs]
+    all_of_it = commands.duration(sum(tails) + sum(start.cost() for start in starts))
+    assert left(1) == all_of_it != commands.duration(sum(tails))
+    assert left(1000) == commands.duration(max(run.cost() for run in runs))
+    there |= starts
+    assert left(1) == all_of_it
+    with_their_weights |= starts
+    assert left(1) == commands.duration(sum(tails))
+    assert left(1000) == commands.duration(max(tails))
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -553,7 +564,7 @@ def test_no_title_and_no_note_has_more_than_two_lines(name):
     for plan in plans:
         columns, rows = [plots.Column(title, []) for title, _ in plan.columns], plan.figure.rows[:1]
         if plan.figure.below:
-            columns, rows = stacked(columns, rows)
+            columns, rows = below_each_other(columns, rows)
         picture = plots.histories(columns, rows[:1], plan.title(), plan.note(), "")
         texts = [*picture.texts, *(axis.title for axis in picture.axes)]
         assert len(texts) == 2 + len(columns)

@@ -17,7 +17,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 import minigrad as mg
-from experiments import parallel, runner, samples, schema, store
+from experiments import parallel, runner, samples, schema, state, store
 from experiments.provenance import origin
 from experiments.results import View, history
 from experiments.runner import Where, complete, train
@@ -353,7 +353,7 @@ def test_another_machine_that_continues_a_run_is_added_to_its_provenance(tmp_pat
         train([RUN], where, stop_after(4))
     here = origin("numpy")
     there = here | {"machine": "another"}
-    monkeypatch.setattr(runner, "origin", lambda *args: there)
+    monkeypatch.setattr(state, "origin", lambda *args: there)
     train([RUN], where)
     meta, _ = stored(RUN, where)
     assert meta["provenance"] == [here, there]
@@ -475,7 +475,7 @@ def test_where_a_run_started_stands_in_its_provenance(tmp_path, monkeypatch):
     trained(MOVING.beginning(), tmp_path, keep_weights=True)
     here = origin("numpy")
     there = here | {"machine": "another"}
-    monkeypatch.setattr(runner, "origin", lambda backend, stacked=False: there)
+    monkeypatch.setattr(state, "origin", lambda backend, is_stacked=False: there)
     meta, _ = trained(MOVING, tmp_path)
     assert meta["provenance"] == [here, there]
 

@@ -10,16 +10,17 @@ import numpy
 import pytest
 import standin
 
-from experiments import runner, stacks, store
+from experiments import runner, stacks, state, store
 from experiments.figures import FIGURES
 from experiments.plans import Plan
 from experiments.provenance import origin
 from experiments.runner import Where, complete, train
 from experiments.runs import Run, grid
 from experiments.stacks import memory, stacked
+from experiments.state import State
 from minigrad import backend, kernels
-from test_runner import DIVERGING, RUN, Stop, assert_one_sentence, assert_only_results, assert_same_bits
-from test_runner import stop_after, stored
+from test_runner import DIVERGING, MOVING, RUN, WAYS, Stop, assert_one_sentence, assert_only_results
+from test_runner import assert_same_bits, stop_after, stored
 
 # Each has an eta, a lambda, a momentum and a seed of its own.
 RUNS = [
@@ -97,6 +98,18 @@ def test_results_don_t_depend_on_how_many_are_stacked_or_in_how_many_processes(t
         assert_same(complete(RUNS, where, jobs), expected)
 
 
+def test_tails_side_by_side_equal_each_alone_and_begin_where_others_end(tmp_path):
+    """Those with momentum can't: they are behind, until the others' ends are reached."""
+    runs = []
+    for way in WAYS.values():
+        runs += grid(replace(MOVING, **way), momentum=(0.0, 0.9), seed=(0, 1))
+    where = Where(str(tmp_path / "stack"), keep_weights=True, stack=4)
+    assert_same(complete(runs, where, jobs=1), alone(runs, tmp_path / "alone"))
+    beginnings = {run.start() for run in runs} - {None}
+    assert len(beginnings) == 2
+    assert_only_results(tmp_path / "stack", [*runs, *beginnings])
+
+
 def test_the_progress_adds_up_to_the_costs(tmp_path):
     done = []
     runs = [replace(DIVERGING, epochs=8), replace(DIVERGING, epochs=8, eta=0.01)]
@@ -144,6 +157,14 @@ def test_runs_at_different_epochs_catch_up_and_equal_uninterrupted_ones(tmp_path
     assert_same(side_by_side(RUNS, tmp_path), expected)
     assert sizes == [1] * 2 + [2] * 3 + [3] * 9
     assert_only_results(tmp_path, RUNS)
+
+
+def test_who_is_ahead_goes_on_where_the_only_other_diverges(tmp_path):
+    """As many are trained as before, but another. Fault: the one that diverged is trained on."""
+    lasting = replace(DIVERGING, eta=0.01)
+    expected = alone([lasting, DIVERGING], tmp_path / "alone")
+    interrupted([lasting], tmp_path, expected[DIVERGING][0]["epoch"])
+    assert_same(side_by_side([lasting, DIVERGING], tmp_path), expected)
 
 
 def count_runs(sizes, train_epoch):
@@ -228,7 +249,7 @@ def test_the_runs_of_a_stack_are_locked_in_one_order_so_that_two_stacks_never_wa
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_a_stack_is_one_array_of_which_each_run_sees_its_part_in_the_layout_that_it_had(tmp_path, order):
     """Which layout is fast depends on the library: in Fortran order NumPy's products are, at small B."""
-    states = [runner.State.begin(run, Where(str(tmp_path))) for run in RUNS]
+    states = [State.begin(run, Where(str(tmp_path))) for run in RUNS]
     for state in states:
         state.params = {key: numpy.array(W, order=order) for key, W in state.params.items()}
     before = [dict(state.params) for state in states]
@@ -298,6 +319,7 @@ def test_what_float32_holds_as_infinity_alone_is_trained_alone(tmp_path):
     assert [len(stack) for stack in stacked(runs, "numpy", most=9)] == [1, 1, 2]
     results = complete(runs, Where(str(tmp_path), stack=9), jobs=1)
     assert [results[run][0]["status"] for run in runs[:2]] == ["diverged"] * 2
+    assert len(stacked([replace(RUN, eta=3.4e38), *RUNS[:2]], "numpy", most=9)) == 1
 
 
 # On a device.
@@ -306,22 +328,22 @@ def test_what_float32_holds_as_infinity_alone_is_trained_alone(tmp_path):
 @pytest.fixture
 def device(monkeypatch):
     """The stand-in in CuPy's place, as much memory as `device.free` says."""
-    state = types.SimpleNamespace(free=1e10)
+    found = types.SimpleNamespace(free=1e10)
 
     def load(name):
         return standin if name == "cupy" else numpy
 
-    monkeypatch.setattr(runner, "load_backend", load)
-    monkeypatch.setattr(stacks, "load_backend", load)
-    monkeypatch.setattr(stacks, "free_memory", lambda xp: state.free)
+    for file in (runner, stacks, state):
+        monkeypatch.setattr(file, "load_backend", load)
+    monkeypatch.setattr(stacks, "free_memory", lambda xp: found.free)
     made_up = origin("numpy") | {"backend": "cupy 0"}
 
     def of_device(name, is_stacked=False):
         return made_up | {"kernels": "cupy stacked" if is_stacked else "cupy"}
 
-    monkeypatch.setattr(runner, "origin", of_device)
+    monkeypatch.setattr(state, "origin", of_device)
     standin.reset()
-    return state
+    return found
 
 
 def test_on_a_device_all_are_stacked_that_fit_and_fewer_where_more_processes_share_it(device):
@@ -351,6 +373,12 @@ def test_the_free_memory_is_what_the_device_has_and_what_is_kept_for_reuse():
     library = types.SimpleNamespace(cuda=cuda, get_default_memory_pool=lambda: pool)
     assert backend.free_memory(library) == 130
     assert backend.free_memory(numpy) == math.inf
+
+
+def test_the_memory_counts_all_test_samples_and_the_largest_batch():
+    assert memory(replace(RUN, m_test=0)) == memory(replace(RUN, m_test=10_000)) > memory(RUN)
+    sizes = [memory(replace(RUN, tail_epochs=1, **tail)) for tail in WAYS.values()]
+    assert sizes == [memory(RUN), memory(RUN), memory(replace(RUN, B=60))]
 
 
 @pytest.mark.parametrize(

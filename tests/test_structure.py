@@ -71,7 +71,8 @@ ROOMS_MAY_IMPORT = {
     "figures": {"looks", "plots", "runs"},
     "plans": {"captions", "figures", "files", "looks", "plots", "results", "runs"},
     "stacks": {"runs"},
-    "runner": {"cluster", "parallel", "provenance", "runs", "samples", "schema", "stacks", "store"},
+    "state": {"provenance", "schema", "store"},
+    "runner": {"cluster", "parallel", "runs", "samples", "stacks", "state", "store"},
     "theory": {
         "captions",
         "figures",

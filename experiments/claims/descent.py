@@ -60,7 +60,7 @@ def by_start(found):
     sorted_out = {}
     for outcome in found:
         paper = outcome.paper
-        if paper.lam > 0 and paper.tail_epochs:
+        if paper.lam > 0:
             way = "descent" if paper.tail_gd else "steps" if paper.tail_steps else "epochs"
             sorted_out.setdefault((paper.lam, paper.dataset, paper.loss), {})[way] = outcome
     return sorted_out
