@@ -45,20 +45,17 @@ def token(results):
     """The path of a file in the results folder, and its text. What a kill leaves is swept as a run's lock."""
     path = store.lock_path(results, secrets.token_hex(8))
     text = secrets.token_hex()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with locks.held(path):
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locks.held(path))
+            stack.callback(path.unlink, missing_ok=True)  # while it is held
             path.write_text(text, encoding="utf-8")
-            try:
-                yield path, text
-            finally:
-                path.unlink(missing_ok=True)
-    except OSError as error:
-        if error.filename != str(path):
-            raise
-        raise store.StoreError(
-            f"{path} can't be written ({error.strerror}): give --results a folder that can be"
-        ) from None
+        except OSError as error:
+            raise store.StoreError(
+                f"{path} can't be written ({error.strerror}): give --results a folder that can be"
+            ) from None
+        yield path, text
 
 
 def objection(meeting, dask_worker):

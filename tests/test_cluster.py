@@ -290,7 +290,7 @@ def test_a_worker_with_other_code_is_refused(tmp_path, two, monkeypatch):
 
 def test_other_code_is_another_text_or_name_of_any_file_of_both_packages(tmp_path, monkeypatch):
     """Faults: the names alone, the texts alone, one of the packages, the files of its folders left out."""
-    names = ("minigrad/__init__.py", "minigrad/layers.py", "experiments/meeting.py", "experiments/claims/a.py")
+    names = ("minigrad/__init__.py", "minigrad/layers.py", "experiments/meeting.py", "experiments/a/b.py")
     files = [tmp_path / name for name in names]
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -342,6 +342,33 @@ def test_a_worker_that_could_not_go_on_with_another_s_run_is_refused(tmp_path):
     other = origin("numpy") | {"blas": "openblas 0.3 Prescott"}
     reason = objection(met(tmp_path, origin=other), worker())
     assert "can't go on with another worker's run" in reason and "Prescott" in reason
+
+
+def test_a_worker_without_the_backend_is_refused(tmp_path, monkeypatch):
+    def refuse(backend):
+        raise minigrad.BackendError("CuPy is not installed")
+
+    monkeypatch.setattr(meeting, "origin", refuse)
+    assert objection(met(tmp_path, backend="cupy"), worker()) == "can't compute: CuPy is not installed"
+
+
+def test_a_token_is_swept_once_its_command_is_dead_and_not_before(tmp_path):
+    with meeting.token(tmp_path / "results") as (path, text):
+        store.sweep(tmp_path / "results")  # by another command
+        assert path.read_text() == text
+    assert not path.exists()
+    path.write_text(text)  # as kill -9 leaves it
+    store.sweep(tmp_path / "results")
+    assert not path.exists()
+
+
+def test_a_folder_that_takes_no_token_is_one_sentence_and_other_trouble_is_its_own(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="elsewhere"), meeting.token(tmp_path / "results"):
+        raise OSError(5, "Input/output error", "elsewhere")
+    with pytest.raises(store.StoreError, match="can't be written .*: give --results a folder that can be"):
+        with meeting.token(tmp_path / "file"):
+            pass
 
 
 def meeting_of(answers, folder):
