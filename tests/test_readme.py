@@ -174,6 +174,16 @@ def test_the_numbers_of_networks_at_chance_in_the_readme_are_those_of_the_publis
         assert len(ends) == 18 and int(number) == sum(round(value) == 10 for value in ends)
 
 
+def test_the_control_in_the_readme_is_the_published_one():
+    page = (PUBLISHED / "runs-night.md").read_text(encoding="utf-8")
+    rank, B, accuracy, other = re.search(
+        r"195,000 steps: rank (\d+) at B = (\d+) \((\S+) %\); at B = (\d+) no learning", TEXT
+    ).groups()
+    cell = rf"MLP-BN-10-100, \w: B = {B}, .* \| 0 \| 500 \| {accuracy} % \| (\S+) of"
+    assert round(float(re.search(cell, page)[1])) == int(rank)
+    assert re.search(rf"MLP-BN-10-100, b: B = {other}, as many steps as a \| 0 \| 500 \| 10.0 % ", page)
+
+
 def test_no_reading_loses_rank_at_the_smallest_learning_rate_as_the_readme_says():
     eta, least = re.search(r"at η = (\S+) every rank is above (\d+)", TEXT).groups()
     for name in FIGURE_2:
