@@ -28,6 +28,7 @@ ON_HOST = (
     "datasets",
     "facts",
     "fetch",
+    "few",
     "graph",
     "kernels",
     "loops_numba",
