@@ -9,6 +9,7 @@ import numpy
 from . import loops_numba as loops
 from .loops_numba import compiled
 
+RUN = 128  # rows of W that are summed in turn
 CHUNK = 32  # steps whose samples are gathered at a time
 MOST = 7  # matrices that a call has
 
@@ -48,23 +49,31 @@ def table(program):
 
 
 @compiled
-def product(z, v, W, first):
-    """Eight rows of W at a time: with more, the compiler gives up on making sure that z is none of them."""
+def product(z, v, W, room, first):
+    """Eight rows of W at a time: with more, the compiler gives up on making sure that `room` is none of them.
+
+    Sums of RUN rows are added up: one sum over all rows in turn would round more than BLAS does.
+    """
     (B, n), d = v.shape, z.shape[1]
     if first:
         z[:] = 0
-    for j in range(0, n - 7, 8):
-        for i in range(B):
-            v0, v1, v2, v3 = v[i, j], v[i, j + 1], v[i, j + 2], v[i, j + 3]
-            v4, v5, v6, v7 = v[i, j + 4], v[i, j + 5], v[i, j + 6], v[i, j + 7]
-            for to in range(d):
-                half = v0 * W[j, to] + v1 * W[j + 1, to] + v2 * W[j + 2, to] + v3 * W[j + 3, to]
-                other = v4 * W[j + 4, to] + v5 * W[j + 5, to] + v6 * W[j + 6, to] + v7 * W[j + 7, to]
-                z[i, to] += half + other
-    for j in range(n - n % 8, n):
-        for i in range(B):
-            for to in range(d):
-                z[i, to] += v[i, j] * W[j, to]
+    for start in range(0, n, RUN):
+        stop = min(start + RUN, n)
+        eights = stop - (stop - start) % 8
+        room[:] = 0
+        for j in range(start, eights, 8):
+            for i in range(B):
+                v0, v1, v2, v3 = v[i, j], v[i, j + 1], v[i, j + 2], v[i, j + 3]
+                v4, v5, v6, v7 = v[i, j + 4], v[i, j + 5], v[i, j + 6], v[i, j + 7]
+                for to in range(d):
+                    half = v0 * W[j, to] + v1 * W[j + 1, to] + v2 * W[j + 2, to] + v3 * W[j + 3, to]
+                    other = v4 * W[j + 4, to] + v5 * W[j + 5, to] + v6 * W[j + 6, to] + v7 * W[j + 7, to]
+                    room[i, to] += half + other
+        for j in range(eights, stop):
+            for i in range(B):
+                for to in range(d):
+                    room[i, to] += v[i, j] * W[j, to]
+        z += room
 
 
 @compiled
@@ -133,7 +142,7 @@ def steps(memory, table, v, target, x, y, eta, decay, momentum):
             m3, m4 = matrix(memory, call, 3), matrix(memory, call, 4)
             m5, m6 = matrix(memory, call, 5), matrix(memory, call, 6)
             if function == PRODUCT:
-                product(m0, m1, m2, flag)
+                product(m0, m1, m2, m3, flag)
             elif function == PULL:
                 pull(m0, m1, m2, flag)
             elif function == PASS_ON and flag:
