@@ -410,7 +410,7 @@ def test_a_step_is_compiled_anew_when_a_file_changes_that_it_is_compiled_from(ch
 
 @pytest.mark.skipif(not kernels.COMPILED, reason="Numba is not installed, or switched off")
 def test_a_product_of_few_samples_rounds_no_more_than_twice_as_much_as_blas(rng):
-    """One sum over all 3072 rows in turn rounded 3 to 5 times as much."""
+    """One sum over all 3072 rows in turn rounded 3 times as much."""
     v, W = rng.normal(size=(4, 3072)).astype("float32"), rng.normal(size=(3072, 100)).astype("float32")
     exact = v.astype("float64") @ W
     z, room = np.empty((2, 4, 100), "float32")
