@@ -7,7 +7,7 @@ import numpy
 
 from minigrad.backend import free_memory, load_backend, namespace
 
-from .runs import SAMPLES, Run
+from .runs import Run
 
 LARGEST = float(numpy.finfo("float32").max)
 USABLE = 0.8  # of the free memory; the rest is for the libraries, and for gaps
@@ -50,7 +50,7 @@ def memory(run):
     graph = run.graph()
     parameters = [math.prod(shape) for shape in graph.shapes().values()]
     n, *widths = [layer.width for layer in graph.layers]
-    m, m_test = run.m or SAMPLES[run.dataset], run.m_test or 10_000
+    m, m_test = run.samples(), run.m_test or 10_000
     together = (m + m_test) * (n + widths[-1]) + 7 * m * max(widths) + 8 * max(parameters)
     B = max(run.B, run.sizes(m, run.epochs)[1])
     each = 5 * sum(parameters) + 8 * B * (n + sum(widths))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ..captions import written
 from ..verdicts import Statement
 from .outcomes import LEARNING
 
@@ -58,6 +59,38 @@ def by_thirds(shown, active):
     if 3 * shown >= 2 * active:
         return "holds"
     return "fails" if 3 * shown <= active else "mixed"
+
+
+class Comparison(NamedTuple):
+    """Two ratios of a setting, each in every seed, and whether it shows a statement or its opposite."""
+
+    lam: float
+    first: list
+    second: list
+    shows: bool
+    opposes: bool
+
+
+def by_comparison(comparisons):
+    """What a judge returns who compares settings so: the verdict by majority, and the ratios by λ."""
+    by_lam = {}
+    for made in comparisons:
+        first, second = by_lam.setdefault(made.lam, ([], []))
+        first.extend(made.first)
+        second.extend(made.second)
+    texts = []
+    for lam, (first, second) in sorted(by_lam.items()):
+        texts.append(f"{span(first)} and {span(second)} times at λ = {written('lam', lam)}")
+    shown = sum(made.shows for made in comparisons)
+    against = sum(made.opposes for made in comparisons)
+    decided = shown or against
+    return {
+        "shown": shown,
+        "against": against,
+        "compared": len(comparisons),
+        "ratios": "; ".join(texts) or "nothing to compare",
+        "holds": by_majority(shown, against, len(comparisons)) if decided else "not decided",
+    }
 
 
 def span(values, unit=""):

@@ -2,7 +2,7 @@
 
 from ..captions import written
 from ..verdicts import Statement
-from .claim import by_majority, judges, span
+from .claim import Comparison, by_comparison, judges, span
 from .outcomes import COUNTS
 
 ORDERS = 100  # times: two orders of magnitude, the least plural
@@ -37,7 +37,7 @@ def far_smaller_without_decay(found):
     for outcome in found:
         if outcome.paper.lam == 0 and outcome.learned():
             at_zero[outcome.paper.dataset, outcome.paper.loss] = outcome.last("distance").mean()
-    by_lam, shown, against, compared = {}, 0, 0, 0
+    comparisons = []
     for outcome in found:
         task = (outcome.paper.dataset, outcome.paper.loss)
         if outcome.paper.lam == 0 or task not in at_zero or not outcome.learned():
@@ -46,23 +46,10 @@ def far_smaller_without_decay(found):
         over_zero = moved / at_zero[task]
         over_drift = moved / drift(outcome.run, outcome.last("norm"))
         more_than_drift = (over_drift >= DRIFTS).all()
-        shown += bool(more_than_drift and (over_zero >= ORDERS).all())
-        against += bool(more_than_drift and (over_zero < ORDERS).all())
-        compared += 1
-        ratios = by_lam.setdefault(outcome.paper.lam, ([], []))
-        ratios[0].extend(over_zero)
-        ratios[1].extend(over_drift)
-    texts = []
-    for lam, (over_zero, over_drift) in sorted(by_lam.items()):
-        texts.append(f"{span(over_zero)} and {span(over_drift)} times at λ = {written('lam', lam)}")
-    decided = shown or against
-    return {
-        "shown": shown,
-        "against": against,
-        "compared": compared,
-        "ratios": "; ".join(texts) or "nothing to compare",
-        "holds": by_majority(shown, against, compared) if decided else "not decided",
-    }
+        shows = bool(more_than_drift and (over_zero >= ORDERS).all())
+        opposes = bool(more_than_drift and (over_zero < ORDERS).all())
+        comparisons.append(Comparison(outcome.paper.lam, over_zero, over_drift, shows, opposes))
+    return by_comparison(comparisons)
 
 
 def largest_decay(found):

@@ -2,10 +2,9 @@
 
 import numpy
 
-from ..captions import written
 from ..results import SMALLEST
 from ..verdicts import Statement
-from .claim import by_majority, judges, span
+from .claim import Comparison, by_comparison, judges, span
 from .outcomes import RANKS
 
 LEAST = 5  # percent of the full rank: where SGD loses less, nothing is lost
@@ -85,27 +84,13 @@ def goes_on_moving(found):
     at least half show it and none the opposite. Fails: some show the opposite and none shows it. Mixed: some
     show it and some the opposite, or some show it but fewer than half. Else not decided.
     """
-    by_lam, shown, against, compared = {}, 0, 0, 0
+    comparisons = []
     for (lam, _, _), ways in by_start(found).items():
         if len(ways) < 3 or not all(outcome.learned() for outcome in ways.values()):
             continue
         by_descent = numpy.maximum(moved(ways["descent"]), SMALLEST)
         of_epochs, of_steps = moved(ways["epochs"]) / by_descent, moved(ways["steps"]) / by_descent
         least = numpy.minimum(of_epochs, of_steps)
-        shown += bool((least >= TIMES).all())
-        against += bool((least < TIMES).all())
-        compared += 1
-        ratios = by_lam.setdefault(lam, ([], []))
-        ratios[0].extend(of_epochs)
-        ratios[1].extend(of_steps)
-    texts = []
-    for lam, (of_epochs, of_steps) in sorted(by_lam.items()):
-        texts.append(f"{span(of_epochs)} and {span(of_steps)} times at λ = {written('lam', lam)}")
-    decided = shown or against
-    return {
-        "shown": shown,
-        "against": against,
-        "compared": compared,
-        "ratios": "; ".join(texts) or "nothing to compare",
-        "holds": by_majority(shown, against, compared) if decided else "not decided",
-    }
+        shows, opposes = bool((least >= TIMES).all()), bool((least < TIMES).all())
+        comparisons.append(Comparison(lam, of_epochs, of_steps, shows, opposes))
+    return by_comparison(comparisons)
