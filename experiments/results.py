@@ -37,13 +37,18 @@ class View:
 FROM_START = View(norm="start")
 
 
+def spectra_of(arrays):
+    """Singular values (epochs, r) of every W, in order, in float64: that holds their squares."""
+    return [values.astype("float64") for name, values in arrays.items() if name.startswith("spectrum ")]
+
+
 def history(meta, arrays, view):
     """One stored run as figures draw it, against "epoch": scalars, rank and norm averaged over E_T.
 
     Beside it what claims ask for: ranks counted in two other ways, the rank that nothing exceeds, and by
     layer the final rank and the final norm over the first.
     """
-    spectra = [values for name, values in arrays.items() if name.startswith("spectrum ")]
+    spectra = spectra_of(arrays)
     averaged = spectra if view.output_layer else spectra[:-1]
     norms = [norm_of_spectrum(s, "frobenius") for s in spectra]
     measured = {name: values for name, values in arrays.items() if values.ndim == 1}
@@ -74,7 +79,7 @@ def learned(made, accuracy=LEARNED):
 
 def distance_to_rank_B(arrays, B):
     """tau_B of every W at the end: what lies beyond its B largest singular values, over its norm."""
-    last = [values[-1] for name, values in arrays.items() if name.startswith("spectrum ")]
+    last = [s[-1] for s in spectra_of(arrays)]
     beyond = [norm_of_spectrum(s[B:], "frobenius") for s in last]
     norm = [norm_of_spectrum(s, "frobenius") for s in last]
     return numpy.array(beyond) / numpy.maximum(norm, SMALLEST)

@@ -3,6 +3,7 @@
 import numpy
 
 SCALARS = ("epoch", "distance", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
+SPECTRUM = "float32"  # as W: more digits would mean nothing
 PROVENANCE = {"commit", "backend", "kernels", "python", "numpy", "blas", "machine"}
 
 
@@ -20,8 +21,18 @@ def of_history(run):
     graph = run.graph()
     names = {name: ((), "float64") for name in SCALARS}
     for p, q in graph.E_T:
-        names[array_name("spectrum", (p, q))] = ((min(graph.width(p), graph.width(q)),), "float64")
+        names[array_name("spectrum", (p, q))] = ((min(graph.width(p), graph.width(q)),), SPECTRUM)
     return names
+
+
+def rounded(arrays):
+    """A history with its spectra as SPECTRUM: what is measured, and older files, have them in float64."""
+    found = dict(arrays)
+    for name, array in arrays.items():
+        if name.startswith("spectrum ") and array.dtype == "float64":
+            with numpy.errstate(over="ignore"):  # of a run that diverges
+                found[name] = array.astype(SPECTRUM)
+    return found
 
 
 def of_params(run, kinds):

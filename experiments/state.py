@@ -47,7 +47,8 @@ class State:
         elif stored := _start(run, where, now):
             meta, arrays = stored
         else:
-            history = {name: numpy.empty((0, *shape)) for name, (shape, _) in schema.of_history(run).items()}
+            rows = schema.of_history(run).items()
+            history = {name: numpy.empty((0, *shape), dtype) for name, (shape, dtype) in rows}
             return cls(run, xp, graph, params, velocity, history, 0, [now])
         params = {key: xp.asarray(arrays.pop(schema.array_name("W", key))) for key in params}
         provenance = meta["provenance"] + ([now] if now != meta["provenance"][-1] else [])
@@ -74,6 +75,7 @@ class State:
             name = schema.array_name("spectrum", edge)
             s = to_host(singular_values(self.params[edge]))
             self.history[name] = numpy.vstack([self.history[name], s])
+        self.history = schema.rounded(self.history)
 
     def is_finite(self):
         """Whether the last measured train loss and singular values are finite."""

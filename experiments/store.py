@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy
 
 from . import locks
-from .schema import Unfit, check_arrays, check_meta
+from .schema import Unfit, check_arrays, check_meta, rounded
 
 LARGEST_META = 2**20  # bytes
 
@@ -50,6 +50,7 @@ def read_result(results, run):
     """(meta, arrays) of the finished run; StoreError for a file that is not whole, or not this run's."""
     path = result_path(results, run)
     meta, arrays = read(path)
+    arrays = rounded(arrays)
     with _told(path):
         check_meta(run, meta, ("finished", "diverged"))
         with_weights = any(name.startswith("W ") for name in arrays)
@@ -61,6 +62,7 @@ def read_checkpoint(results, run):
     """(meta, arrays) of the unfinished run; StoreError likewise."""
     path = partial_path(results, run)
     meta, arrays = read(path)
+    arrays = rounded(arrays)
     with _told(path):
         check_meta(run, meta, ("unfinished",))
         check_arrays(run, meta, arrays, ("W", "velocity"))

@@ -110,6 +110,22 @@ def test_the_right_file_is_read(tmp_path, whole, kind, with_digest):
     assert found == meta and list(numbers) == list(arrays)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_with_spectra_in_float64_as_they_once_were_is_read_as_one_of_today(tmp_path, whole, kind, rng):
+    meta, arrays = whole[kind]
+    older = dict(arrays)
+    for name in arrays:
+        if name.startswith("spectrum "):
+            # Digits that float32 doesn't have, and that rounding takes away again.
+            older[name] = arrays[name] * (1 + 1e-9 * rng.normal(size=arrays[name].shape))
+    put(path_of(tmp_path, kind), meta, older)
+    assert older["spectrum 2-1"].dtype == "float64"
+    _, numbers = read(tmp_path, kind)
+    for name, array in arrays.items():
+        assert numbers[name].dtype == array.dtype, name
+        assert numbers[name].tobytes() == array.tobytes(), name
+
+
 def wrong_metas(meta):
     """(what is wrong, the meta)."""
     for name in meta:
@@ -163,7 +179,8 @@ def wrong_arrays(arrays):
         other_axes = array.reshape(-1, 1) if array.ndim == 1 else array[0]
         yield f"{name} with other axes", arrays | {name: other_axes}
         for dtype in ("float16", "int64", "complex128", "float32", "float64"):
-            if array.dtype != dtype:
+            as_before = name.startswith("spectrum ") and dtype == "float64"
+            if array.dtype != dtype and not as_before:
                 yield f"{name} as {dtype}", arrays | {name: numpy.nan_to_num(array).astype(dtype)}
     yield "one more", arrays | {"more": numpy.ones(3)}
     yield "other epochs", arrays | {"epoch": arrays["epoch"] + 1}

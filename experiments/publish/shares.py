@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-import numpy
-
 from ..plans import Plan
 from ..results import View, history
 from ..store import finished, read_result
@@ -38,9 +36,5 @@ def share_of(name, preset, results):
 def read_run(results, run):
     """The run as Ended; StoreError as for read_result."""
     meta, arrays = read_result(results, run)
-    spectra = {}
-    for name, values in arrays.items():
-        if name.startswith("spectrum "):
-            with numpy.errstate(over="ignore"):  # of a run that diverged
-                spectra[name] = values[-1].astype("float32")
+    spectra = {name: values[-1] for name, values in arrays.items() if name.startswith("spectrum ")}
     return Ended(meta, history(meta, arrays, View()), spectra)

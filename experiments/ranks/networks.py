@@ -6,7 +6,7 @@ import numpy
 
 from minigrad.measures import effective_rank_of_spectrum, stable_rank_of_spectrum
 
-from ..results import VANISHED, View, csv_rows, history
+from ..results import VANISHED, View, csv_rows, history, spectra_of
 from ..runs import Run
 from ..store import finished, read_result
 
@@ -54,7 +54,7 @@ class Network(NamedTuple):
 def measured(run, meta, arrays):
     """The Network that a stored run ended as."""
     made = history(meta, arrays, MEMO)
-    ends = [s[[0, -1]] for name, s in arrays.items() if name.startswith("spectrum ")]
+    ends = [s[[0, -1]] for s in spectra_of(arrays)]
     ranks = {}
     for view in (*RELATIVE.values(), *FROM_START.values()):
         ranks[view] = numpy.mean([view.rank(s)[-1] for s in ends])
