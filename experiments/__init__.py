@@ -3,7 +3,7 @@
 A figure's way, from top to bottom; results travel as {run: result}:
 
     __main__, commands, options   the command line: what each command does, and what can be said
-    figures     the paper's figures and our own as rows of a table, and their presets
+    figures     the paper's figures and our own as rows of a table; presets: how much of them is run
     plans       a figure under a preset and settings: its runs, and the picture of their results
     runs        Run: everything that determines a run's numbers, and nothing else
     runner      train what is missing: `train` is the whole experiment as one loop
@@ -19,6 +19,7 @@ A figure's way, from top to bottom; results travel as {run: result}:
     looks       how lines and marks look, and what a legend says of it; marks: where a line leaves its panel
     plots       numbers in, a picture out; knows no figure and no file
     traces      the same for points whose colour and marker say something of them
+    layout      a page of panels, with its heading and its legends
     files       pictures and tables as files that appear together or not at all
 
 Besides, verdicts has the statements that claims (the paper's, judged from the store, trends by statistics)

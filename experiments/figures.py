@@ -1,9 +1,9 @@
-"""The paper's figures as rows of a table, and their presets."""
+"""The paper's figures and our own as rows of a table."""
 
 from dataclasses import dataclass, field, fields, replace
-from typing import NamedTuple
 
-from . import plots
+from . import presets
+from .layout import EPOCH, Axis, Row
 from .looks import Key, Look
 from .runs import Run
 
@@ -53,50 +53,6 @@ TAILS = {  # does W go on moving: how training goes on from the last W
 }
 
 
-class Preset(NamedTuple):
-    """How a figure is run: what replaces fields of the paper's runs, and the width of its network."""
-
-    seeds: int
-    fields: dict = {}
-    width: int | None = None
-    scaled: bool = False  # whether lambda and the drops of eta follow the number of steps
-
-    def with_fields(self, **more):
-        """The same with more fields replaced, or others."""
-        return self._replace(fields=self.fields | more)
-
-
-QUICK_EPOCHS = 10  # as many as let `make fig2` end in five minutes on two cores with Numba, set-up included
-SMOKE = Preset(2, {"m": 640, "m_test": 100, "epochs": 2}, width=8, scaled=True)
-PREFIXES = {
-    "smoke": SMOKE,
-    "quick": Preset(1, {"epochs": QUICK_EPOCHS}),
-    "night": Preset(3, {"epochs": 100}),
-    "paper": Preset(3),
-}
-NARROW = PREFIXES | {"quick": Preset(1, {"epochs": QUICK_EPOCHS}, width=100)}
-WHOLE = PREFIXES | {"night": Preset(3)}
-CONVERGENCE = {  # what else was tried for quick: published/README.md
-    "smoke": Preset(2, {"m": 60, "m_test": 60, "B": 20, "epochs": 5}, width=8, scaled=True),
-    "quick": Preset(2, {"m": 100, "m_test": 100, "B": 20, "measure_every": 20}, width=100, scaled=True),
-    "night": Preset(1, {"epochs": 100}),
-    "paper": Preset(3),
-}
-DESCENT = {  # smoke keeps the 5,000 images, which are one of the batches
-    "smoke": Preset(2, {"m_test": 100, "epochs": 2}, width=8, scaled=True),
-    "quick": Preset(1, {"epochs": 30}),
-    "night": Preset(3),
-    "paper": Preset(3),
-}
-MOVING = {  # up to their tails the runs of Figure 1
-    "smoke": CONVERGENCE["smoke"].with_fields(epochs=9, tail_epochs=4),
-    "quick": CONVERGENCE["quick"],
-    "night": CONVERGENCE["night"].with_fields(epochs=200),
-    "paper": CONVERGENCE["paper"],
-}
-PRESETS = tuple(PREFIXES)
-
-
 @dataclass(frozen=True)
 class Figure:
     """What the paper ran for one figure, the axes that make its columns and lines, its rows, its presets."""
@@ -108,20 +64,20 @@ class Figure:
     line: str
     rows: tuple
     presets: dict
-    x: plots.Axis = plots.EPOCH
+    x: Axis = EPOCH
     looks: dict = field(default_factory=dict)  # of lines that don't take theirs in turn, by the line's value
     keys: tuple = ()  # what sides of these looks mean: rows of the legend
     below: bool = False  # whether the values of the first of `columns` lie below each other
 
 
 TRAINING = (
-    plots.Row("rank", "average rank", floor=0),
-    plots.Row("train_accuracy", "train accuracy (%)", floor=0, ceiling=103),
-    plots.Row("test_accuracy", "test accuracy (%)", floor=0, ceiling=103),
+    Row("rank", "average rank", floor=0),
+    Row("train_accuracy", "train accuracy (%)", floor=0, ceiling=103),
+    Row("test_accuracy", "test accuracy (%)", floor=0, ceiling=103),
 )
-LAYERS = (plots.Row("layer_rank", "rank", floor=0),)
+LAYERS = (Row("layer_rank", "rank", floor=0),)
 # The last epoch's ranks against the layer's index. The output layer has 10 units: it is no bottleneck.
-LAYER = plots.Axis("layer", "layer (out: rank ≤ 10)", kind="places", apart="out")
+LAYER = Axis("layer", "layer (out: rank ≤ 10)", kind="places", apart="out")
 BASE = Run(measure_every=5)
 
 FIGURES = {
@@ -136,12 +92,12 @@ FIGURES = {
         columns=("dataset", "loss"),
         line="lam",
         rows=(
-            plots.Row("distance", "(a) $d(W_{t+1}, W_t)$", log=True, floor=1e-6),
-            plots.Row("train_accuracy", "(b) train accuracy (%)", floor=0, ceiling=103),
-            plots.Row("train_loss", "(c) train loss", log=True),
-            plots.Row("rank", "(d) average rank", floor=0),
+            Row("distance", "(a) $d(W_{t+1}, W_t)$", log=True, floor=1e-6),
+            Row("train_accuracy", "(b) train accuracy (%)", floor=0, ceiling=103),
+            Row("train_loss", "(c) train loss", log=True),
+            Row("rank", "(d) average rank", floor=0),
         ),
-        presets=CONVERGENCE,
+        presets=presets.CONVERGENCE,
     ),
     "fig2": Figure(
         title="Figure 2{norm}: rank of {network} trained on {dataset} with varying batch sizes",
@@ -150,7 +106,7 @@ FIGURES = {
         columns=("eta",),
         line="B",
         rows=TRAINING,
-        presets=PREFIXES,
+        presets=presets.PREFIXES,
     ),
     "fig3": Figure(
         title="Figure 3{norm}: rank of {network} trained on {dataset} with varying weight decay",
@@ -159,7 +115,7 @@ FIGURES = {
         columns=("B",),
         line="lam",
         rows=TRAINING,
-        presets=PREFIXES,
+        presets=presets.PREFIXES,
     ),
     "fig4": Figure(
         title="Figure 4{norm}: rank of {network} trained on {dataset} with varying batch sizes",
@@ -168,7 +124,7 @@ FIGURES = {
         columns=("eta",),
         line="B",
         rows=TRAINING,
-        presets=NARROW,
+        presets=presets.NARROW,
     ),
     "fig5": Figure(
         title="Figure 5{norm}: rank of {network} trained on {dataset} with varying batch sizes",
@@ -177,7 +133,7 @@ FIGURES = {
         columns=("eta",),
         line="B",
         rows=TRAINING,
-        presets=NARROW,
+        presets=presets.NARROW,
     ),
     "fig6": Figure(
         title="Figure 6{norm}: ranks across the layers of {network} trained on {dataset}",
@@ -186,7 +142,7 @@ FIGURES = {
         columns=("eta",),
         line="B",
         rows=LAYERS,
-        presets=PREFIXES,
+        presets=presets.PREFIXES,
         x=LAYER,
     ),
     "fig7": Figure(
@@ -196,7 +152,7 @@ FIGURES = {
         columns=("eta",),
         line="B",
         rows=LAYERS,
-        presets=NARROW,
+        presets=presets.NARROW,
         x=LAYER,
     ),
 }
@@ -218,7 +174,7 @@ FIGURES |= {
         columns=("reading",),
         line="B",
         rows=TRAINING[:2],
-        presets=PREFIXES,
+        presets=presets.PREFIXES,
     ),
     "control": Figure(
         title="The control: batch size, or steps and decay budget? On {dataset}, η\u00a0=\u00a0{eta}",
@@ -230,7 +186,7 @@ FIGURES |= {
         columns=("network",),
         line="cell",
         rows=TRAINING[:2],
-        presets=WHOLE,
+        presets=presets.WHOLE,
         looks=CELL_LOOKS,
         keys=CELL_KEYS,
     ),
@@ -252,7 +208,7 @@ FIGURES |= {
         columns=(),
         line="B",
         rows=TRAINING[:2],
-        presets=DESCENT,
+        presets=presets.DESCENT,
     ),
     # At night a step of gradient descent takes 7 GiB: where there is less for each core, fewer --jobs.
     "moving": Figure(
@@ -261,9 +217,9 @@ FIGURES |= {
         axes=FIGURES["fig1"].axes | {"lam": LAMBDAS[1:], "tail": TAILS},
         columns=("lam", "dataset", "loss"),
         line="tail",
-        rows=(plots.Row("distance", "$d(W_{t+1}, W_t)$", log=True),),
-        presets=MOVING,
-        x=plots.Axis("epoch", "more epochs"),
+        rows=(Row("distance", "$d(W_{t+1}, W_t)$", log=True),),
+        presets=presets.MOVING,
+        x=Axis("epoch", "more epochs"),
         below=True,
     ),
 }

@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from . import locks, plots
+from . import layout, locks
 
 
 @contextlib.contextmanager
@@ -73,8 +73,8 @@ def save_picture(stem, figure, records, text=None):
     if text is not None:
         suffixes.append("md")
     with together(stem, *suffixes) as (paths, (png, svg, table, *said)):
-        plots.write(figure, png, "png")
-        plots.write(figure, svg, "svg")
+        layout.write(figure, png, "png")
+        layout.write(figure, svg, "svg")
         write_csv(table, records)
         for path in said:
             path.write_text(text, encoding="utf-8")

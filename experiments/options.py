@@ -5,7 +5,8 @@ from dataclasses import fields
 
 from minigrad.backend import BACKENDS
 
-from .figures import FIGURES, POINTS, PRESETS
+from .figures import FIGURES, POINTS
+from .presets import PRESETS
 from .results import View
 from .runs import Run
 

@@ -6,7 +6,7 @@ import numpy
 from matplotlib import style
 from matplotlib.lines import Line2D
 
-from . import looks, plots
+from . import layout, looks
 
 # Of Okabe and Ito's colours, from cold to warm. Circles that are filled are seen before those that are not.
 COLOURS = ("#0072B2", "#56B4E9", "#E69F00", "#D55E00")
@@ -35,7 +35,7 @@ class Column(NamedTuple):
 
     title: str
     traces: list
-    x: plots.Axis
+    x: layout.Axis
     guide: float | None = None
 
 
@@ -50,19 +50,19 @@ def picture(columns, rows, title, note, colours, markers):
 
     `colours` are {label: colour}, `markers` {label: key of MARKERS}; the legend has those that occur.
     """
-    with style.context(plots.STYLE, after_reset=True):
-        figure, axes, heading = plots.begin(columns, rows, title, note)
+    with style.context(layout.STYLE, after_reset=True):
+        figure, axes, heading = layout.begin(columns, rows, title, note)
         for row, panels in zip(rows, axes):
             for column, panel in zip(columns, panels):
                 _draw_panel(panel, row, column, colours, markers)
-            plots.end_y(row, panels[0])
+            layout.end_y(row, panels[0])
             for column, panel in zip(columns, panels):
                 _cross_out(panel, row, column, colours)
         traces = [trace for column in columns for trace in column.traces]
-        heading += plots.legend(figure, _names_of_markers(traces, markers), 1)
+        heading += layout.legend(figure, _names_of_markers(traces, markers), 1)
         for handles in _names_of_colours(traces, colours):
-            heading += plots.legend(figure, handles, 1.5)
-        plots.finish(figure, axes, heading, columns)
+            heading += layout.legend(figure, handles, 1.5)
+        layout.finish(figure, axes, heading, columns)
     return figure
 
 

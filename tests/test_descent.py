@@ -8,7 +8,8 @@ import pytest
 from experiments import claims
 from experiments.captions import written
 from experiments.claims import descent
-from experiments.figures import FIGURES, PRESETS, TAILS
+from experiments.figures import FIGURES, TAILS
+from experiments.presets import PRESETS
 from experiments.plans import Plan
 from experiments.store import read, result_path, write
 from outcomes import outcome, seed, store

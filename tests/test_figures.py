@@ -9,9 +9,10 @@ import numpy
 import pytest
 
 from experiments import __main__ as command
-from experiments import commands, figures, files, looks, plots, results, runner, runs, store
-from experiments.figures import BATCHES, CELLS, FIGURES, PRESETS, READINGS
+from experiments import commands, files, figures, layout, looks, plots, presets, results, runner, runs, store
+from experiments.figures import BATCHES, CELLS, FIGURES, READINGS
 from experiments.plans import Plan, below_each_other
+from experiments.presets import PRESETS
 from experiments.results import View
 from experiments.runs import Run
 from minigrad import rank
@@ -93,7 +94,7 @@ PREFIXED = [*PAPER, *TWINS, "norms"]
 def test_a_prefix_is_the_paper_s_run_stopped_early(name, preset):
     """Nothing is rescaled; only quick narrows the networks of width 500."""
     plan = Plan(name, preset)
-    epochs, seeds = {"quick": (figures.QUICK_EPOCHS, 1), "night": (100, 3)}[preset]
+    epochs, seeds = {"quick": (presets.QUICK_EPOCHS, 1), "night": (100, 3)}[preset]
     for line in (line for _, lines in plan.columns for line in lines):
         assert len(line.runs) == seeds
         for seed, run in enumerate(line.runs):
@@ -478,7 +479,7 @@ def test_a_setting_is_drawn_grey_if_one_of_its_seeds_has_not_learned(monkeypatch
 def test_a_grey_line_keeps_its_dashes_and_markers_and_the_legend_says_what_grey_means():
     made = {"epoch": numpy.arange(3.0), "rank": numpy.arange(3.0), "diverged": False}
     lines = [plots.Line("4", 0, [made]), plots.Line("8", 1, [made], grey=True)]
-    rest = ([plots.Row("rank", "rank")], "title", "", "B", "grey: why")
+    rest = ([layout.Row("rank", "rank")], "title", "", "B", "grey: why")
     figure = plots.histories([plots.Column("", lines)], *rest)
     coloured, grey = (line for line in figure.axes[0].lines if line.get_label() in ("4", "8"))
     assert coloured.get_color() == looks.COLOURS[0] and grey.get_color() == looks.GREY

@@ -7,9 +7,10 @@ import matplotlib
 import numpy
 import pytest
 
-from experiments import looks, plots
+from experiments import layout, looks, plots
 from experiments.files import save_picture
-from experiments.plots import Column, Line, Row
+from experiments.layout import Row
+from experiments.plots import Column, Line
 from texts import assert_no_text_overlaps
 
 ROWS = (
@@ -173,7 +174,7 @@ def test_a_grey_line_s_triangles_and_band_are_grey(rng):
     assert (band.get_facecolor()[0, :3] == float(looks.GREY)).all()
 
 
-LAYER = plots.Axis("layer", "layer", kind="places", apart="out")
+LAYER = layout.Axis("layer", "layer", kind="places", apart="out")
 
 
 def test_a_place_apart_is_behind_a_gap_and_no_line_leads_there(rng):
@@ -378,7 +379,7 @@ def test_columns_of_one_kind_share_the_scale_of_their_x(rng):
 @pytest.mark.parametrize("kind", ["time", "places"])
 @pytest.mark.parametrize("base", [None, 2, 10])
 def test_an_axis_carries_its_label_and_scale_and_a_legend_may_go_without_a_symbol(rng, base, kind):
-    x = plots.Axis("width", "width H", base, kind)
+    x = layout.Axis("width", "width H", base, kind)
     made = {"diverged": False, "width": numpy.array([2, 4, 8, 16]), "rank": rng.uniform(0, 17, 4)}
     column = Column("MNIST", [Line("GD", 0, [made])], x)
     figure = plots.histories([column], [Row("rank", "rank", floor=0)], "Lemma 1", "", "")

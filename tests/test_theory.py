@@ -9,7 +9,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from experiments import __main__ as command
-from experiments import commands, looks, plots, theory
+from experiments import commands, layout, looks, plots, theory
 from experiments.options import command_line
 from experiments.theory import appendices, lemmas, normalized, pictures, propositions, sizes, theorem, window
 from experiments.verdicts import Verdict
@@ -254,7 +254,7 @@ def test_every_chapter_but_two_gets_its_picture_s_three_files(tmp_path, monkeypa
 
     def one_line(size, name):
         line = pictures.line("made up", 0, step=np.arange(3), rank=np.arange(3))
-        column, row = plots.Column("made up", [line], pictures.STEPS), plots.Row("rank", "rank")
+        column, row = plots.Column("made up", [line], pictures.STEPS), layout.Row("rank", "rank")
         return pictures.Picture(name, "made up", "made up", [column], [row], size.mnist)
 
     made_up = dict(theory.CHAPTERS)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy
 
-from .. import claims, files, plots
+from .. import claims, files, layout
 from ..figures import FIGURES
 from ..store import finished, read_result, result_path
 from .page import page_of
@@ -70,7 +70,7 @@ def _write_figure(share, ended, folder, stack):
     (path,), (spectra,) = stack.enter_context(files.together(_spectra_stem(folder, share), "npz"))
     runs = dict.fromkeys(share.whole.runs())
     drawn, rows = share.whole.picture({run: ended[run].made for run in runs})
-    plots.write(drawn, picture, "png")
+    layout.write(drawn, picture, "png")
     files.write_csv(table, rows)
     arrays = {"meta": numpy.array(json.dumps({run.key: ended[run].meta for run in runs}))}
     for run in runs:

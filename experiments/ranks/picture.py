@@ -2,7 +2,7 @@
 
 import numpy
 
-from .. import captions, looks, plots, traces
+from .. import captions, layout, looks, traces
 from ..results import LEARNED
 from .networks import CUTOFFS, FIGURES, FROM_START, MEMO, RELATIVE, TOLERANCES
 
@@ -20,8 +20,8 @@ MARKERS = {
 LOSSES = (0.1, 0.5, 1)  # where the train loss gets another colour
 UNLEARNED = captions.grey(LEARNED)
 COLOURS = dict(zip(traces.classes("train loss", LOSSES), traces.COLOURS)) | {UNLEARNED: looks.GREY}
-CUTOFF = plots.Axis("cutoff", "cutoff / $\\|W\\|_F$", 10, "places")
-BUDGET = plots.Axis("budget", "decay budget E", 10, "places")
+CUTOFF = layout.Axis("cutoff", "cutoff / $\\|W\\|_F$", 10, "places")
+BUDGET = layout.Axis("budget", "decay budget E", 10, "places")
 E_IS = "E = Σ 2ηλ / (1 − momentum)".replace(" ", "\u00a0")  # kept in one line
 NOTE = (
     "Averages over a network's matrices after its last epoch; the full rank is {full:.3g}. "
@@ -35,7 +35,7 @@ def draw(found, title):
     rows = []
     for name in found:
         reading = captions.LABELS[FIGURES[name]]
-        rows.append(plots.Row(name, f"{reading}\naverage rank", floor=0))
+        rows.append(layout.Row(name, f"{reading}\naverage rank", floor=0))
     columns = [
         traces.Column("(a) spectra: rank by cutoff", [], CUTOFF, guide=MEMO.tol),
         traces.Column("(b) cutoffs relative to $\\|W\\|_F$", [], BUDGET),

@@ -4,18 +4,18 @@ from typing import NamedTuple
 
 import numpy
 
-from .. import captions, plots
+from .. import captions, layout, plots
 from ..captions import LABELS
 from ..looks import Key, Look
 from ..results import LEARNED
 from .sizes import CHANCE, ETA, GONE, NORMS, SAMPLES, SMALL
 
-STEPS = plots.Axis("step", "training step", base=10)
-AGE = plots.Axis("age", "age s, in steps before the last", base=10)
-BEGUN = plots.Axis("begun", "epoch that begins; at 1, nothing has been trained", base=10)
-MATRIX = plots.Axis("matrix", "trainable W, counted from the input", kind="places")
-BATCH = plots.Axis("B", "batch size B", base=2, kind="places")
-WIDTH = plots.Axis("width", "width H", base=2, kind="places")
+STEPS = layout.Axis("step", "training step", base=10)
+AGE = layout.Axis("age", "age s, in steps before the last", base=10)
+BEGUN = layout.Axis("begun", "epoch that begins; at 1, nothing has been trained", base=10)
+MATRIX = layout.Axis("matrix", "trainable W, counted from the input", kind="places")
+BATCH = layout.Axis("B", "batch size B", base=2, kind="places")
+WIDTH = layout.Axis("width", "width H", base=2, kind="places")
 # Of Theorem 1: what is drawn is told by the dashes, B* by colour and marker. ‖W‖ has no B*.
 DISTANCE, BOUND, RATIO = 0, 1, 4
 SIZE = Look(colour=0, dash=3)
@@ -73,7 +73,7 @@ def lemma_1(size, numbers):
         "from the input to the output. "
         "The gradients are slopes of f along random directions: they know nothing of factors.",
         columns,
-        [plots.Row("ratio", "largest σ₂ / σ₁", log=True)],
+        [layout.Row("ratio", "largest σ₂ / σ₁", log=True)],
         size.cifar10,
     )
 
@@ -98,7 +98,7 @@ def lemma_2(size, numbers):
         f"(so at most 10 at the output), {LABELS[size.cifar10]}, at initialization. σ > 1e-10 σ₁ counts; "
         "gradients are slopes of f along random directions. Lines may coincide.",
         columns,
-        [plots.Row("rank", "largest rank", floor=0)],
+        [layout.Row("rank", "largest rank", floor=0)],
         size.cifar10,
     )
 
@@ -133,9 +133,9 @@ def theorem_1(size, numbers):
         "Training in float32, both sides in float64.",
         columns,
         [
-            plots.Row("spectral", "(a) spectral norm", log=True),
-            plots.Row("frobenius", "(b) Frobenius norm", log=True),
-            plots.Row("ratio", "(c) bound / distance", log=True),
+            layout.Row("spectral", "(a) spectral norm", log=True),
+            layout.Row("frobenius", "(b) Frobenius norm", log=True),
+            layout.Row("ratio", "(c) bound / distance", log=True),
         ],
         size.cifar10,
         TEN,
@@ -189,7 +189,7 @@ def window(size, numbers):
         "SGD unrolled: W = decayed start + decayed gradients, each of rank at most B. "
         "The rank counts σ above 1e-4 ‖W‖. E = 2ηλs / (1 − momentum) is pure decay to first order.",
         columns,
-        [plots.Row("rank", "(a) rank", floor=0), plots.Row("rest", "(b) norm / ‖W‖", log=True)],
+        [layout.Row("rank", "(a) rank", floor=0), layout.Row("rest", "(b) norm / ‖W‖", log=True)],
         size.mnist,
         TEN,
     )
@@ -220,8 +220,8 @@ def prop_1(size, numbers):
         "all are 0, GD where their mean is. (b) has the input matrix, at λ > 0."
     )
     rows = [
-        plots.Row("gradient", "(a) ‖gradient‖ of a batch", log=True, floor=1e-17),
-        plots.Row("residual", "(b) max ‖gᵢ‖ / 2λ‖W‖", log=True),
+        layout.Row("gradient", "(a) ‖gradient‖ of a batch", log=True, floor=1e-17),
+        layout.Row("residual", "(b) max ‖gᵢ‖ / 2λ‖W‖", log=True),
     ]
     title = "Proposition 1: with weight decay, SGD converges to f ≡ 0 or not at all; gradient descent can"
     return Picture("prop1", title, note, columns, rows, size.mnist, TWO)
@@ -254,7 +254,7 @@ def prop_2(size, numbers):
         "Proposition 2: without weight decay, SGD converges with the squared loss, "
         "and almost with the logistic loss"
     )
-    rows = [plots.Row("slope", "max |ℓ′ᵢ|", log=True, floor=GONE)]
+    rows = [layout.Row("slope", "max |ℓ′ᵢ|", log=True, floor=GONE)]
     return Picture("prop2", title, note, columns, rows, size.mnist, TWO)
 
 
@@ -269,8 +269,8 @@ def appendix_e(size, numbers):
         "relative to its first term, the largest over the matrices and the batches of an epoch."
     )
     rows = [
-        plots.Row("residual", "(a) residual of Eq. 26", log=True),
-        plots.Row("rank", "(b) average rank of V", floor=0),
+        layout.Row("residual", "(a) residual of Eq. 26", log=True),
+        layout.Row("rank", "(b) average rank of V", floor=0),
     ]
     title = "Appendix E: does training reach Eq. 26 (exponential loss, normalized V), and lose rank?"
     return Picture("appendixE", title, note, columns, rows, size.mnist, TWO)
