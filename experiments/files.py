@@ -56,10 +56,11 @@ def markdown(header, rows):
     return "".join(lines)
 
 
-def save_table(stem, head, header, rows, records):
-    """Write stem.md (`head`, then `rows` under `header`) and stem.csv (the dicts `records`); their paths."""
+def save_table(stem, head, header, rows, records, below=""):
+    """Write stem.md (`head`, `rows` under `header`, `below`) and stem.csv (dicts `records`); their paths."""
     with together(stem, "md", "csv") as (paths, partial):
-        partial[0].write_text(f"{head}\n\n{markdown(header, rows)}", encoding="utf-8")
+        parts = [head, markdown(header, rows).rstrip(), below]
+        partial[0].write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
         write_csv(partial[1], records)
     return paths
 

@@ -189,10 +189,18 @@ def test_the_written_table_has_a_row_per_claim_and_a_record_per_verdict(tmp_path
     markdown, table = claims.write(its_plans, rows, tmp_path / "figures")
     lines = [line for line in markdown.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
     assert len(lines) == 2 + len(rows)
-    assert all(line.replace("\\|", "").count("|") == 8 for line in lines)
+    assert all(line.replace("\\|", "").count("|") == 5 for line in lines)
     (line,) = [line for line in lines if line.startswith(f"| {BOTTLENECK}")]
-    assert layers.bottleneck.rule in line and line.count("<br>true gradient: ") == 4
-    assert "the memo's text: **holds** (the same otherwise)" in line
+    both = "the memo's text: **holds**<br>true gradient: not run<br>standard batch norm: not run"
+    assert line == f"| {BOTTLENECK} | Appendix A, Fig. 6 | {both} | {both} |"
+    assert lines[-1].endswith("Appendix A, Fig. 7 | not run | not run |")
+    section = markdown.read_text(encoding="utf-8").split(f"## {BOTTLENECK}\n\n")[1].split("\n\n##")[0]
+    rule, items = section.split("\n\n")
+    assert rule == f"Rule: {layers.bottleneck.rule}"
+    first, measured, second, *_ = items.splitlines()
+    assert first == "- Appendix A, Fig. 6, night: the memo's text: **holds** (the same otherwise)"
+    assert measured.startswith("  - so in 12 of 12 active settings")
+    assert second == "- Appendix A, Fig. 6, night: true gradient: not run (make fig6-true PRESET=night)"
     with open(table, encoding="utf-8") as file:
         records = list(csv.DictReader(file))
     assert len(records) == sum(len(judged) for row in rows for judged in row.judged.values())
@@ -200,12 +208,17 @@ def test_the_written_table_has_a_row_per_claim_and_a_record_per_verdict(tmp_path
     assert [(r["preset"], r["verdict"]) for r in found] == [("night", "holds"), ("paper", "holds")]
 
 
-def test_the_rule_for_trends_stands_above_the_table_as_the_code_has_it(tmp_path):
+def test_every_rule_stands_on_the_page_once_as_the_code_has_it(tmp_path):
     its_plans = plans("night")
     markdown, _ = claims.write(its_plans, claims.judge(its_plans, tmp_path), tmp_path)
-    head = markdown.read_text(encoding="utf-8").split("\n\n|")[0]
-    assert " ".join(trends.trend.__doc__.split()) in head
-    assert head.startswith("Preset night, 1 seed or 3 seeds a setting.\n")
+    text = markdown.read_text(encoding="utf-8")
+    assert text.count(" ".join(trends.trend.__doc__.split())) == 1
+    assert [line for line in text.splitlines() if line.startswith("## ")] == [
+        "## The words", *(f"## {claim.statement.words}" for claim in claims.CLAIMS)
+    ]
+    rules = [line.removeprefix("Rule: ") for line in text.splitlines() if line.startswith("Rule: ")]
+    assert rules == [claim.rule for claim in claims.CLAIMS]
+    assert text.startswith("Preset night, 1 seed or 3 seeds a setting.\n")
 
 
 def claims_command(capsys, *args):

@@ -1,9 +1,10 @@
-"""The claims' table: a row per claim and figure, two columns per preset; its CSV has a row per verdict."""
+"""The claims' page: a table of verdicts, then what was measured; its CSV has a row per verdict."""
 
 from pathlib import Path
 
 from .. import files
 from ..captions import seeds_of, variation
+from .cases import NOT_RUN
 from .trends import trend
 
 SYMBOLS = (
@@ -35,6 +36,7 @@ MEANING = {
 def write(plans, rows, folder, first_of_all=""):
     """folder/claims.md and claims.csv, whole or not at all; their paths. `plans` is as for judge.
 
+    The page has the verdicts as a table, then its words, then what was measured for every claim.
     `first_of_all` is what a reader must know before the rest.
     """
     first = next(iter(plans.values()))
@@ -42,9 +44,7 @@ def write(plans, rows, folder, first_of_all=""):
     given = numbers[0] if any(plan.seeds != plan.reduction.seeds for plan in plans.values()) else None
     stem = variation("claims", first.preset, first.given, given, ())
     presets = list(rows[0].judged)
-    header = ["statement", "in the memo", "rule"]
-    for preset in presets:
-        header += [f"measured ({preset})", f"verdict ({preset})"]
+    header = ["claim", "in the memo", *(f"verdict ({preset})" for preset in presets)]
     lines = [_line(row) for row in rows]
     records = [record for row in rows for record in _records(row)]
     asked = f"Preset {first.preset}, {' or '.join(map(seeds_of, numbers))} a setting."
@@ -52,21 +52,57 @@ def write(plans, rows, folder, first_of_all=""):
     beside = [f"Beside it {other}, of which the store has runs too." for other in others]
     meaning = [MEANING[first.preset]] if first.preset in MEANING else []
     head = [first_of_all] if first_of_all else []
-    head += [" ".join([asked, *beside, *meaning]), SYMBOLS, f"{LEARNED} {OTHERWISE}", TRENDS, CONTROL]
-    return files.save_table(Path(folder) / stem, "\n\n".join(head), header, lines, records)
+    head.append(" ".join([asked, *beside, *meaning]))
+    below = ["## The words", SYMBOLS, f"{LEARNED} {OTHERWISE}", TRENDS, CONTROL, *_sections(rows)]
+    table = "\n\n".join(head), header, lines, records
+    return files.save_table(Path(folder) / stem, *table, "\n\n".join(below))
 
 
 def _line(row):
-    """The cells of a row of the Markdown table; every reading of batch norm has a line of its own."""
-    cells = [row.statement.words, row.statement.place, row.rule]
+    """The cells of a row of the table; every reading of batch norm has a line of its own."""
+    cells = [row.statement.words, row.statement.place]
     for judged in row.judged.values():
-        measured, verdicts = [], []
-        for one in judged:
-            reading = f"{one.verdict.setting}: " if one.verdict.setting else ""
-            measured.append(reading + one.verdict.measured)
-            verdicts.append(f"{reading}**{one.verdict.verdict}**{_otherwise(one, ' ({})')}")
-        cells += ["<br>".join(measured), "<br>".join(verdicts)]
+        if all(_not_run(one) for one in judged):
+            cells.append(NOT_RUN)
+        else:
+            cells.append("<br>".join(_reading(one) + _verdict(one) for one in judged))
     return cells
+
+
+def _sections(rows):
+    """A heading, the rule and what was measured, for every claim; it may be about several figures."""
+    claims = {}
+    for row in rows:
+        claims.setdefault((row.statement.words, row.rule), []).append(row)
+    for (words, rule), its_rows in claims.items():
+        yield f"## {words}"
+        yield f"Rule: {rule}"
+        yield "\n".join(item for row in its_rows for item in _items(row))
+
+
+def _items(row):
+    """A line of a list for every verdict on a row."""
+    for preset, judged in row.judged.items():
+        at = f"{row.statement.place}, {preset}" if len(row.judged) > 1 else row.statement.place
+        for one in judged:
+            if _not_run(one):
+                yield f"- {at}: {_reading(one)}{one.verdict.measured}"
+            else:
+                yield f"- {at}: {_reading(one)}{_verdict(one)}{_otherwise(one, ' ({})')}"
+                yield f"  - {one.verdict.measured}"
+
+
+def _verdict(judged):
+    return NOT_RUN if _not_run(judged) else f"**{judged.verdict.verdict}**"
+
+
+def _not_run(judged):
+    return judged.verdict.measured.startswith(NOT_RUN)
+
+
+def _reading(judged):
+    """Which batch norm a verdict is about, before it; nothing where there is none."""
+    return f"{judged.verdict.setting}: " if judged.verdict.setting else ""
 
 
 def _otherwise(judged, form="{}"):
