@@ -17,7 +17,7 @@ try:
 except ImportError:
     numba = None
 
-ENGINE = 3  # raised when the last bits change
+ENGINE = 4  # raised when the last bits change
 COMPILED = numba is not None and not numba.config.DISABLE_JIT
 PATH = f"numba {numba.__version__}" if COMPILED else "numpy"
 if COMPILED:
@@ -53,9 +53,9 @@ class Program:
     """The calls of an SGD step of one network on B samples, on matrices that lie in one array, `memory`."""
 
     def __init__(self, graph, given, B, rule, scalars, loops):
-        self.graph, self.given, self.B, self.loops, self.scalars = graph, given, B, loops, scalars
+        self.graph, self.given, self.B, self.loops = graph, given, B, loops
         largest = max(W.size for W in given.values())
-        self.block = largest if B <= loops.FEW else min(loops.BLOCK, largest)
+        self.block = largest if B in loops.FEW else min(loops.BLOCK, largest)
         shapes = dict(self._shapes())
         ends = numpy.cumsum([math.prod(shape) for shape in shapes.values()])
         # Zero is also the cotangent of a layer that leads nowhere, which nothing writes.
@@ -64,6 +64,8 @@ class Program:
         for (name, shape), end in zip(shapes.items(), ends):
             self.at[name] = self.memory[end - math.prod(shape) : end].reshape(shape)
         self.calls = [*self._forward(), self._loss(rule), *self._backward(*scalars)]
+        if B in loops.FEW:
+            self.calls = few.joined(self.calls, self.memory, *scalars)
 
     def _shapes(self):
         """Name and shape of every matrix; parameters are transposed, so that a column of W is contiguous."""
@@ -145,14 +147,11 @@ class Program:
         """A step for every batch of rows (S, B), on what is given, in place."""
         for key, W in self.given.items():
             self.at[key][:] = W.T
-        if self.B <= self.loops.FEW and few.takes(self.calls):
-            few.train(self, x, y, rows)
-        else:
-            for batch in rows:
-                x.take(batch, axis=0, out=self.at["v", 1], mode="clip")
-                y.take(batch, axis=0, out=self.at["target"], mode="clip")
-                for call in self.calls:
-                    call()
+        for batch in rows:
+            x.take(batch, axis=0, out=self.at["v", 1], mode="clip")
+            y.take(batch, axis=0, out=self.at["target"], mode="clip")
+            for call in self.calls:
+                call()
         for key, W in self.given.items():
             W.T[:] = self.at[key]
 

@@ -10,9 +10,11 @@ import numpy
 from .layers import EPS
 
 BLOCK = 1 << 16  # entries of W that are updated at a time, with their gradient
-FEW = 0  # samples up to which few.py is faster
+FEW = ()  # samples for which few.py is faster
 LOSSES = {}  # rules of losses.py that are faster here
-SMALL = 1 << 16  # entries of W up to which U W costs the same whichever of W's axes is contiguous
+# BLAS is faster at W^T U by columns than by rows if W has more entries than LARGE, or for SOME samples.
+LARGE = 1 << 16
+SOME = range(9, 33)
 
 
 def product(z, v, W, room, first):
@@ -25,10 +27,10 @@ def product(z, v, W, room, first):
 
 def pull(dv, U, W, room, first):
     """W^T U, as rows: what layer q gets from layer p."""
-    if W.size <= SMALL:
-        product(dv, U, W.T, room, first)
-    else:
+    if W.size > LARGE or len(U) in SOME:
         pass_on(dv, numpy.matmul(W, U.T, out=room.reshape(room.shape[::-1])).T, first)
+    else:
+        product(dv, U, W.T, room, first)
 
 
 def pass_on(to, source, first):
