@@ -1,5 +1,7 @@
 """Runs trained by the workers of a Dask cluster, once they are known to be fit for it.
 
+A worker needs this code, one thread, and results and data under the same names. With SLURM, for example,
+dask_jobqueue's SLURMCluster(cores=1, memory="4GB") has a scheduler_address, and scale(20) gets 20 workers.
 The one file that imports `distributed`, and only where a cluster is asked for.
 """
 
