@@ -12,9 +12,6 @@ from .layers import EPS
 BLOCK = 1 << 16  # entries of W that are updated at a time, with their gradient
 FEW = ()  # samples for which few.py is faster
 LOSSES = {}  # rules of losses.py that are faster here
-# BLAS is faster at W^T U by columns than by rows if W has more entries than LARGE, or for SOME samples.
-LARGE = 1 << 16
-SOME = range(9, 33)
 
 
 def product(z, v, W, room, first):
@@ -27,10 +24,15 @@ def product(z, v, W, room, first):
 
 def pull(dv, U, W, room, first):
     """W^T U, as rows: what layer q gets from layer p."""
-    if W.size > LARGE or len(U) in SOME:
+    if by_columns(U, W):
         pass_on(dv, numpy.matmul(W, U.T, out=room.reshape(room.shape[::-1])).T, first)
     else:
         product(dv, U, W.T, room, first)
+
+
+def by_columns(U, W):
+    """Whether BLAS is faster at W^T U than at its transpose, as was measured."""
+    return W.size > 1 << 16 or 8 < len(U) <= 32
 
 
 def pass_on(to, source, first):

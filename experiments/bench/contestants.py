@@ -148,10 +148,10 @@ def products(graph, params, x, y):
                 numpy.matmul(v[q], params[p, q].T, out=z[p])
             for p, q in reversed(graph.E_T):
                 W = params[p, q]
-                if q > 1 and W.size <= loops_numpy.SMALL:
-                    numpy.matmul(U[p], W, out=z[q])
-                elif q > 1:
+                if q > 1 and loops_numpy.by_columns(U[p], W):
                     numpy.matmul(W.T, U[p].T, out=turned[q])
+                elif q > 1:
+                    numpy.matmul(U[p], W, out=z[q])
                 numpy.matmul(v[q].T, U[p], out=gradient[p, q].T)
 
     return advance, None
