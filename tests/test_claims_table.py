@@ -218,7 +218,7 @@ def test_every_rule_stands_on_the_page_once_as_the_code_has_it(tmp_path):
     ]
     rules = [line.removeprefix("Rule: ") for line in text.splitlines() if line.startswith("Rule: ")]
     assert rules == [claim.rule for claim in claims.CLAIMS]
-    assert text.startswith("Preset night, 1 seed or 3 seeds a setting.\n")
+    assert text.startswith("Preset night, up to 3 seeds a setting.\n")
 
 
 def claims_command(capsys, *args):

@@ -119,7 +119,7 @@ def test_the_page_says_how_many_seeds_are_whole_and_how_many_runs_are_done(shown
 def test_a_figure_that_is_not_whole_has_a_row_for_every_run_that_is_done(shown):
     """Three of them are Figure 6's too."""
     results, out, paths = shown
-    section = text(shown).split("## Not whole: fig2\n")[1].split("\n## ")[0]
+    section = text(shown).split("## Not whole: fig2-smoke\n")[1].split("\n## ")[0]
     assert f"{FIG2.title()}: 5 of 36 runs are done, computed by 1." in section
     settings = re.findall(r"^\| η\s=\s(\S+), B\s=\s(\d+) \| (\d) ", section, re.MULTILINE)
     assert settings == [
@@ -128,6 +128,16 @@ def test_a_figure_that_is_not_whole_has_a_row_for_every_run_that_is_done(shown):
     spectra = read_result(results, FIG2.runs()[0])[1]
     ranks = [(s[-1] > 0).sum() for name, s in spectra.items() if name.startswith("spectrum ")]
     assert f"| 0 | 2 | 62.5 % | {sum(ranks) / len(ranks):.1f} of 8.0 |" in section
+
+
+def test_runs_that_a_claim_falls_back_on_are_on_the_page_too(tmp_path):
+    plan = Plan("control", "smoke", settings={"eta": 0.01})
+    store(plan.runs()[-1:], tmp_path / "results", accuracy=0.625)
+    publish("smoke", tmp_path / "results", tmp_path / "out")
+    page = (tmp_path / "out" / "runs-smoke.md").read_text(encoding="utf-8")
+    (section,) = re.findall(r"## Not whole: control-smoke-eta=0.01\n(.*?)\n## ", page, re.DOTALL)
+    assert f"{plan.title()}: 1 of 20 runs are done, computed by 1." in section and "| 62.5 % |" in section
+    assert "## Not whole: control-smoke\n" not in page
 
 
 def test_a_run_that_diverged_has_no_accuracy_and_no_rank(shown):

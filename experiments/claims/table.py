@@ -47,7 +47,8 @@ def write(plans, rows, folder, first_of_all=""):
     header = ["claim", "in the memo", *(f"verdict ({preset})" for preset in presets)]
     lines = [_line(row) for row in rows]
     records = [record for row in rows for record in _records(row)]
-    asked = f"Preset {first.preset}, {' or '.join(map(seeds_of, numbers))} a setting."
+    at_most = "" if len(numbers) == 1 else "up to "
+    asked = f"Preset {first.preset}, {at_most}{seeds_of(numbers[-1])} a setting."
     others = [preset for preset in presets if preset != first.preset]
     beside = [f"Beside it {other}, of which the store has runs too." for other in others]
     meaning = [MEANING[first.preset]] if first.preset in MEANING else []

@@ -101,7 +101,7 @@ def _measured(name, learned, field, place, of, permutations):
     return Column(name, statistics.tau_b(x, y), p, statistics.slope(x, y) * whole_range)
 
 
-CHANGE = "{summary}; change of the rank over the whole range: {columns}"
+CHANGE = "{summary}; slope of the rank over the whole range: {columns}"
 
 
 @judges(
@@ -126,7 +126,7 @@ def larger_eta_lower_rank(found):
     Statement(
         "Section 4.3, Fig. {n}",
         "larger η, worse training",
-        "{summary}; change of the accuracy over the whole range: {columns}",
+        "{summary}; slope of the accuracy over the whole range: {columns}",
     ),
     "fig2", "fig4", "fig5",
 )

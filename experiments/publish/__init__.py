@@ -12,6 +12,7 @@ import numpy
 
 from .. import claims, files, layout
 from ..figures import FIGURES
+from ..plans import Plan
 from ..store import finished, read_result, result_path
 from .page import page_of
 from .shares import read_run, share_of
@@ -29,13 +30,13 @@ def publish(preset, results, folder):
     Refusal if there is nothing, if uncommitted code computed any of it, or if `folder` has more.
     """
     folder = Path(folder)
-    shares = [share_of(name, preset, results) for name in FIGURES]
+    plans = {name: Plan(name, preset) for name in FIGURES}
+    shares = [share_of(plan, results) for plan in [*plans.values(), *_fallbacks(plans)]]
     runs = dict.fromkeys(run for share in shares for run in share.done)
     if not runs:
         raise Refusal(f"{results} has no finished run of --preset {preset}: train a figure first")
     _refuse_to_drop(shares, results, folder)
     ended = {run: read_run(results, run) for run in runs}
-    plans = {share.plan.name: share.plan for share in shares}
     judged = claims.judge(plans, results)
     origins = {run: one.meta["provenance"] for run, one in ended.items()}
     for run in _of_claims(plans, judged):
@@ -50,6 +51,17 @@ def publish(preset, results, folder):
             if share.whole:
                 paths += _write_figure(share, ended, folder, stack)
         return paths + claims.write(plans, judged, folder)
+
+
+def _fallbacks(plans):
+    """The figures with that set by hand which claims look at too."""
+    found = {}
+    for claim in claims.CLAIMS:
+        if claim.fallback:
+            for figure in claim.figures:
+                plan = plans[figure].another(given=claim.fallback)
+                found[plan.stem()] = plan
+    return found.values()
 
 
 def _of_claims(plans, judged):

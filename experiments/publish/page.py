@@ -25,7 +25,8 @@ def page_of(preset, shares, ended, origins):
         f"`make published PRESET={preset}` wrote this page and the files that it names, from one folder of "
         f"results. The claims as judged from that folder: [table]({claims}.md), [CSV]({claims}.csv). A seed "
         "is whole once every setting of the figure is done for it. The numbers under \"computed by\" are "
-        "rows of the last table. There are no times: the store keeps none.",
+        "rows of the last table. A run counts for every commit that trained a "
+        "part of it. There are no times: the store keeps none.",
     ]
     whole = [share for share in shares if share.whole]
     if whole:
@@ -34,8 +35,8 @@ def page_of(preset, shares, ended, origins):
     for share in shares:
         if share.done and not share.whole:
             about = f"{share.plan.title()}: {_done(share)} runs are done, computed by {by(share)}."
-            parts += [f"## Not whole: {share.plan.name}", about, _table(RUNS, _runs(share.plan, ended))]
-    absent = [share.plan.name for share in shares if not share.done]
+            parts += [f"## Not whole: {share.plan.stem()}", about, _table(RUNS, _runs(share.plan, ended))]
+    absent = [share.plan.name for share in shares if not share.done and not share.plan.given]
     if absent:
         parts += ["## Not begun", ", ".join(absent)]
     rows = [(numbers[origin], *_shown(origin), str(runs)) for origin, runs in runs_of.items()]

@@ -23,14 +23,13 @@ class Ended(NamedTuple):
     spectra: dict
 
 
-def share_of(name, preset, results):
-    """The Share of the figure with this name."""
-    plan = Plan(name, preset)
+def share_of(plan, results):
+    """The Share of a figure with all its seeds."""
     runs = dict.fromkeys(plan.runs())
     done = [run for run in runs if finished(results, run)]
     lacking = {run.seed for run in set(runs).difference(done)}
     seeds = min(lacking, default=plan.seeds)
-    return Share(plan, done, Plan(name, preset, seeds) if seeds else None)
+    return Share(plan, done, Plan(plan.name, plan.preset, seeds, plan.given) if seeds else None)
 
 
 def read_run(results, run):
