@@ -1,6 +1,6 @@
 """A page of panels: what they are drawn against, its heading, its legends, its file; everything in its place.
 
-Nothing is known here of what is drawn in a panel.
+Nothing is known here of how lines are drawn.
 """
 
 import math

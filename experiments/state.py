@@ -47,8 +47,7 @@ class State:
         elif stored := _start(run, where, now):
             meta, arrays = stored
         else:
-            rows = schema.of_history(run).items()
-            history = {name: numpy.empty((0, *shape), dtype) for name, (shape, dtype) in rows}
+            history = {name: numpy.empty((0, *shape)) for name, (shape, _) in schema.of_history(run).items()}
             return cls(run, xp, graph, params, velocity, history, 0, [now])
         params = {key: xp.asarray(arrays.pop(schema.array_name("W", key))) for key in params}
         provenance = meta["provenance"] + ([now] if now != meta["provenance"][-1] else [])

@@ -55,6 +55,7 @@ class Program:
     def __init__(self, graph, given, B, rule, scalars, loops):
         self.graph, self.given, self.B, self.loops = graph, given, B, loops
         largest = max(W.size for W in given.values())
+        # few.py takes whole matrices, whose entries lie side by side.
         self.block = largest if B in loops.FEW else min(loops.BLOCK, largest)
         shapes = dict(self._shapes())
         ends = numpy.cumsum([math.prod(shape) for shape in shapes.values()])

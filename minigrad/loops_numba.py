@@ -11,7 +11,7 @@ from .losses import cross_entropy
 from .loops_numpy import pass_on, product, pull  # BLAS has them
 
 BLOCK = 1 << 19  # entries of W that are updated at a time, with their gradient
-FEW = (4, 8)  # samples for which few.py is faster
+FEW = (4, 8)  # samples for which few.py is faster; it takes no others
 
 SOURCES = [Path(__file__).with_name(name) for name in ("layers.py", "loops_numba.py", "few.py")]
 VERSION = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()[:8]

@@ -10,7 +10,7 @@ import numpy
 from .layers import EPS
 
 BLOCK = 1 << 16  # entries of W that are updated at a time, with their gradient
-FEW = ()  # samples for which few.py is faster
+FEW = ()  # samples for which few.py is faster: none
 LOSSES = {}  # rules of losses.py that are faster here
 
 

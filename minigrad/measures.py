@@ -31,14 +31,15 @@ def singular_values(W):
 def rank_of_spectrum(s, tol=1e-4, norm="frobenius"):
     """How many of the singular values s (..., r) lie above tol times the matrix's norm (Section 4.1): (...,).
 
-    norm: "frobenius", "spectral", or None for an absolute tolerance. Zero for the zero matrix, NaN for NaN.
+    norm: "frobenius", "spectral", or None for an absolute tolerance. Zero for the zero matrix, NaN where a
+    singular value is not finite.
     """
     if norm not in ("frobenius", "spectral", None):
         raise ValueError(f"norm must be 'frobenius', 'spectral' or None, got {norm!r}")
     xp = namespace(s)
     scale = 1.0 if norm is None else norm_of_spectrum(s, norm)[..., None]
     count = (s > tol * scale).sum(axis=-1).astype("float64")
-    return xp.where(xp.isnan(s).any(axis=-1), xp.full_like(count, float("nan")), count)
+    return xp.where(xp.isfinite(s).all(axis=-1), count, xp.full_like(count, float("nan")))
 
 
 def norm_of_spectrum(s, norm):

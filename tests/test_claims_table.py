@@ -184,6 +184,7 @@ def test_every_claim_has_a_figure_and_a_row_that_says_what_would_train_it(tmp_pa
 
 def test_the_written_table_has_a_row_per_claim_and_a_record_per_verdict(tmp_path):
     store(Plan("fig6", "night").runs() + Plan("fig6", "paper").runs(), tmp_path)
+    store(Plan("fig7", "night").runs()[:5], tmp_path)
     its_plans = plans("night")
     rows = claims.judge(its_plans, tmp_path)
     markdown, table = claims.write(its_plans, rows, tmp_path / "figures")
@@ -193,7 +194,8 @@ def test_the_written_table_has_a_row_per_claim_and_a_record_per_verdict(tmp_path
     (line,) = [line for line in lines if line.startswith(f"| {BOTTLENECK}")]
     both = "the memo's text: **holds**<br>true gradient: not run<br>standard batch norm: not run"
     assert line == f"| {BOTTLENECK} | Appendix A, Fig. 6 | {both} | {both} |"
-    assert lines[-1].endswith("Appendix A, Fig. 7 | not run | not run |")
+    partly = "the memo's text: **not decided**<br>true gradient: not run<br>standard batch norm: not run"
+    assert lines[-1].endswith(f"Appendix A, Fig. 7 | {partly} | not run |")
     section = markdown.read_text(encoding="utf-8").split(f"## {BOTTLENECK}\n\n")[1].split("\n\n##")[0]
     rule, items = section.split("\n\n")
     assert rule == f"Rule: {layers.bottleneck.rule}"
@@ -201,6 +203,12 @@ def test_the_written_table_has_a_row_per_claim_and_a_record_per_verdict(tmp_path
     assert first == "- Appendix A, Fig. 6, night: the memo's text: **holds** (the same otherwise)"
     assert measured.startswith("  - so in 12 of 12 active settings")
     assert second == "- Appendix A, Fig. 6, night: true gradient: not run (make fig6-true PRESET=night)"
+    *_, last = markdown.read_text(encoding="utf-8").split("\n\n")
+    assert last.splitlines()[:2] == [
+        "- Appendix A, Fig. 7, night: the memo's text: **not decided**",
+        "  - not complete: 5 of 36 runs (make fig7 PRESET=night)",
+    ]
+    assert last.endswith(")\n") and not last.endswith("\n\n")
     with open(table, encoding="utf-8") as file:
         records = list(csv.DictReader(file))
     assert len(records) == sum(len(judged) for row in rows for judged in row.judged.values())
@@ -218,6 +226,7 @@ def test_every_rule_stands_on_the_page_once_as_the_code_has_it(tmp_path):
     ]
     rules = [line.removeprefix("Rule: ") for line in text.splitlines() if line.startswith("Rule: ")]
     assert rules == [claim.rule for claim in claims.CLAIMS]
+    assert "- Appendix A, Fig. 6: the memo's text: not run (make fig6 PRESET=night)\n" in text  # one preset
     assert text.startswith("Preset night, up to 3 seeds a setting.\n")
 
 

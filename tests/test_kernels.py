@@ -30,7 +30,7 @@ SKIP = mg.Graph(
 )
 WIDE = mg.Graph(
     # Without a kink, on whose other side float32 may take one of so many units.
-    [mg.Layer(width, "identity") for width in (1100, 300, 300, 300, 4)],
+    [mg.Layer(width, "identity") for width in (1800, 300, 300, 300, 4)],
     [mg.Edge(2, 1), mg.Edge(3, 2), mg.Edge(4, 2), mg.Edge(4, 3), mg.Edge(5, 4)],
 )
 GRAPHS = {
@@ -112,6 +112,16 @@ def test_the_fast_epoch_is_the_readable_one(net, dtype, B, order, fast, rng):
     readable(graph, expected, expected_velocity, x, y, rows, **options)
     assert_close(params, expected, TOLERANCE[dtype])
     assert_close(velocity, expected_velocity, TOLERANCE[dtype] * 10)
+
+
+@pytest.mark.parametrize("loops", [loops_numpy, kernels.LOOPS])
+def test_the_wide_network_has_a_matrix_of_several_blocks(loops, rng):
+    """Else the update of all but the first block is held by no test."""
+    given = mg.init_params(WIDE, rng)
+    given |= {("velocity", key): W for key, W in given.items()}
+    scalars = [np.float32(a) for a in (0.05, 0.01, 0.9)]
+    program = kernels.Program(WIDE, given, 10, mg.cross_entropy.rule, scalars, loops)
+    assert sum(call.func is loops.update for call in program.calls) > len(WIDE.E_T)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

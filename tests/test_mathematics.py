@@ -630,6 +630,8 @@ def test_the_rank_counts_relative_singular_values_and_never_hides_what_is_not_fi
     assert np.isnan(mg.rank(np.full((3, 4), np.nan)))
     stack = np.stack([W, np.full((6, 6), np.inf), np.zeros((6, 6))])
     np.testing.assert_array_equal(mg.rank(stack), [4, np.nan, 0])
+    spectra = np.array([[np.inf, 1], [2, 1], [np.nan, 1]])
+    np.testing.assert_array_equal(mg.measures.rank_of_spectrum(spectra), [np.nan, 2, np.nan])
     with pytest.raises(ValueError, match="norm must be"):
         mg.rank(W, norm="nuclear")
 

@@ -237,3 +237,25 @@ def test_the_settings_close_to_rank_B_in_the_readme_are_those_of_the_published_c
     for row, so, learned in zip(rows, numbers[::2], numbers[1::2]):
         assert row["place"].endswith("Fig. 2") and row["verdict"] == "mixed"
         assert f"in {so} of {learned} settings that have learned" in row["measured"]
+
+
+def test_the_verdicts_in_the_readme_are_the_published_ones():
+    """In the order of the readings: the memo's text, the true gradient, standard batch norm."""
+    table = TEXT.split("| the memo's claim |")[1].split("\n\n")[0].splitlines()[2:]
+    said = [line.rstrip(" |").split(" | ")[-1] for line in table]
+    with open(PUBLISHED / "claims-night.csv", encoding="utf-8") as file:
+        records = list(csv.DictReader(file))
+    statements = (
+        ("smaller B, lower rank, after equally many epochs", "Fig. 2"),
+        ("smaller B, lower rank, after equally many steps", "control"),
+        ("larger η, lower rank", "Fig. 2"),
+        ("larger λ, lower rank", "Fig. 3"),
+        ("W is close to rank at most B", "Fig. 2"),
+        ("MLPs have a bottleneck: the ranks are lowest in the middle", "Fig. 6"),
+    )
+    assert len(said) == len(statements)
+    for words, (statement, place) in zip(said, statements):
+        rows = [row for row in records if row["statement"] == statement and row["place"].endswith(place)]
+        others, _, text = words.partition("; the text: ")
+        expected = [text or others, *[others] * (len(rows) - 1)]
+        assert [row["verdict"] for row in rows] == expected, statement

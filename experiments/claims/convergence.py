@@ -98,8 +98,8 @@ def goes_to_zero(found):
     "fig1", looks=COUNTS,
 )
 def has_rank_zero(found):
-    """Where W has gone to zero by the row above, its final rank in both readings: relative to ‖W‖, and after
-    dividing by max(‖W‖, 1e-12). Holds if both are zero in every seed, fails if neither is in any; no verdict
+    """Where W has gone to zero by the claim above, its final rank in both readings: relative to ‖W‖, and
+    after dividing by max(‖W‖, 1e-12). Holds if both are zero in every seed, fails if neither is in any; no verdict
     where they differ.
     """
     texts, zero = [], []

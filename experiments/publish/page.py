@@ -23,7 +23,7 @@ def page_of(preset, shares, ended, origins):
     parts = [
         f"# Runs of PRESET={preset}",
         f"`make published PRESET={preset}` wrote this page and the files that it names, from one folder of "
-        f"results. The claims as judged from that folder: [table]({claims}.md), [CSV]({claims}.csv). A seed "
+        f"results. The claims as judged from that folder: [page]({claims}.md), [CSV]({claims}.csv). A seed "
         "is whole once every setting of the figure is done for it. The numbers under \"computed by\" are "
         "rows of the last table. A run counts for every commit that trained a "
         "part of it. There are no times: the store keeps none.",
