@@ -259,3 +259,16 @@ def test_the_verdicts_in_the_readme_are_the_published_ones():
         others, _, text = words.partition("; the text: ")
         expected = [text or others, *[others] * (len(rows) - 1)]
         assert [row["verdict"] for row in rows] == expected, statement
+
+
+def test_the_speed_in_the_readme_is_that_of_the_published_table():
+    told = re.search(
+        r"takes (\S+) \(B = 4\) and (\S+) \(B = 128\) of the time of JAX.*?"
+        r"PyTorch's takes (\S+) and (\S+) times minigrad's", TEXT
+    )
+    table = (PUBLISHED / "bench.md").read_text(encoding="utf-8")
+    for B, to_jax, of_torch in (("4", told[1], told[3]), ("128", told[2], told[4])):
+        row = next(line for line in table.splitlines() if line.startswith(f"| MLP-BN-10-100 | {B} |"))
+        cells = [cell.split()[0] for cell in row.strip("| ").split(" | ")]
+        ours, torch, jax = (float(cells[i]) for i in (2, 5, 6))
+        assert to_jax == f"{ours / jax:.2f}" and of_torch == f"{torch / ours:.1f}"

@@ -129,9 +129,9 @@ def smaller_B_lower_rank_at_equal_steps(found):
 )
 def what_carries_the_trend(found):
     """For each network, with the differences of the claim above, and "like" for means less than 5 % of the
-    full rank apart. b like a, and c below both: steps and budget, not B. b below a: batch size. b above a: noise
-    raises the rank. d like a: only η / B and E matter. e like b, and below or above c: E alone. Else not
-    decided.
+    full rank apart. b like a, and c below both: steps and budget, not B. b below a: batch size. b above a:
+    noise raises the rank. d like a: only η / B and E matter. e like b, and below or above c: E alone. Else
+    not decided.
     """
     networks = networks_of(found, final_rank)
     readings = []

@@ -99,8 +99,8 @@ def goes_to_zero(found):
 )
 def has_rank_zero(found):
     """Where W has gone to zero by the claim above, its final rank in both readings: relative to ‖W‖, and
-    after dividing by max(‖W‖, 1e-12). Holds if both are zero in every seed, fails if neither is in any; no verdict
-    where they differ.
+    after dividing by max(‖W‖, 1e-12). Holds if both are zero in every seed, fails if neither is in any; no
+    verdict where they differ.
     """
     texts, zero = [], []
     for outcome in sorted(largest_decay(found), key=lambda outcome: outcome.paper.lam):
