@@ -177,7 +177,8 @@ FIGURES |= {
         presets=presets.PREFIXES,
     ),
     "control": Figure(
-        title="The control: batch size, or steps and decay budget? On {dataset}, η\u00a0=\u00a0{eta}",
+        title="The control, with the true gradient of batch norm: batch size, or steps and decay budget? "
+        "On {dataset}, η\u00a0=\u00a0{eta}",
         base=replace(BASE, eta=0.03),
         axes={
             "network": {"MLP-BN-10-100": READINGS["true"], "MLP-5-500": {"network": "MLP-5-500"}},

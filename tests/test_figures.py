@@ -613,5 +613,5 @@ def test_the_control_s_picture_has_three_colours_and_each_means_one_thing():
     assert len(coloured(picture)) == 3
     assert [axis.get_title() for axis in picture.axes[:2]] == ["MLP-BN-10-100", "MLP-5-500"]
     assert {"a: B = 128, 500 epochs", "b: B = 16, as many steps as a"} <= set(in_legend(picture))
-    assert {"c: B = 16, 500 epochs", "d: as c, η / 8", "e: as c, λ / 8"} <= set(in_legend(picture))
+    assert {"c: B = 16, 500 epochs", "d: B = 16, a's epochs, η / 8"} <= set(in_legend(picture))
     assert "a: B = 128, 2 epochs" in in_legend(picture_of(Plan("control", "smoke")))

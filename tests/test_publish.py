@@ -121,7 +121,7 @@ def test_a_figure_that_is_not_whole_has_a_row_for_every_run_that_is_done(shown):
     results, out, paths = shown
     section = text(shown).split("## Not whole: fig2-smoke\n")[1].split("\n## ")[0]
     assert f"{FIG2.title()}: 5 of 36 runs are done, computed by 1." in section
-    settings = re.findall(r"^\| η\s=\s(\S+), B\s=\s(\d+) \| (\d) ", section, re.MULTILINE)
+    settings = re.findall(r"^\| η\s=\s(\S+), B\s=\s(\d+) \| \S+ \| (\d) ", section, re.MULTILINE)
     assert settings == [
         ("0.001", "4", "0"), ("0.001", "4", "1"), ("0.1", "32", "0"), ("0.1", "64", "0"), ("0.1", "128", "0")
     ]

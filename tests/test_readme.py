@@ -170,7 +170,7 @@ def test_the_accuracies_and_ranks_in_the_readme_are_those_of_the_published_runs(
 
 
 def test_the_numbers_of_networks_at_chance_in_the_readme_are_those_of_the_published_runs():
-    counts = r"With these three, (\d+), (\d+) and (\d+) of Figure 2's 18 networks end at chance, 10 %"
+    counts = r"Of Figure 2's 18 networks, (\d+), (\d+) and (\d+) end at chance, 10 %"
     written = re.search(counts, TEXT)
     for number, name in zip(written.groups(), FIGURE_2):
         ends = published(f"{name}-night", "train_accuracy", "100").values()
@@ -192,19 +192,20 @@ def test_the_weights_of_networks_at_chance_have_decayed_to_zero_as_the_readme_sa
 
 
 def test_the_control_in_the_readme_is_the_published_one():
+    """E = 9.2 takes a direction to 1e-4 of its first size."""
     page = (PUBLISHED / "runs-night.md").read_text(encoding="utf-8")
     sections = dict(re.findall(r"^## Not whole: (\S+)\n(.*?)(?=^## )", page, re.DOTALL | re.MULTILINE))
-    first, second, B, other, larger = re.search(
-        r"195,000 steps: at η = 0.01, ranks (\d+) and (\d+) at B = (\d+) and (\d+); "
-        r"at η = (\S+), B = (\d+) learns nothing", TEXT
-    ).group(1, 2, 3, 4, 5)
-    assert (B, other, larger) == ("128", "16", "0.03")
-    row = r"MLP-BN-10-100, {}.* \| 0 \| 500 \| (\S+) % \| (\S+) of"
+    written = re.search(
+        r"true gradient: at η = (\S+), ranks (\S+) and (\S+) at B = 128 and 16, "
+        r"after too little decay to lose any; at η = 0.03, B = 16 learns nothing", TEXT
+    )
+    row = r"MLP-BN-10-100, {}.*? \| (\S+) \| 0 \| 500 \| (\S+) % \| (\S+) of"
     cells = "a: B = 128", "b: B = 16"
-    found = [re.search(row.format(cell), sections["control-night-eta=0.01"]) for cell in cells]
-    assert [f"{float(one[2]):.0f}" for one in found] == [first, second]
-    assert min(float(one[1]) for one in found) > LEARNED
-    assert re.search(row.format("b: B = 16"), sections["control-night"])[1] == "10.0"
+    section = sections[f"control-night-eta={written[1]}"]
+    found = [re.search(row.format(cell), section).groups() for cell in cells]
+    assert [rank for _, _, rank in found] == [written[2], written[3]]
+    assert all(float(budget) < 5 and float(accuracy) > LEARNED for budget, accuracy, _ in found)
+    assert re.search(row.format(cells[1]), sections["control-night"])[2] == "10.0"
 
 
 def test_no_reading_loses_rank_at_the_smallest_learning_rate_as_the_readme_says():
@@ -230,7 +231,7 @@ def test_the_bottlenecks_in_the_readme_are_those_of_the_published_claims():
 
 def test_the_settings_close_to_rank_B_in_the_readme_are_those_of_the_published_claims():
     of = r"(\d+) of (\d+)"
-    counts = rf"so in {of} settings that learned, {of} \(true gradient\), {of} \(standard\)"
+    counts = rf"so in {of} learned settings with B < 100, {of} \(true gradient\), {of} \(standard\)"
     numbers = re.search(counts, TEXT).groups()
     with open(PUBLISHED / "claims-night.csv", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["statement"] == "W is close to rank at most B"]
@@ -256,19 +257,19 @@ def test_the_verdicts_in_the_readme_are_the_published_ones():
     assert len(said) == len(statements)
     for words, (statement, place) in zip(said, statements):
         rows = [row for row in records if row["statement"] == statement and row["place"].endswith(place)]
-        others, _, text = words.partition("; the text: ")
+        others, _, text = words.partition("; memo's text: ")
         expected = [text or others, *[others] * (len(rows) - 1)]
         assert [row["verdict"] for row in rows] == expected, statement
 
 
 def test_the_speed_in_the_readme_is_that_of_the_published_table():
     told = re.search(
-        r"takes (\S+) \(B = 4\) and (\S+) \(B = 128\) of the time of JAX.*?"
-        r"PyTorch's takes (\S+) and (\S+) times minigrad's", TEXT
+        r"takes (\S+) \(B = 4\) and (\S+) \(B = 128\) of the time of JAX's compiled scan, "
+        r"and (\S+) and (\S+) of PyTorch's", TEXT
     )
     table = (PUBLISHED / "bench.md").read_text(encoding="utf-8")
     for B, to_jax, of_torch in (("4", told[1], told[3]), ("128", told[2], told[4])):
         row = next(line for line in table.splitlines() if line.startswith(f"| MLP-BN-10-100 | {B} |"))
         cells = [cell.split()[0] for cell in row.strip("| ").split(" | ")]
         ours, torch, jax = (float(cells[i]) for i in (2, 5, 6))
-        assert to_jax == f"{ours / jax:.2f}" and of_torch == f"{torch / ours:.1f}"
+        assert to_jax == f"{ours / jax:.2f}" and of_torch == f"{ours / torch:.2f}"
