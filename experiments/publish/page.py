@@ -25,9 +25,9 @@ def page_of(preset, shares, ended, origins):
         f"`make published PRESET={preset}` wrote this page and the files that it names, from one folder of "
         f"results. The claims as judged from that folder: [page]({claims}.md), [CSV]({claims}.csv). A seed "
         "is whole once every setting of the figure is done for it. The numbers under \"computed by\" are "
-        "rows of the last table. A run counts for every commit that trained a "
-        "part of it. E = Σ 2ηλ / (1 − "
-        "momentum) over the steps: what no gradient refreshes shrinks by exp(−E), to 1e-4 at E = 9.2. There are no times: the store keeps none.",
+        "rows of the last table. A run counts for every commit that trained a part of it. E = Σ 2ηλ / (1 − "
+        "momentum) over the steps: what no gradient refreshes shrinks by exp(−E), to 1e-4 at E = 9.2. There "
+        "are no times: the store keeps none.",
     ]
     whole = [share for share in shares if share.whole]
     if whole:
