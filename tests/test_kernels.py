@@ -114,14 +114,19 @@ def test_the_fast_epoch_is_the_readable_one(net, dtype, B, order, fast, rng):
     assert_close(velocity, expected_velocity, TOLERANCE[dtype] * 10)
 
 
+def calls_of(graph, B, loops, rng):
+    """The calls of a step in float32."""
+    given = mg.init_params(graph, rng)
+    given |= {("velocity", key): W for key, W in given.items()}
+    scalars = [np.float32(a) for a in (0.05, 0.01, 0.9)]
+    return kernels.Program(graph, given, B, mg.cross_entropy.rule, scalars, loops).calls
+
+
 @pytest.mark.parametrize("loops", [loops_numpy, kernels.LOOPS])
 def test_the_wide_network_has_a_matrix_of_several_blocks(loops, rng):
     """Else the update of all but the first block is held by no test."""
-    given = mg.init_params(WIDE, rng)
-    given |= {("velocity", key): W for key, W in given.items()}
-    scalars = [np.float32(a) for a in (0.05, 0.01, 0.9)]
-    program = kernels.Program(WIDE, given, 10, mg.cross_entropy.rule, scalars, loops)
-    assert sum(call.func is loops.update for call in program.calls) > len(WIDE.E_T)
+    calls = calls_of(WIDE, 10, loops, rng)
+    assert sum(call.func is loops.update for call in calls) > len(WIDE.E_T)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -318,12 +323,8 @@ def test_the_cotangent_of_the_cross_entropy_is_that_of_losses_at_any_output(row)
 @pytest.mark.parametrize("B", [4, 8, 9])
 def test_a_step_of_the_figures_networks_is_one_call_on_4_and_8_samples(network, B, rng):
     """With a call that few.py does not know they would be trained too, at half the speed."""
-    graph = mg.parse(network, n=9, k=4)
-    given = mg.init_params(graph, rng)
-    given |= {("velocity", key): W for key, W in given.items()}
-    scalars = [np.float32(a) for a in (0.01, 0.01, 0.9)]
-    program = kernels.Program(graph, given, B, mg.cross_entropy.rule, scalars, kernels.LOOPS)
-    assert (len(program.calls) == 1) == (B < 9)
+    calls = calls_of(mg.parse(network, n=9, k=4), B, kernels.LOOPS, rng)
+    assert (len(calls) == 1) == (B < 9)
 
 
 def test_neither_the_data_nor_the_batches_change(fast, rng):

@@ -153,6 +153,12 @@ def published(name, field, epoch):
     return {(row["eta"], row["B"]): float(row["value"]) for row in rows if row["seed"] == "0"}
 
 
+def published_claims():
+    """A dict for every verdict."""
+    with open(PUBLISHED / "claims-night.csv", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def test_the_accuracies_and_ranks_in_the_readme_are_those_of_the_published_runs():
     """By reading of batch norm, eta from left to right, B from 4 to 128; no rank of networks at chance."""
     rows = re.findall(r"^\| \[.*\]\(.*\)" + 4 * r" \| ([\d, –]+)" + r" \|$", TEXT, re.MULTILINE)
@@ -218,8 +224,7 @@ def test_no_reading_loses_rank_at_the_smallest_learning_rate_as_the_readme_says(
 def test_the_bottlenecks_in_the_readme_are_those_of_the_published_claims():
     counts = r"true gradient\]\(\S+\) (\d+) of (\d+), \[standard\]\(\S+\) (\d+) of (\d+)"
     of_true, all_true, of_standard, all_standard = re.search(counts, TEXT).groups()
-    with open(PUBLISHED / "claims-night.csv", encoding="utf-8") as file:
-        found = {row["batch_norm"]: row for row in csv.DictReader(file) if "bottleneck" in row["statement"]}
+    found = {row["batch_norm"]: row for row in published_claims() if "bottleneck" in row["statement"]}
     for reading, so, active, verdict in (
         ("true gradient", of_true, all_true, "holds"),
         ("standard batch norm", of_standard, all_standard, "holds"),
@@ -233,8 +238,7 @@ def test_the_settings_close_to_rank_B_in_the_readme_are_those_of_the_published_c
     of = r"(\d+) of (\d+)"
     counts = rf"so in {of} learned settings with B < 100, {of} \(true gradient\), {of} \(standard\)"
     numbers = re.search(counts, TEXT).groups()
-    with open(PUBLISHED / "claims-night.csv", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["statement"] == "W is close to rank at most B"]
+    rows = [row for row in published_claims() if row["statement"] == "W is close to rank at most B"]
     for row, so, learned in zip(rows, numbers[::2], numbers[1::2]):
         assert row["place"].endswith("Fig. 2") and row["verdict"] == "mixed"
         assert f"in {so} of {learned} settings that have learned" in row["measured"]
@@ -244,8 +248,7 @@ def test_the_verdicts_in_the_readme_are_the_published_ones():
     """In the order of the readings: the memo's text, the true gradient, standard batch norm."""
     table = TEXT.split("| the memo's claim |")[1].split("\n\n")[0].splitlines()[2:]
     said = [line.rstrip(" |").split(" | ")[-1] for line in table]
-    with open(PUBLISHED / "claims-night.csv", encoding="utf-8") as file:
-        records = list(csv.DictReader(file))
+    records = published_claims()
     statements = (
         ("smaller B, lower rank, after equally many epochs", "Fig. 2"),
         ("smaller B, lower rank, after equally many steps", "control"),

@@ -64,7 +64,7 @@ def judge(plans, results):
 def nothing_run(rows):
     """Whether the store has no run of what the claims are about."""
     judged = [one for row in rows for of_preset in row.judged.values() for one in of_preset]
-    return all(one.verdict.measured.startswith(cases.NOT_RUN) for one in judged)
+    return all(one.not_run() for one in judged)
 
 
 def figures(plans):

@@ -18,6 +18,10 @@ class Judged(NamedTuple):
     verdict: Verdict
     otherwise: dict | None = None
 
+    def not_run(self):
+        """Whether there was nothing at all to judge."""
+        return self.verdict.measured.startswith(NOT_RUN)
+
 
 def readings(figure, plans):
     """The plans of a figure for every reading of batch norm that it is drawn for."""

@@ -63,7 +63,7 @@ def _line(row):
     """The cells of a row of the table; every reading of batch norm has a line of its own."""
     cells = [row.statement.words, row.statement.place]
     for judged in row.judged.values():
-        if all(_not_run(one) for one in judged):
+        if all(one.not_run() for one in judged):
             cells.append(NOT_RUN)
         else:
             cells.append("<br>".join(_reading(one) + _verdict(one) for one in judged))
@@ -86,7 +86,7 @@ def _items(row):
     for preset, judged in row.judged.items():
         at = f"{row.statement.place}, {preset}" if len(row.judged) > 1 else row.statement.place
         for one in judged:
-            if _not_run(one):
+            if one.not_run():
                 yield f"- {at}: {_reading(one)}{one.verdict.measured}"
             else:
                 yield f"- {at}: {_reading(one)}{_verdict(one)}{_otherwise(one, ' ({})')}"
@@ -94,11 +94,7 @@ def _items(row):
 
 
 def _verdict(judged):
-    return NOT_RUN if _not_run(judged) else f"**{judged.verdict.verdict}**"
-
-
-def _not_run(judged):
-    return judged.verdict.measured.startswith(NOT_RUN)
+    return NOT_RUN if judged.not_run() else f"**{judged.verdict.verdict}**"
 
 
 def _reading(judged):
