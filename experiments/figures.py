@@ -1,228 +1,373 @@
-"""The paper's figures and our own as rows of a table."""
+"""The paper's figures and our own as rows of a table; Experiment: a figure's runs, and its picture."""
 
-from dataclasses import dataclass, field, fields, replace
+import itertools
+import re
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
-from . import presets
-from .layout import EPOCH, Axis, Row
-from .looks import Key, Look
-from .runs import Run
+import numpy
+
+from minigrad.datasets import DATASETS
+
+from . import plots
+from .plots import Row
+from .results import View, csv_rows, history
+from .runs import Run, changed_rules, grid
 
 LAMBDAS = (0.0, 1e-6, 1e-5, 1e-4, 1e-3)
-BATCHES = (4, 8, 16, 32, 64, 128)
+BATCH_SIZES = (4, 8, 16, 32, 64, 128)
 ETAS = (0.001, 0.01, 0.1)
 WIDE_ETAS = (0.0125, 0.025, 0.05, 0.1)
-READINGS = {  # of Eq. 5's batch norm
+# Variants of Eq. 5's batch norm: whether A is a constant in the backward pass, gamma and beta per layer.
+VARIANTS = {
     "memo": {},
     "true": {"detached": False},
     "per-unit": {"scalar": False},
     "standard": {"detached": False, "scalar": False},
 }
-
-
-class Times(float):
-    """What a field's own value is multiplied by."""
-
-
-CELLS = {  # of the control: is it the batch size, or the number of steps and with it the decay budget E?
+# Of the control: is it the batch size, or the number of steps and with it the decay budget E?
+CELLS = {
     "a": {"B": 128},
-    "b": {"B": 16, "steps_of_B": 128},  # as many steps as a, and the same E
-    "c": {"B": 16},
-    "d": {"B": 16, "eta": Times(1 / 8)},  # linear scaling: a's eta / B, and its E
-    "e": {"B": 16, "lam": Times(1 / 8)},  # a's E by lambda alone
+    "b": {"B": 32, "steps_of_B": 128},  # as many steps as a, and the same E
+    "c": {"B": 32},
+    "d": {"B": 32, "eta": 0.0125},  # linear scaling: the eta / B of a, and its E
+    "e": {"B": 32, "lam": 1.25e-4},  # the E of a by lambda alone
 }
-# The colour says B and E, the dashes how many steps. Every cell has its marker, by which it is known in grey.
-CELL_LOOKS = {
-    "a": Look(colour=0, dash=0, marker=0),
-    "b": Look(colour=1, dash=0, marker=1),
-    "c": Look(colour=4, dash=1, marker=2),
-    "d": Look(colour=1, dash=1, marker=3),
-    "e": Look(colour=1, dash=1, marker=4),
+
+LABELS = {
+    "cross_entropy": "cross-entropy",
+    "mean_squared_error": "squared loss",
+    "memo": "the memo's text",
+    "true": "true gradient",
+    "per-unit": "detached, γ, β per unit",
+    "standard": "standard batch norm",
+    "a": "a: B = 128",
+    "b": "b: B = 32, steps of a",
+    "c": "c: B = 32",
+    "d": "d: B = 32, η / 4",
+    "e": "e: B = 32, λ / 4",
+    "B": "B",
+    "eta": "η",
+    "lam": "λ",
 }
-CELL_KEYS = (
-    (
-        Key("B = 128", Look(colour=0)),
-        Key("B = 16 with a's decay budget E", Look(colour=1)),
-        Key("B = 16 with 8 times a's E", Look(colour=4)),
+NORMS = {  # by detached and scalar
+    (True, True): ", batch norm of the memo's text",
+    (False, True): ", true gradient of batch norm",
+    (True, False): ", detached batch norm with γ, β per unit",
+    (False, False): ", standard batch norm",
+}
+
+
+class Preset(NamedTuple):
+    """How much of the paper's runs is run: the fields replaced, and the network's width."""
+
+    seeds: int
+    fields: dict = {}
+    width: int | None = None
+    scaled: bool = False  # whether lambda and the drops of eta follow the number of steps
+
+
+SMOKE = Preset(2, {"m": 640, "m_test": 100, "epochs": 2}, width=8, scaled=True)
+QUICK = Preset(1, {"epochs": 10})  # `make fig2` ends in five minutes on two cores with Numba
+PAPER = Preset(3)
+PREFIXES = {"smoke": SMOKE, "quick": QUICK, "night": Preset(3, {"epochs": 100}), "paper": PAPER}
+NARROW = PREFIXES | {"quick": QUICK._replace(width=100)}
+CONVERGENCE = {
+    "smoke": Preset(2, {"m": 60, "m_test": 60, "B": 20, "epochs": 5}, width=8, scaled=True),
+    "quick": Preset(
+        2, {"m": 100, "m_test": 100, "B": 20, "measure_every": 20}, width=100, scaled=True
     ),
-    (Key("as many steps as a", Look(dash=0)), Key("8 times as many steps", Look(dash=1))),
-)
-TAILS = {  # does W go on moving: how training goes on from the last W
-    "sgd": {},
-    "sgd-step": {"tail_steps": 1},
-    "gd": {"tail_gd": True},
+    "night": Preset(1, {"measure_every": 20}, width=200),
+    "paper": PAPER,
 }
+DESCENT = {  # smoke keeps the 5,000 images, one of the batch sizes
+    "smoke": Preset(2, {"m_test": 100, "epochs": 2}, width=8, scaled=True),
+    "quick": Preset(1, {"epochs": 30}),
+    "night": Preset(3, {"epochs": 1000}),
+    "paper": PAPER,
+}
+PRESETS = tuple(PREFIXES)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """What the paper ran for one figure, the axes that make its columns and lines, its rows, its presets."""
+    """What the paper ran for one figure: the last axis makes the lines, the others the columns."""
 
     title: str
     base: Run
-    axes: dict  # axis -> the values that the figure varies, or {value: the fields of Run that it stands for}
-    columns: tuple
-    line: str
+    axes: dict  # field of Run -> its values, or a name -> {value: the fields that it stands for}
     rows: tuple
     presets: dict
-    x: Axis = EPOCH
-    looks: dict = field(default_factory=dict)  # of lines that don't take theirs in turn, by the line's value
-    keys: tuple = ()  # what sides of these looks mean: rows of the legend
-    below: bool = False  # whether the values of the first of `columns` lie below each other
 
 
 TRAINING = (
-    Row("rank", "average rank", floor=0),
-    Row("train_accuracy", "train accuracy (%)", floor=0, ceiling=103),
-    Row("test_accuracy", "test accuracy (%)", floor=0, ceiling=103),
+    Row("rank", "average rank"),
+    Row("train_accuracy", "train accuracy (%)", top=103),
+    Row("test_accuracy", "test accuracy (%)", top=103),
 )
-LAYERS = (Row("layer_rank", "rank", floor=0),)
-# The last epoch's ranks against the layer's index. The output layer has 10 units: it is no bottleneck.
-LAYER = Axis("layer", "layer (out: rank ≤ 10)", kind="places", apart="out")
-BASE = Run(measure_every=5)
+LAYERS = (Row("layer_rank", "rank", x="layer"),)
+CONVERGING = (
+    Row("distance", "(a) $d(W_{t+1}, W_t)$", log=True, floor=1e-6),
+    Row("train_accuracy", "(b) train accuracy (%)", top=103),
+    Row("train_loss", "(c) train loss", log=True),
+    Row("rank", "(d) average rank"),
+)
+MLP_BN = Run(measure_every=5)
+RES_BN = replace(MLP_BN, network="RES-BN-5-500")
+MLP = replace(MLP_BN, network="MLP-5-500")
+BY_BATCH = {"eta": ETAS, "B": BATCH_SIZES}
+BY_LAYER = {"eta": WIDE_ETAS, "B": BATCH_SIZES[3:]}
 
 FIGURES = {
     "fig1": Figure(
-        title="Figure 1: convergence of {network} trained with SGD",
-        base=replace(BASE, network="MLP-5-2000", momentum=0.0, milestones=(), epochs=2000),
-        axes={
+        "Figure 1: convergence of {network} trained with SGD",
+        replace(MLP_BN, network="MLP-5-2000", momentum=0.0, milestones=(), epochs=2000),
+        {
             "dataset": ("mnist", "cifar10"),
             "loss": ("cross_entropy", "mean_squared_error"),
             "lam": LAMBDAS,
         },
-        columns=("dataset", "loss"),
-        line="lam",
-        rows=(
-            Row("distance", "(a) $d(W_{t+1}, W_t)$", log=True, floor=1e-6),
-            Row("train_accuracy", "(b) train accuracy (%)", floor=0, ceiling=103),
-            Row("train_loss", "(c) train loss", log=True),
-            Row("rank", "(d) average rank", floor=0),
-        ),
-        presets=presets.CONVERGENCE,
+        CONVERGING,
+        CONVERGENCE,
     ),
     "fig2": Figure(
-        title="Figure 2{norm}: rank of {network} trained on {dataset} with varying batch sizes",
-        base=BASE,
-        axes={"eta": ETAS, "B": BATCHES},
-        columns=("eta",),
-        line="B",
-        rows=TRAINING,
-        presets=presets.PREFIXES,
+        "Figure 2{norm}: rank of {network} trained on {dataset} with varying batch sizes",
+        MLP_BN, BY_BATCH, TRAINING, PREFIXES,
     ),
     "fig3": Figure(
-        title="Figure 3{norm}: rank of {network} trained on {dataset} with varying weight decay",
-        base=BASE,
-        axes={"B": BATCHES[2:], "lam": (0.0, 1e-4, 2e-4, 4e-4, 8e-4, 6e-3)},
-        columns=("B",),
-        line="lam",
-        rows=TRAINING,
-        presets=presets.PREFIXES,
+        "Figure 3{norm}: rank of {network} trained on {dataset} with varying weight decay",
+        MLP_BN,
+        {"B": BATCH_SIZES[2:], "lam": (0.0, 1e-4, 2e-4, 4e-4, 8e-4, 6e-3)},
+        TRAINING,
+        PREFIXES,
     ),
     "fig4": Figure(
-        title="Figure 4{norm}: rank of {network} trained on {dataset} with varying batch sizes",
-        base=replace(BASE, network="RES-BN-5-500"),
-        axes={"eta": ETAS, "B": BATCHES},
-        columns=("eta",),
-        line="B",
-        rows=TRAINING,
-        presets=presets.NARROW,
+        "Figure 4{norm}: rank of {network} trained on {dataset} with varying batch sizes",
+        RES_BN, BY_BATCH, TRAINING, NARROW,
     ),
     "fig5": Figure(
-        title="Figure 5{norm}: rank of {network} trained on {dataset} with varying batch sizes",
-        base=replace(BASE, network="MLP-5-500"),
-        axes={"eta": ETAS, "B": BATCHES},
-        columns=("eta",),
-        line="B",
-        rows=TRAINING,
-        presets=presets.NARROW,
+        "Figure 5{norm}: rank of {network} trained on {dataset} with varying batch sizes",
+        MLP, BY_BATCH, TRAINING, NARROW,
     ),
     "fig6": Figure(
-        title="Figure 6{norm}: ranks across the layers of {network} trained on {dataset}",
-        base=BASE,
-        axes={"eta": WIDE_ETAS, "B": BATCHES[3:]},
-        columns=("eta",),
-        line="B",
-        rows=LAYERS,
-        presets=presets.PREFIXES,
-        x=LAYER,
+        "Figure 6{norm}: ranks across the layers of {network} trained on {dataset}",
+        MLP_BN, BY_LAYER, LAYERS, PREFIXES,
     ),
     "fig7": Figure(
-        title="Figure 7{norm}: ranks across the layers of {network} trained on {dataset}",
-        base=replace(BASE, network="RES-BN-5-500"),
-        axes={"eta": WIDE_ETAS, "B": BATCHES[3:]},
-        columns=("eta",),
-        line="B",
-        rows=LAYERS,
-        presets=presets.NARROW,
-        x=LAYER,
+        "Figure 7{norm}: ranks across the layers of {network} trained on {dataset}",
+        RES_BN, BY_LAYER, LAYERS, NARROW,
     ),
 }
-
-
-def _twin(figure, reading):
-    """The same figure under another reading of batch norm."""
-    return replace(figure, base=replace(figure.base, **READINGS[reading]))
-
-
 NORMALIZED = [name for name, figure in FIGURES.items() if figure.base.normalized()]
-for twin in ("true", "standard"):
-    FIGURES |= {f"{name}-{twin}": _twin(FIGURES[name], twin) for name in NORMALIZED}
-FIGURES |= {
-    "norms": Figure(
-        title="Four readings of batch norm: rank of {network} trained on {dataset}, η\u00a0=\u00a0{eta}",
-        base=replace(BASE, eta=0.01),
-        axes={"reading": READINGS, "B": BATCHES},
-        columns=("reading",),
-        line="B",
-        rows=TRAINING[:2],
-        presets=presets.PREFIXES,
+for variant in ("true", "standard"):
+    for name in NORMALIZED:
+        figure = FIGURES[name]
+        base = replace(figure.base, **VARIANTS[variant])
+        FIGURES[f"{name}-{variant}"] = replace(figure, base=base)
+FIGURES["norms"] = Figure(
+    "Four variants of batch norm: rank of {network} trained on {dataset}, η = {eta}",
+    replace(MLP_BN, eta=0.01),
+    {"batchnorm": VARIANTS, "B": BATCH_SIZES},
+    TRAINING[:2],
+    PREFIXES,
+)
+FIGURES["control"] = Figure(
+    "Control: batch size, or steps and decay budget? {network} trained on {dataset}, η = {eta}",
+    replace(MLP_BN, eta=0.05),
+    {"batchnorm": {name: VARIANTS[name] for name in ("true", "standard")}, "cell": CELLS},
+    TRAINING[:2],
+    PREFIXES,
+)
+# An epoch has the 39 steps of B = 128, whatever B.
+FIGURES["descent"] = Figure(
+    "Does gradient descent lower the rank? {network} on m = {m} images of {dataset}{norm}, η = {eta}",
+    replace(
+        MLP_BN, m=5000, epochs=5000, milestones=(600, 1000, 2000), steps_of_B=128, measure_every=50,
+        **VARIANTS["true"],
     ),
-    "control": Figure(
-        title="The control, with the true gradient of batch norm: batch size, or steps and decay budget? "
-        "On {dataset}, η\u00a0=\u00a0{eta}",
-        base=replace(BASE, eta=0.03),
-        axes={
-            "network": {"MLP-BN-10-100": READINGS["true"], "MLP-5-500": {"network": "MLP-5-500"}},
-            "cell": CELLS,
-        },
-        columns=("network",),
-        line="cell",
-        rows=TRAINING[:2],
-        presets=presets.WHOLE,
-        looks=CELL_LOOKS,
-        keys=CELL_KEYS,
-    ),
-    # The control's network and cell a's number of steps: an epoch has those of B = 128, whatever B.
-    "descent": Figure(
-        title="Does gradient descent lower the rank? {network} trained on "
-        "m\u00a0=\u00a0{m} images of {dataset}{norm}, η\u00a0=\u00a0{eta}",
-        base=replace(
-            BASE,
-            m=5000,
-            eta=0.03,
-            epochs=5000,
-            milestones=(600, 1000, 2000),
-            steps_of_B=128,
-            measure_every=50,
-            **READINGS["true"],
-        ),
-        axes={"B": (16, 128, 5000)},
-        columns=(),
-        line="B",
-        rows=TRAINING[:2],
-        presets=presets.DESCENT,
-    ),
-    # At night a step of gradient descent takes 7 GiB: where there is less for each core, fewer --jobs.
-    "moving": Figure(
-        title="Does W go on moving? {network} of Figure 1 in {tail} more epochs, trained in three ways",
-        base=replace(FIGURES["fig1"].base, epochs=2100, tail_epochs=100),
-        axes=FIGURES["fig1"].axes | {"lam": LAMBDAS[1:], "tail": TAILS},
-        columns=("lam", "dataset", "loss"),
-        line="tail",
-        rows=(Row("distance", "$d(W_{t+1}, W_t)$", log=True),),
-        presets=presets.MOVING,
-        x=Axis("epoch", "more epochs"),
-        below=True,
-    ),
-}
+    {"B": (32, 64, 128, 5000)},
+    TRAINING[:2],
+    DESCENT,
+)
 AXES = dict.fromkeys(axis for figure in FIGURES.values() for axis in figure.axes)
-POINTS = [axis for axis in AXES if axis not in {f.name for f in fields(Run)}]
+LONGEST = 200  # characters of a file's name; systems allow 255
+OWN_AXES = [axis for axis in AXES if axis not in {field.name for field in fields(Run)}]
+
+
+class Line(NamedTuple):
+    """One line of a figure: its name, its colour's number, the paper's run, and the runs, one per seed."""
+
+    label: str
+    style: int
+    paper: Run
+    runs: list
+
+
+class Experiment:
+    """A figure under a preset and settings: .columns is a list of (title, [Line]), .view counts ranks."""
+
+    def __init__(self, name, preset, seeds=None, settings=None, replaced=()):
+        """`settings` are values of fields of Run and View and of axes (a tuple for several).
+
+        Data sets in `replaced` give way to synthetic ones. ValueError for settings that don't fit.
+        """
+        self.name, self.figure, self.preset, self.replaced = name, FIGURES[name], preset, replaced
+        self.reduction = self.figure.presets[preset]
+        self.seeds = seeds or self.reduction.seeds
+        self.given = dict(settings or {})
+        settings = dict(self.given)
+        axes = {axis: self._values(axis, settings.pop(axis, None)) for axis in self.figure.axes}
+        self.view = View(**{f.name: settings.pop(f.name) for f in fields(View) if f.name in settings})
+        self._check(settings)
+        self.settings = settings
+        if len(self.stem()) > LONGEST:
+            raise ValueError("so many settings make no file name: give fewer at a time")
+        *columns, line = axes
+        self.columns = []
+        for values in itertools.product(*(axes[axis] for axis in columns)):
+            chosen = dict(zip(columns, values))
+            lines = [self._line(place, chosen | {line: value}) for place, value in enumerate(axes[line])]
+            names = [getattr(lines[0].runs[0], axis, value) for axis, value in chosen.items()]
+            title = ", ".join(named(axis, value) for axis, value in zip(columns, names))
+            self.columns.append((title, lines))
+
+    def _values(self, axis, given):
+        """The values of an axis, those of the figure or those given."""
+        known = self.figure.axes[axis]
+        if given is None:
+            return tuple(known)
+        values = given if isinstance(given, tuple) else (given,)
+        unknown = [value for value in values if value not in known]
+        if isinstance(known, dict) and unknown:
+            raise ValueError(f"{axis} must be one of {', '.join(known)} in {self.name}, got {unknown[0]}")
+        return values
+
+    def _check(self, settings):
+        """ValueError for a setting that the figure's axes leave no room for."""
+        points = [known for known in self.figure.axes.values() if isinstance(known, dict)]
+        taken = {field for known in points for point in known.values() for field in point}
+        for field, value in settings.items():
+            if field in taken or field in OWN_AXES:
+                raise ValueError(f"{self.name} varies {', '.join(self.figure.axes)}: leave {field} alone")
+            if isinstance(value, tuple) and field != "milestones":
+                raise ValueError(f"{self.name} varies {', '.join(self.figure.axes)}: one {field} at a time")
+
+    def _line(self, place, chosen):
+        """The Line of one point of the axes."""
+        point = {}
+        for axis, value in chosen.items():
+            known = self.figure.axes[axis]
+            point |= known[value] if isinstance(known, dict) else {axis: value}
+        paper = replace(self.figure.base, **point)
+        run = self._reduced(replace(self.figure.base, **self.reduction.fields | self.settings | point), paper)
+        axis, value = list(chosen.items())[-1]
+        if axis == "B":  # a batch size has the same colour in every figure
+            place = BATCH_SIZES.index(value) if value in BATCH_SIZES else len(BATCH_SIZES) + place
+        return Line(named(axis, value), place, paper, grid(run, seed=range(self.seeds)))
+
+    def _reduced(self, run, paper):
+        """The run with the preset's width and data and, if it is scaled, the paper's decay budget."""
+        if self.reduction.width and "network" not in self.settings:
+            run = replace(run, network=re.sub(r"\d+$", str(self.reduction.width), run.network))
+        is_synthetic = self.preset == "smoke" or run.dataset in self.replaced
+        if is_synthetic and not run.dataset.startswith("synthetic-"):
+            run = replace(run, dataset=f"synthetic-{run.dataset}")
+        if not self.reduction.scaled:
+            return run
+        if "milestones" not in self.settings:
+            drops = [round(epoch * run.epochs / paper.epochs) for epoch in paper.milestones]
+            run = replace(run, milestones=tuple(drops))
+        if run.eta_steps() == 0:
+            raise ValueError(f"factor={run.factor} leaves no learning rate")
+        return replace(run, lam=run.lam * paper.eta_steps() / run.eta_steps())
+
+    def runs(self):
+        """All runs, in the order in which they are drawn."""
+        return [run for _, lines in self.columns for line in lines for run in line.runs]
+
+    def title(self):
+        """The picture's title, with all that shortens or reduces the paper's setting."""
+        run, paper = self.runs()[0], self.columns[0][1][0].paper
+        norm = NORMS[run.detached, run.scalar] if run.normalized() else ""
+        text = self.figure.title.format(
+            network=run.network, dataset=DATASETS[run.dataset].title, norm=norm, eta=run.eta, m=run.samples()
+        )
+        reductions = []
+        if self.preset == "smoke":
+            reductions.append("smoke test of the program, no result")
+        elif self.reduction.scaled:
+            reductions.append("reduced")
+        elif run.epochs < paper.epochs:
+            reductions.append(f"first {run.epochs} of {paper.epochs} epochs")
+        if run.network != paper.network and not self.reduction.scaled:
+            reductions.append(f"{run.network} for {paper.network}")
+        reductions.append(f"{self.seeds} seed{'s' if self.seeds > 1 else ''}")
+        return f"{text} ({', '.join(reductions)})"
+
+    def note(self):
+        """The lines under the title: the reduction, replaced data, settings by hand, seeds."""
+        run, paper = self.runs()[0], self.figure.base
+        sentences = []
+        if self.reduction.scaled:
+            lines = [line for _, lines in self.columns for line in lines]
+            times = [line.paper.eta_steps() / line.runs[0].eta_steps() for line in lines]
+            batch = f", B = {run.B}" if "B" in self.reduction.fields else ""
+            sentences.append(
+                f"Reduced from {paper.network}, {paper.epochs} epochs, all samples, to {run.network}, "
+                f"{run.epochs} epochs, m = {run.samples()}{batch}. To keep the decay budget Σ 2ηλ, λ is "
+                f"{min(times):.3g} to {max(times):.3g} times the paper's, which the legend has."
+            )
+        if changed_rules():
+            sentences.append("Changed rules: minigrad's mathematics is not as published.")
+        if self.replaced:
+            names = " and ".join(DATASETS[name].title for name in self.replaced)
+            sentences.append(f"Synthetic data in place of {names}, which was not found.")
+        if self.given:
+            sentences.append(f"Set by hand: {self._given(', ')}.")
+        if self.seeds > 1:
+            sentences.append("Lines: means over the seeds that learned; bands: their ranges.")
+        return " ".join(sentences)
+
+    def _given(self, separator):
+        """Settings as on the command line: B=16,64."""
+        values = {field: v if isinstance(v, tuple) else (v,) for field, v in sorted(self.given.items())}
+        return separator.join(f"{field}={','.join(map(str, v))}" for field, v in values.items())
+
+    def stem(self):
+        """The name of its files, without the suffix; quick alone is not named."""
+        parts = [self.name]
+        if self.preset != "quick":
+            parts.append(self.preset)
+        if self.given:
+            parts.append(self._given("-"))
+        if self.seeds != self.reduction.seeds:
+            parts.append(f"seeds={self.seeds}")
+        if self.replaced:
+            parts.append("synthetic")
+        return "-".join(parts)
+
+    def picture(self, results):
+        """The picture of {run: (meta, arrays)}, and the numbers in it as rows of a CSV."""
+        read = {run: history(*results[run], self.view) for run in self.runs()}
+        columns = []
+        for title, lines in self.columns:
+            drawn = [plots.Line(label, style, [read[run] for run in runs]) for label, style, _, runs in lines]
+            columns.append(plots.Column(title, drawn))
+        rows = self.figure.rows
+        picture = plots.picture(columns, rows, self.title(), self.note())
+        table = []
+        for run, made in read.items():
+            table += csv_rows(self.preset, run, made, self.view, [row.field for row in rows])
+        return picture, table
+
+
+def named(axis, value):
+    """A value of an axis as pictures have it: "η = 0.1", "λ = 5e-4", "MNIST"."""
+    if axis == "dataset":
+        return DATASETS[value].title
+    if axis not in LABELS:
+        return LABELS.get(value, str(value))
+    text = f"{value:g}"
+    if axis == "lam" and value:
+        text = numpy.format_float_scientific(value, trim="-", exp_digits=1)
+    return f"{LABELS[axis]}\u00a0=\u00a0{text}"

@@ -1,163 +1,176 @@
-"""Numbers in, one picture out: histories against epochs, a column per setting, a row per measure."""
+"""Numbers in, a picture out: a panel for every row and column; knows no figure and no file."""
 
+import math
+import textwrap
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy
 from matplotlib import style
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from . import layout, looks, marks
-from .layout import APART, EPOCH, Axis
+STYLE = Path(__file__).with_name("paper.mplstyle")
+WIDTH = 7.2  # inches, the text width of a page
+# Okabe and Ito's colours, safe for colour-blind eyes; dashes and markers tell lines apart in grey too.
+COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9")
+DASHES = ("-", (0, (6, 1.5)), (0, (3, 1.2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)))
+MARKERS = "os^DP*<"
+GREY = "0.65"
+ENDS = {  # marks of runs that ended before their last epoch
+    "diverged": {"marker": "x", "markersize": 5, "markeredgewidth": 1.4},
+    "collapsed": {"marker": "v", "markersize": 5, "markerfacecolor": "white"},
+}
+GREY_MEANS = "Grey: not learned (train accuracy below 50 %, ended early, or a W decayed to 0)."
+
+
+class Row(NamedTuple):
+    """A row of panels: the field drawn, its label, its axis, and the field that it is drawn against."""
+
+    field: str
+    label: str
+    log: bool = False
+    floor: float = 0.0  # the axis ends there; on a log axis 0 stands for matplotlib's choice
+    top: float | None = None
+    x: str = "epoch"  # or "layer"
 
 
 class Line(NamedTuple):
-    """One line: its label, its style, and one dict of arrays per seed, x among them.
-
-    It is drawn in the rows whose field it has. The style is a place in the cycles of looks, or a Look.
-    """
+    """One line: its label, its number in the cycle of colours, and a history (a dict) per seed."""
 
     label: str
-    style: int | looks.Look
+    style: int
     histories: list
-    grey: bool = False  # drawn without its colour
 
 
 class Column(NamedTuple):
-    """The lines of one column of panels, against the axis `x`.
-
-    Columns of one `group` have the same labels; of several groups the legend has a row each.
-    """
+    """The lines of one column of panels."""
 
     title: str
     lines: list
-    x: Axis = EPOCH
-    group: str = ""
 
 
-def histories(columns, rows, title, note, legend_title, grey=None, keys=()):
-    """Every row's field against the column's x: the mean over finite seeds, their range as a band.
+def picture(columns, rows, title, note):
+    """The figure. Of each line the seeds that learned give a mean in colour and their range as a band.
 
-    A diverged run ends in a cross at its last finite value, at the upper edge if it has none; crosses that
-    would hide one another stand side by side. A hollow triangle at an edge says that the mean goes on beyond
-    it, to 0 perhaps on a log axis. The legend names the lines (not if its title is None), has the rows of
-    looks.Key in `keys`, and explains the marks that occur and, in the words of `grey`, grey lines.
+    Every other seed is a thin grey line. Runs that ended early have a mark where they ended, or at the upper
+    edge where no number is finite.
     """
-    with style.context(layout.STYLE, after_reset=True):  # a user's matplotlibrc must not change the picture
-        figure, axes, heading = layout.begin(columns, rows, title, note)
-        marked = set()
-        for row, panels in zip(rows, axes):
-            marked |= _draw_row(row, columns, panels)
-        if legend_title is not None:
-            names = _names_of_lines(columns, legend_title)
-            heading += layout.legend(figure, [handle for row in names for handle in row], 3, len(names))
-        for row in keys:
-            heading += layout.legend(figure, [looks.handle(key) for key in row], 3)
-        heading += layout.legend(figure, _names_of_marks(columns, marked, grey), 1.5)
-        layout.finish(figure, axes, heading, columns)
+    with style.context(STYLE, after_reset=True):  # a user's matplotlibrc must not change the picture
+        height = 1.6 * len(rows) + 1.2
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        figure.suptitle(textwrap.fill(title, 95), fontsize=10)
+        panels = figure.subplots(len(rows), len(columns), sharex="col", sharey="row", squeeze=False)
+        for row, its_panels in zip(rows, panels):
+            for column, panel in zip(columns, its_panels):
+                for line in column.lines:
+                    draw(panel, row, line)
+            finish_row(row, its_panels)
+        for column, top, bottom in zip(columns, panels[0], panels[-1]):
+            top.set_title(textwrap.fill(column.title, 100 // len(columns)) + seeds_that_learned(column))
+            label_x(bottom, rows[-1], column)
+        histories = [made for column in columns for line in column.lines for made in line.histories]
+        if not all(made["learned"] for made in histories):
+            note = f"{note} {GREY_MEANS}"
+        handles = legend_handles(columns, histories)
+        widest = max(len(handle.get_label()) for handle in handles)
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=max(1, 110 // (widest + 6)),
+            title=textwrap.fill(note, 130) or None, title_fontsize=7,
+        )
     return figure
 
 
-def _draw_row(row, columns, panels):
-    """Draw one field in every column's panel; the names of the marks used."""
-    drawn = []
-    for column, axis in zip(columns, panels):
-        for place, line in enumerate(column.lines):
-            if row.field in line.histories[0]:
-                drawn.append((axis, line, column, place))
-    if row.log and any((_stack(line, row.field, column.x)[1] > 0).any() for _, line, column, _ in drawn):
-        # clip, not mask: a line that falls to 0 is seen to leave through the lower edge, and its band with it
-        panels[0].set_yscale("log", nonpositive="clip")
-    for axis, line, column, place in drawn:
-        if column.x.base:
-            axis.set_xscale("log", base=column.x.base)
-        _draw(axis, line, row, column, place)
-    layout.end_y(row, panels[0])
-    marked = set()
-    for axis, line, column, _ in drawn:
-        at, values = _stack(line, row.field, column.x)
-        marked |= marks.mark(axis, line, row.field, column.x, at, values.mean(axis=0))
-    return marked
+def draw(panel, row, line):
+    """Draw one line in one panel."""
+    look = look_of(line)
+    if row.x == "epoch":  # few markers, each line's at other places
+        every = max(1, len(line.histories[0]["epoch"]) // 4)
+        look["markevery"] = (line.style * every // 6 % every, every)
+    learned = [made for made in line.histories if made["learned"]]
+    for made in line.histories:
+        if not made["learned"]:
+            panel.plot(*curve(made, row), **look | {"color": GREY, "linewidth": 0.7, "zorder": 1.5})
+    if learned:
+        x, values = curve(learned[0], row)[0], numpy.array([curve(made, row)[1] for made in learned])
+        panel.plot(x, values.mean(axis=0), **look)
+        band = {"color": look["color"], "alpha": 0.25, "linewidth": 0}
+        panel.fill_between(x, values.min(axis=0), values.max(axis=0), **band)
+    for made in line.histories:
+        for end, mark in ENDS.items():
+            if made[end]:
+                mark_end(panel, row, line, made, mark | {"color": look["color"]})
 
 
-def _names_of_lines(columns, legend_title):
-    """Rows of the legend's handles, one for every group of columns, with its name if there are several."""
-    start = f"{legend_title} = " if legend_title else ""
-    groups = {}
-    for column in columns:
-        named = groups.setdefault(column.group, {})
-        for line in column.lines:
-            named[line.label, line.style] = looks.Key(start + line.label, looks.look_of(line.style))
-    rows = []
-    for group, named in groups.items():
-        name = [looks.heading(group)] if len(groups) > 1 else []
-        rows.append(name + [looks.handle(key) for key in named.values()])
-    return rows
+def look_of(line):
+    """Colour, dash and marker of a line."""
+    return {
+        "color": COLOURS[line.style % len(COLOURS)],
+        "linestyle": DASHES[line.style % len(DASHES)],
+        "marker": MARKERS[line.style % len(MARKERS)],
+    }
 
 
-def _names_of_marks(columns, marked, grey):
-    """The handles of the marks that occur, and of grey if a line is."""
-    handles = looks.of_marks(marked)
-    if any(line.grey for column in columns for line in column.lines):
-        handles.append(Line2D([], [], label=grey, color=looks.GREY, marker=""))
-    return handles
+def curve(made, row):
+    """x and y of a history. The output layer, whose rank is at most k, stands apart behind a gap."""
+    x, y = made[row.x].astype("float64"), made[row.field]
+    if row.x == "layer":
+        x = numpy.array([*x[:-1], numpy.nan, x[-1] + 1])
+        y = numpy.array([*y[:-1], numpy.nan, y[-1]])
+    return x, y
 
 
-def _draw(axis, line, row, column, place):
-    """Draw a line, the column's number `place`, and its band."""
-    at, values = _stack(line, row.field, column.x)
-    if not values.count():
+def mark_end(panel, row, line, made, mark):
+    """Mark a run that ended early at its last finite value, or at the upper edge if it has none."""
+    x, y = curve(made, row)
+    finite = numpy.flatnonzero(numpy.isfinite(y))
+    mark |= {"linestyle": "", "clip_on": False, "zorder": 4}
+    if len(finite):
+        panel.plot(x[finite[-1]], y[finite[-1]], **mark)
+    else:
+        x = 1 + line.style if row.x == "layer" else x[-1]  # side by side: all end at once
+        panel.plot(x, 1, transform=panel.get_xaxis_transform(), **mark)
+
+
+def finish_row(row, panels):
+    """Label a row's y axis, which its panels share, and let it end where it should."""
+    first = panels[0]
+    first.set_ylabel(row.label)
+    drawn = [line.get_ydata() for panel in panels for line in panel.lines]
+    if row.log and any(numpy.any(numpy.asarray(y) > 0) for y in drawn):
+        first.set_yscale("log", nonpositive="clip")  # a line that falls to 0 leaves by the lower edge
+    low, high = first.get_ylim()
+    bottom = row.floor or (low if row.log else 0)
+    first.set_ylim(bottom, max(row.top or high, bottom + 1e-9))
+
+
+def label_x(panel, row, column):
+    """Label the x axis of a column's lowest panel."""
+    if row.x == "epoch":
+        panel.set_xlabel("epoch")
+        panel.xaxis.get_major_locator().set_params(integer=True)
         return
-    look = looks.drawn(looks.look_of(line.style), line.grey)
-    behind = 1.5 if line.grey else 2
-    # few markers, each line's at other places
-    few = (0.05 * (place % 6), 0.3) if column.x.kind == "time" else None
-    joined = slice(-1) if column.x.apart else slice(None)
-    low, high = values.min(axis=0), values.max(axis=0)
-    axis.plot(
-        at[joined], values.mean(axis=0)[joined], label=line.label, markevery=few, zorder=behind, **look
-    )
-    axis.fill_between(at[joined], low[joined], high[joined], color=look["color"], alpha=0.25, linewidth=0)
-    if column.x.apart:
-        _draw_apart(axis, line, at[-1] + APART + _beside(place, column), values[:, -1], look, behind)
+    last = len(column.lines[0].histories[0]["layer"])
+    some = range(1, last, math.ceil(last / 6))
+    panel.set_xlabel("layer (out: rank ≤ 10)")
+    panel.set_xticks([*some, last + 1], [*map(str, some), "out"])
 
 
-def _beside(place, column):
-    """By how much the column's line number `place` is moved where all lines have one x, from -0.4 to 0.4."""
-    return 0.8 * ((place + 0.5) / len(column.lines) - 0.5)
+def seeds_that_learned(column):
+    """The second line of a column's title: lines of which some seeds learned and others didn't."""
+    words = []
+    for line in column.lines:
+        learned = [made["learned"] for made in line.histories]
+        if any(learned) and not all(learned):
+            words.append(f"{line.label}: {sum(learned)} of {len(learned)} seeds learned")
+    return "".join(f"\n{text}" for text in words)
 
 
-def _draw_apart(axis, line, at, values, look, height):
-    """The mean and the range of `values` (seeds,) in a strip of its own."""
-    axis.axvspan(round(at) - 0.5, round(at) + 0.5, color="0.93", linewidth=0, zorder=0)
-    axis.plot([at, at], [values.min(), values.max()], "", color=look["color"], alpha=0.25, linewidth=3)
-    axis.plot(at, values.mean(), label=line.label, zorder=height, **look | {"linestyle": ""})
-
-
-def _stack(line, field, x):
-    """x (E,) and values (seeds, E), masked where not finite. A diverged run has fewer x."""
-    at = max((h[x.field] for h in line.histories), key=len)
-    values = numpy.full((len(line.histories), len(at)), numpy.nan)
-    for row, history in zip(values, line.histories):
-        row[: len(history[field])] = history[field]
-    return at, numpy.ma.masked_invalid(values)
-
-
-def tidy(columns, rows):
-    """The numbers behind the picture, one dict each: every finite one; `diverged` is about the whole run."""
-    records = []
-    for column in columns:
-        for line in column.lines:
-            for seed, history in enumerate(line.histories):
-                for row in rows:
-                    if row.field in history:
-                        about = {"column": column.title, "line": line.label, "seed": seed}
-                        about["diverged"] = bool(history["diverged"])
-                        records += _finite(about, history, row.field, column.x.field)
-    return records
-
-
-def _finite(about, history, field, x):
-    for at, value in zip(history[x], history[field]):
-        if numpy.isfinite(value):
-            place = int(at) if at % 1 == 0 else float(at)
-            yield about | {x: place, "field": field, "value": float(value)}
+def legend_handles(columns, histories):
+    """A handle for every line, and for the marks that occur."""
+    lines = {line.label: line for column in columns for line in column.lines}
+    handles = [Line2D([], [], label=label, **look_of(line)) for label, line in lines.items()]
+    for end, mark in ENDS.items():
+        if any(made[end] for made in histories):
+            handles.append(Line2D([], [], label=end, color="0.3", linestyle="", **mark))
+    return handles

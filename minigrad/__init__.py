@@ -1,19 +1,19 @@
 """minigrad: Galanti and Poggio, "SGD Noise and Implicit Low-Rank Bias in Deep Neural Networks".
 
-CBMM Memo 134, 2022. The network is a graph of layers (Eq. 3 and 4), the parameters a flat dict of arrays, and
-everything else functions. The last two axes of an array have meaning; every axis in front is free (runs side
-by side, seeds in front of them).
+CBMM Memo 134, 2022. A network is a graph of layers (Eq. 3 and 4), its parameters are a flat dict of
+arrays, and everything else is a function. The last two axes of an array have meaning. Every axis in
+front is free: stacked runs, and cotangents in front of them.
 
-THE LEGEND. The paper's symbols and a few of ours, and no other single letters:
+THE LEGEND: the paper's symbols and a few of ours; there are no other single letters.
 
-    p, q        layers 1..L (1 the input, L the output); an edge (p, q) carries W^{pq} from q to p, and q < p
-    E_T         the trainable edges; pred[p] every q with an edge (p, q)
+    p, q        layers 1..L, 1 the input and L the output; an edge (p, q) joins q to p, and q < p
+    E_T         the trainable edges (p, q); pred[p] is every q with an edge (p, q)
     x           inputs, one row per sample                              (..., B, n)
-    v[q]        output of layer q; v[1] is x                            (..., B, d_q)
-    W           params[p, q], the weight of a trainable edge            (..., d_p, d_q)
-    gamma, beta params["gamma", p], params["beta", p] of Eq. 5          (..., 1, 1), or (..., 1, d_p) per unit
+    v[q]        the output of layer q; v[1] is x                        (..., B, d_q)
+    W           params[p, q], the weight W^{pq} of a trainable edge     (..., d_p, d_q)
+    gamma, beta params["gamma", p] and params["beta", p] of Eq. 5       (..., 1, 1) or (..., 1, d_p)
     z           sum over pred(p) of W^{pq} v_q, before normalization    (..., B, d_p)
-    A, b        the diagonal of A_l (detached) and b_l of Eq. 5         (..., 1, d_p)
+    A, b        the diagonal of A_l and the batch mean b_l of Eq. 5     (..., 1, d_p)
     a           n_p(z), before the activation sigma                     (..., B, d_p)
     f           v[L], the output of the network                         (..., B, k)
     df          cotangent of the output, d loss / d f                   (..., B, k)
@@ -23,10 +23,10 @@ THE LEGEND. The paper's symbols and a few of ours, and no other single letters:
     g           a gradient of Eq. 2                                     as its parameter
     s           singular values, descending                             (..., r)
     eta, lam    learning rate; lambda of Eq. 2, whose gradient is 2 lam W
-    B, m, n, k  batch size, training samples, inputs, outputs
-    H, L, d     width, depth, the width of the layer at hand
-    R, r        runs side by side, or their shape; a rank
-    D, M        a direction or difference, a matrix                     as W
+    B, m, n, k  batch size, training samples, inputs (in batch norm: A (z - b)), outputs
+    H, L, d     width, depth, the width of a layer
+    R, r        the shape of the runs' axes; a rank
+    D, M        a direction or difference; a matrix                     as W
     e, h, i, j  an edge, the step of a difference, indices
 
 A cotangent is `d` and the name of its value: dz, dv, df. Reading order: graph, layers, network,
@@ -34,31 +34,13 @@ tests/test_mathematics.py, then losses, optim, measures, train.
 """
 
 from .backend import BackendError, load_backend
-from .datasets import Dataset, load_dataset
+from .datasets import DataError, Dataset, load_dataset
 from .gradcheck import check_gradient
 from .graph import Edge, Graph, Layer, mlp, parse, resnet
 from .losses import cross_entropy, exponential, logistic, mean_squared_error
-from .measures import (
-    distance,
-    distance_to_rank,
-    effective_rank,
-    rank,
-    singular_values,
-    stable_rank,
-    theorem1_bound,
-)
-from .network import (
-    Cache,
-    GradFactors,
-    Stats,
-    backward,
-    factors,
-    forward,
-    gradients,
-    init_params,
-    per_sample,
-    predict,
-)
+from .measures import distance, distance_to_rank, effective_rank, rank
+from .measures import singular_values, stable_rank, theorem1_bound
+from .network import Cache, GradFactors, Stats, backward, factors, forward
+from .network import gradients, init_params, per_sample, predict
 from .optim import sgd_step, step_decay
 from .train import batches, evaluate, train_epoch, train_step
-from .verify import DataError

@@ -1,8 +1,9 @@
-"""NumPy or CuPy. No other file names CuPy; everything else asks an array where it lives."""
+"""NumPy or CuPy. No other file names CuPy: everything else asks an array for its library."""
 
+import contextlib
 import functools
 import importlib
-import math
+import os
 import sys
 
 import numpy
@@ -15,45 +16,42 @@ class BackendError(Exception):
 
 
 def load_backend(name):
-    """The module `numpy` or `cupy`; BackendError, never a silent fallback, where there is no GPU to use."""
+    """The module `numpy` or `cupy`; BackendError, and no silent fallback, where there is no GPU."""
     if name not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {name!r}")
     if name == "numpy":
         return numpy
     try:
         cupy = importlib.import_module("cupy")
-    except ModuleNotFoundError:
-        raise BackendError(
-            "CuPy is not installed: run pip install 'minigrad[gpu]', or use --backend numpy"
-        ) from None
     except ImportError as error:
         reason = str(error).strip().splitlines()[0]
         raise BackendError(
-            f"CuPy can't be loaded ({reason}): mend its installation, or use --backend numpy"
+            f"CuPy can't be imported ({reason}): "
+            "run pip install 'minigrad[gpu]', or use --backend numpy"
         ) from None
     if not cupy.cuda.is_available():
-        raise BackendError("CuPy finds no CUDA GPU on this machine: check its driver, or use --backend numpy")
+        raise BackendError("CuPy finds no CUDA GPU: check its driver, or use --backend numpy")
     return cupy
 
 
-def free_memory(xp):
-    """Bytes that arrays of the library `xp` can still have on its device; on the host nobody counts them."""
-    if xp is numpy:
-        return math.inf
-    unclaimed, _ = xp.cuda.runtime.memGetInfo()
-    return unclaimed + xp.get_default_memory_pool().free_bytes()
-
-
 def namespace(array):
-    """The module whose functions take `array`: numpy for NumPy's arrays, cupy for CuPy's."""
-    if hasattr(array, "__array_namespace__"):
-        return array.__array_namespace__()
+    """The library of an array: the module numpy or cupy."""
+    if isinstance(array, (numpy.ndarray, numpy.generic)):
+        return numpy
     return sys.modules[type(array).__module__]
 
 
 def to_host(array):
-    """A NumPy copy or view of `array`. On a GPU this waits for the device: once per measured epoch."""
+    """A NumPy copy or view of `array`. On a GPU this waits for the device."""
     return array.get() if hasattr(array, "get") else numpy.asarray(array)
+
+
+def device_name(xp):
+    """The device's name, and on a GPU whether TensorFloat-32 rounds its products, for provenance."""
+    if xp is numpy:
+        return "host"
+    name = xp.cuda.runtime.getDeviceProperties(xp.cuda.Device().id)["name"].decode()
+    return f"{name}, CUPY_TF32={os.environ.get('CUPY_TF32', '0')}"
 
 
 def swap(W):
@@ -61,22 +59,25 @@ def swap(W):
     return W.swapaxes(-1, -2)
 
 
-def times_transpose(v, W):
+def product(a, b):
+    """a @ b. Every matrix product of minigrad is taken here."""
+    # Some BLAS libraries raise floating-point flags in products whose result is right.
+    with numpy.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        return a @ b
+
+
+def product_with_transpose(v, W):
     """v @ swap(W): (..., B, d_q), (..., d_p, d_q) -> (..., B, d_p)."""
-    if copies_operands(W) and v.size < W.size:
-        return swap(W @ swap(v))  # the same, with a copy of v in place of one of W
-    return v @ swap(W)
-
-
-def copies_operands(W):
-    """Whether a product with W first copies what doesn't lie in C order: CuPy's do, for stacked matrices."""
-    return W.ndim > 2 and namespace(W) is not numpy
+    # CuPy copies a transposed operand of a stacked product: let it copy the smaller one.
+    if W.ndim > 2 and v.size < W.size and namespace(W) is not numpy:
+        return swap(product(W, swap(v)))
+    return product(v, swap(W))
 
 
 def fused(rule):
-    """`rule`, whose first argument is an array, as a single launch on a GPU; on NumPy it is what it says.
+    """`rule` as a single kernel on a GPU; NumPy calls it as it is. Its first argument is an array.
 
-    CuPy traces it, which takes operators alone, and computes those on two numbers in half precision.
+    CuPy's fusion takes operators alone, and computes an operation on two numbers in half precision.
     """
 
     @functools.wraps(rule)
@@ -88,5 +89,11 @@ def fused(rule):
 
 @functools.cache
 def _fuse(xp, rule):
-    """`rule` as the library `xp` runs it; CuPy's compiles once for each kind of arguments."""
     return xp.fuse(rule) if hasattr(xp, "fuse") else rule
+
+
+def linalg_errors(xp):
+    """A context in which xp.linalg raises LinAlgError; otherwise CuPy ignores non-convergence."""
+    if xp.__name__ != "cupy":
+        return contextlib.nullcontext()
+    return importlib.import_module("cupyx").errstate(linalg="raise")

@@ -1,12 +1,36 @@
 """MNIST and CIFAR-10 as arrays, normalized; synthetic data of the same shapes."""
 
+import contextlib
+import gzip
+import hashlib
+import http.client
+import io
+import os
+import stat
+import tarfile
+import textwrap
+import threading
+import urllib.request
+import zlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy
+from tqdm import tqdm
 
-from .facts import FACTS
-from .fetch import find_or_fetch
-from .verify import contents
+DEADLINE = 20  # seconds in which the next BLOCK bytes must arrive, else a server is given up
+BLOCK = 1 << 16
+TRIES = 3  # transfers of one file from one address, if they break off
+SLACK = 1 << 20  # bytes by which a compressed file may be larger than its content
+
+
+class DataError(Exception):
+    """A data set can't be used; one sentence names the file or folder and says what to do."""
+
+
+class DataUnavailable(DataError):
+    """The data set was neither found nor could it be downloaded."""
 
 
 class Dataset(NamedTuple):
@@ -19,58 +43,316 @@ class Dataset(NamedTuple):
     name: str
 
 
-def load_dataset(name, root=None):
-    """The Dataset "mnist", "cifar10", "synthetic-mnist" or "synthetic-cifar10".
+def idx_files(contents, n):
+    """MNIST's format: images and labels in two files, after headers of 16 and 8 bytes."""
+    images, labels = (numpy.frombuffer(content, "uint8") for content in contents)
+    return images[16:].reshape(-1, n), labels[8:]
 
-    Real files are looked for in `root` alone, or without it in $MINIGRAD_DATA and ./data, and verified. What
-    is missing is downloaded to the first of these; DataError if that fails.
+
+def labelled_rows(contents, n):
+    """CIFAR-10's format: files of rows, each a label and n values, channel after channel."""
+    rows = numpy.frombuffer(b"".join(contents), "uint8").reshape(-1, 1 + n)
+    return rows[:, 1:], rows[:, 0]
+
+
+class Source(NamedTuple):
+    """One data set; files are {name: (SHA-256, bytes)}, uncompressed. Synthetic data has none."""
+
+    title: str
+    inputs: int
+    samples: int  # for training
+    form: str = ""  # of the files, for messages
+    mean: tuple = ()  # of the training images' values in [0, 1], per channel
+    deviation: tuple = ()  # their standard deviation
+    read: Callable = None  # (contents of `train` or `test`, n) -> images (m, n), labels (m,), uint8
+    train: dict = {}
+    test: dict = {}
+    archive: dict = {}  # the .tar.gz of all files, unless each is published as a .gz
+    urls: tuple = ()  # of folders, tried in this order
+    folders: tuple = ()  # where else the files may be, below the folder that is searched
+
+    @property
+    def files(self):
+        return self.train | self.test
+
+    def __str__(self):
+        return f"{self.title} ({self.form})" if self.form else self.title
+
+
+# How to add a data set of ten classes: one entry here, and nothing else. `train` and `test` list
+# files in the order in which `read` takes them, with the SHA-256 and size of their content.
+# `read` is idx_files, labelled_rows, or a function of yours beside them. The key is then a value of
+# `dataset` and the name of a folder in which files are looked for; `folders` has further ones.
+DATASETS = {
+    "mnist": Source(
+        title="MNIST",
+        inputs=784,
+        samples=60_000,
+        form="IDX files",
+        mean=(0.1307,),
+        deviation=(0.3081,),
+        read=idx_files,
+        train={
+            "train-images-idx3-ubyte":
+                ("ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db", 47_040_016),
+            "train-labels-idx1-ubyte":
+                ("65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5", 60_008),
+        },
+        test={
+            "t10k-images-idx3-ubyte":
+                ("0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7", 7_840_016),
+            "t10k-labels-idx1-ubyte":
+                ("ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2", 10_008),
+        },
+        urls=(
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        ),
+        folders=("raw", "MNIST", "MNIST/raw"),
+    ),
+    "cifar10": Source(
+        title="CIFAR-10",
+        inputs=3072,
+        samples=50_000,
+        form="the binary version",
+        mean=(0.49139968, 0.48215842, 0.4465309),
+        deviation=(0.24703223, 0.24348512, 0.26158783),
+        read=labelled_rows,
+        train={
+            "data_batch_1.bin":
+                ("cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5", 30_730_000),
+            "data_batch_2.bin":
+                ("a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed", 30_730_000),
+            "data_batch_3.bin":
+                ("bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67", 30_730_000),
+            "data_batch_4.bin":
+                ("014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48", 30_730_000),
+            "data_batch_5.bin":
+                ("755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add", 30_730_000),
+        },
+        test={
+            "test_batch.bin":
+                ("8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b", 30_730_000),
+        },
+        archive={
+            "cifar-10-binary.tar.gz":
+                ("c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd", 170_052_171),
+        },
+        urls=("https://www.cs.toronto.edu/~kriz/",),
+        folders=("cifar-10-batches-bin", "cifar10/cifar-10-batches-bin"),
+    ),
+    "synthetic-mnist": Source("synthetic MNIST", 784, 10_000),
+    "synthetic-cifar10": Source("synthetic CIFAR-10", 3072, 10_000),
+}
+
+
+def load_dataset(name, root=None):
+    """The Dataset of this name in DATASETS; DataError if a file has not the right SHA-256.
+
+    Files are looked for in `root` alone, or without it in $MINIGRAD_DATA and ./data, and downloaded
+    to the first of these if any is missing.
     """
     paths = find_or_fetch(name, root)
-    if not paths:
+    source = DATASETS[name]
+    if not source.files:
         return _synthetic(name)
-    parts = contents(name, paths)
-    facts = FACTS[name]
-    if name == "mnist":  # IDX: images and labels after headers of 16 and 8 bytes
-        images = [part[16:] for part in parts[::2]]
-        labels = [part[8:] for part in parts[1::2]]
-    else:  # a label and three channels a row
-        rows = [part.reshape(-1, 1 + facts.inputs) for part in parts]
-        images = [part[:, 1:] for part in rows]
-        labels = [part[:, 0] for part in rows]
-        del rows
-    y_train, y_test = _one_hot(labels[:-1]), _one_hot(labels[-1:])
-    del parts, labels  # now the bytes of a file can go as soon as it is normalized
-    x_test = _normalized([images.pop()], facts)
-    return Dataset(_normalized(images, facts), y_train, x_test, y_test, name)
+    contents = _contents(source, paths)
+    arrays = []
+    for files in (source.train, source.test):
+        images, labels = source.read([contents.pop(file) for file in files], source.inputs)
+        arrays += [normalized(images, source), numpy.eye(10, dtype="float32")[labels]]
+    return Dataset(*arrays, name)
 
 
-def _one_hot(labels):
-    """[(m,) uint8, ...] -> (m, 10) float32."""
-    return numpy.eye(10, dtype="float32")[numpy.concatenate(labels)]
-
-
-def _normalized(images, facts):
-    """[uint8, ...], which is emptied, -> (m, n) float32: (pixels / 255 - mean) / deviation, by channel."""
-    mean, deviation = (numpy.array(values, "float32")[:, None] for values in (facts.mean, facts.deviation))
-    m = sum(part.size for part in images) // facts.inputs
-    x = numpy.empty((m, len(mean), facts.inputs // len(mean)), "float32")
-    start = 0
-    while images:
-        part = images.pop(0).reshape(-1, *x.shape[1:])
-        x[start : start + len(part)] = part
-        start += len(part)
+def normalized(images, source):
+    """uint8 (m, n) -> float32 (m, n): (value / 255 - mean) / deviation, per channel."""
+    mean, deviation = (numpy.array(v, "float32")[:, None] for v in (source.mean, source.deviation))
+    x = images.reshape(len(images), len(mean), -1).astype("float32")
     x *= 1 / (255 * deviation)
     x -= mean / deviation
-    return x.reshape(m, -1)
+    return x.reshape(images.shape)
+
+
+def find_or_fetch(name, root=None):
+    """{file: path} of what load_dataset reads, downloaded if need be; {} for synthetic data.
+
+    ValueError for an unknown name, DataUnavailable if a file is missing and can't be downloaded,
+    DataError if a folder can't be searched. Contents are verified by load_dataset.
+    """
+    if name not in DATASETS:
+        raise ValueError(f"the data set must be one of {', '.join(DATASETS)}; got {name!r}")
+    source = DATASETS[name]
+    if not source.files:
+        return {}
+    given = [root] if root else [os.environ.get("MINIGRAD_DATA"), "data"]
+    roots = [Path(os.path.expanduser(folder)) for folder in given if folder]
+    for folder in roots:
+        paths = _find(name, folder)
+        if len(paths) == len(source.files):
+            return paths
+    paths = _find(name, roots[0])
+    target = roots[0] / name
+    missing = [f"{file}.gz" for file in source.files if file not in paths]
+    for packed in source.archive or missing:
+        try:
+            _fetch(source, packed, target)
+        except OSError as error:
+            raise DataUnavailable(
+                f"{packed} of {source} is not in {' or '.join(map(str, roots))} and can't be "
+                f"downloaded ({error}): try again, or put it into {target}"
+            ) from None
+    return _find(name, roots[0])
+
+
+def _find(name, root):
+    """{file: path} of the files below `root`, under the usual names; plain files come first."""
+    source, found = DATASETS[name], {}
+    folders = [root / inner for inner in ("", name, *source.folders)]
+    try:
+        if root.exists() and not root.is_dir():
+            raise NotADirectoryError("it is no folder")
+        for file in source.files:
+            plain = [file, file.replace("-idx", ".idx")]
+            plain += [f"{file}/{inner}" for inner in plain]  # unpacked into a folder of its own
+            names = plain + [f"{inner}.gz" for inner in plain] + list(source.archive)
+            candidates = (folder / inner for inner in names for folder in folders)
+            path = next(filter(_is_file, candidates), None)
+            if path:
+                found[file] = path
+    except (OSError, ValueError) as error:
+        reason = f"{root} can't be searched ({error})"
+        raise DataError(f"{reason}: allow it, or name another folder") from None
+    return found
+
+
+def _is_file(path):
+    """Whether a file is there; OSError where that can't be seen, which Path.is_file may hide."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _contents(source, paths):
+    """{file: its verified bytes}."""
+    contents = {}
+    for file, path in paths.items():
+        if path.name not in source.archive:
+            contents[file] = _verified(source, file, path)
+        elif file not in contents:
+            archive = io.BytesIO(_verified(source, path.name, path))
+            with tarfile.open(fileobj=archive) as tar:
+                members = {Path(member.name).name: member for member in tar}
+                for each in source.files:
+                    contents[each] = tar.extractfile(members[each]).read()
+    return contents
+
+
+def _verified(source, file, path):
+    """The bytes of an archive, or of a file, uncompressed; DataError if their SHA-256 is wrong."""
+    expected, size = (source.files | source.archive)[file]
+    try:
+        with open(path, "rb") as stream:
+            content = stream.read(size + SLACK)
+        if file in source.files and content.startswith(b"\x1f\x8b"):
+            content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(size + 1)
+        fault = f"{len(content)} bytes, not {size}"
+    except PermissionError:
+        raise DataError(f"{path} can't be read: allow it, or name another folder") from None
+    except (OSError, EOFError, zlib.error) as error:
+        content, fault = b"", error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest == expected:
+        return content
+    if len(content) < size:
+        raise DataError(
+            f"{path} is a damaged {file} of {source} ({fault}): "
+            "mend it, or delete it to have it downloaded anew"
+        )
+    # Fashion-MNIST, say, has the names and sizes of MNIST: nobody wants it deleted.
+    raise DataError(
+        f"{path} is not {file} of {source} but of another data set, or it was changed "
+        f"(SHA-256 {digest[:16]}..., not {expected[:16]}...): name another folder, or mend it"
+    )
+
+
+def _fetch(source, packed, folder):
+    """Download a .gz or an archive, which appears whole and verified; OSError says why not."""
+    file = packed if packed in source.archive else packed.removesuffix(".gz")
+    largest = (source.files | source.archive)[file][1] + SLACK
+    partial = folder / f"{packed}.{os.getpid()}"
+    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    reasons = []
+    for url in [base + packed for base in source.urls]:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _download(url, partial, largest)
+            _verified(source, file, partial)
+            os.replace(partial, folder / packed)
+            return
+        except DataError:
+            reasons.append(f"{url} sends another file")
+        except OSError as error:
+            reasons.append(textwrap.shorten(f"{url}: {error}", 300))
+        finally:
+            with contextlib.suppress(OSError):  # a folder that isn't empty stays
+                partial.unlink(missing_ok=True)
+                for parent in made:
+                    parent.rmdir()
+    raise OSError("; ".join(reasons) or "no address is known")
+
+
+def _download(url, path, largest):
+    """Write what `url` sends to `path`, anew where it breaks off. OSError says what failed."""
+    for _ in range(TRIES):
+        error = _transfer(url, path, largest)
+        if not isinstance(error, (ConnectionError, http.client.IncompleteRead)):
+            break
+    if error:
+        raise OSError(f"{type(error).__name__}: {error}")
+
+
+def _transfer(url, path, largest):
+    """None after a whole transfer, else the exception that ended it.
+
+    urllib has no deadline for host names, redirects and headers, so a thread calls it. One that is
+    given up ends with its next write, since the file is closed.
+    """
+    errors = []
+
+    def receive():
+        try:
+            with urllib.request.urlopen(url, timeout=DEADLINE) as answer:
+                bar = tqdm(total=answer.length, desc=path.stem, unit="B", unit_scale=True)
+                with bar:
+                    while block := answer.read(BLOCK):
+                        file.write(block)
+                        bar.update(len(block))
+                        if file.tell() > largest:
+                            raise OSError(f"it sends more than {largest} bytes")
+                if answer.length:
+                    raise ConnectionError(f"broken off {answer.length} bytes before its end")
+        except Exception as error:  # many kinds: a malformed redirect or proxy is a ValueError
+            errors.append(error)
+
+    thread = threading.Thread(target=receive, daemon=True)
+    with open(path, "wb") as file:
+        thread.start()
+        while thread.is_alive():
+            before = file.tell()
+            thread.join(DEADLINE)
+            if thread.is_alive() and file.tell() == before:
+                return TimeoutError(f"less than {BLOCK} bytes in {DEADLINE} seconds")
+    return errors[0] if errors else None
 
 
 def _synthetic(name):
-    """A stand-in: Gaussians around 100 orthogonal directions of a latent space and their negatives.
+    """Gaussians around 100 orthogonal directions of a latent space and their negatives.
 
-    A class has ten of these pairs and so mean zero, so no linear map tells classes apart. The covariance has
-    eigenvalues 1/i, i <= 100, like natural images, and no others. 2,000 test samples.
+    A class has ten of these pairs and so mean zero, so no linear map tells classes apart. The
+    covariance has eigenvalues 1/i, i <= 100, like natural images, and no others.
     """
-    n, r = FACTS[name].inputs, 100
+    n, r = DATASETS[name].inputs, 100
     rng = numpy.random.default_rng(0)
     directions = r**0.5 * numpy.linalg.qr(rng.normal(size=(r, r)))[0]
     basis = numpy.linalg.qr(rng.normal(size=(n, r)))[0].T * numpy.arange(1, r + 1)[:, None] ** -0.5
@@ -80,7 +362,7 @@ def _synthetic(name):
         latent = (2 * sign - 1)[:, None] * directions[which] + 0.5 * rng.normal(size=(m, r))
         return latent @ basis, numpy.eye(10, dtype="float32")[which % 10]
 
-    x_train, y_train = draw(FACTS[name].samples)
+    x_train, y_train = draw(DATASETS[name].samples)
     x_test, y_test = draw(2_000)
     mean, deviation = x_train.mean(), x_train.std()
     x_train, x_test = (((x - mean) / deviation).astype("float32") for x in (x_train, x_test))

@@ -1,88 +1,88 @@
-"""The public gradient check: directional central differences, one random direction per parameter."""
+"""The public gradient check: central differences along one random direction per parameter."""
 
 import math
-from typing import NamedTuple
+import statistics
+from collections import namedtuple
 
 from . import checks
 from .backend import namespace
 
-STEPS = (1e-3, 1e-4, 1e-5)  # a right gradient's error has its minimum at one of these, a wrong one's at none
-HIDDEN = 0.01  # of a slope: how much of it the rounding of f may hide
+STEPS = (1e-3, 1e-4, 1e-5)  # the error of a right gradient has its minimum at one of these
+NEARBY = 1e-9  # steps so small that only rounding keeps f from a straight line
+HIDDEN = 0.01  # the part of a slope that the rounding of f may hide
 
-
-class Difference(NamedTuple):
-    """What one step says of one parameter's gradient."""
-
-    slope: float  # of f along the direction, by a central difference
-    error: float  # its distance from what grads says
-    rounding: float  # how much of that the rounding of f explains
-    jump: float  # between the one-sided slopes
-
-    @property
-    def excess(self):
-        return self.error - self.rounding
+# A slope of f, its error beyond rounding, its rounding, and the jump between one-sided slopes.
+Difference = namedtuple("Difference", "slope error rounding jump")
 
 
 def check_gradient(f, params, grads, rng, tol=1e-6):
-    """Compare grads with slopes of f(params) -> scalar, in float64, along a random direction per parameter.
+    """Compare grads with slopes of f(params) -> scalar in float64, parameter by parameter.
 
-    The error is relative to |gradient| |direction|, beyond the rounding of f: one wrong entry of n shows as
-    about 1 / n. AssertionError says which parameter, how far, and whether f has a kink there; ValueError for
-    parameters that are not float64, keys and shapes that don't match, and a gradient that the rounding of f
-    would hide, unless it is below tol of the whole.
+    The error is relative to |gradient| |direction|, or to the gradient of all parameters where the
+    slope is below tol of that; one wrong entry of n shows as about 1 / n. AssertionError names the
+    parameter, the error, and whether f has a kink there; ValueError where the rounding of f hides a
+    gradient, or for params that are not float64 or that grads does not match.
     """
-    checks.generator(rng)
-    if params.keys() != grads.keys():
-        odd = sorted(map(str, params.keys() ^ grads.keys()))
-        raise ValueError(f"params and grads must have the same keys, got {odd} in one only")
+    odd = sorted(map(str, params.keys() ^ grads.keys()))
+    checks.require(not odd, "params and grads must have the same keys", f"in one only: {odd}")
     for name, W in params.items():
-        checks.is_array(f"params[{name!r}]", W)
-        checks.is_array(f"grads[{name!r}]", grads[name])
-        shape = grads[name].shape
-        if W.dtype != "float64" or W.shape != shape:
-            raise ValueError(
-                f"{name}: needs float64 and equal shapes, got {W.dtype} {W.shape} and gradient {shape}"
-            )
+        checks.require(W.dtype == "float64", f"params[{name!r}] must be float64", W)
+        rule = f"grads[{name!r}] must have the shape {W.shape}"
+        checks.require(grads[name].shape == W.shape, rule, grads[name])
+    directions = {name: _direction(W, rng) for name, W in params.items()}
     sizes = {name: float((g * g).sum()) ** 0.5 for name, g in grads.items()}
     whole = math.hypot(*sizes.values())
+    here, noise = _number(f(params)), _noise(f, params, directions)
     for name, W in params.items():
-        D = rng.normal(size=W.shape)
-        D = namespace(W).asarray(D / (D * D).sum() ** 0.5)
+        D, size = directions[name], sizes[name]
         expected = float((grads[name] * D).sum())
-        size = sizes[name]
-        here = _number(f(params))
         found = []
         for h in STEPS:
             after, before = (_number(f({**params, name: W + step * D})) for step in (h, -h))
             slope = (after - before) / (2 * h)
-            rounding = 1e-15 * (abs(after) + abs(before)) / h
+            rounding = (1e-15 * (abs(after) + abs(before)) + 2 * noise) / h
             jump = abs(after - 2 * here + before) / h
-            found.append(Difference(slope, abs(slope - expected), rounding, jump))
-        # A gradient of this size has a slope of about size / W.size**0.5 along a random direction.
+            found.append(Difference(slope, abs(slope - expected) - rounding, rounding, jump))
+        # The slope of such a gradient along a random direction is about size / W.size**0.5.
         least = max(HIDDEN * size / W.size**0.5, tol * whole)
         seen = [difference for difference in found if not least < difference.rounding < math.inf]
-        if not seen and any(difference.error for difference in found):
+        best = min(seen or found, key=lambda difference: difference.error)
+        if not seen and any(difference.slope != expected for difference in found):
             raise ValueError(
                 f"gradient of {name}: its size {size:.2g} is too small beside the rounding of f, "
-                f"{found[0].rounding:.2g} in a slope: leave out of f what is constant, or check a smaller f"
+                f"{best.rounding:.2g} in a slope: leave constant terms out of f"
             )
-        best = min(seen or found, key=lambda difference: difference.excess)
-        right = best.excess <= tol * size and math.isfinite(size)  # not right when a value is NaN
-        if right:
+        negligible = max(abs(best.slope), abs(expected)) <= tol * whole
+        if best.error <= tol * (whole if negligible else size) and math.isfinite(size):
             continue
         # One-sided slopes of a smooth f differ by O(h), across a kink by as much for any h.
         earlier, last = found[-2:]
-        smooth = max(earlier.jump / 2, 1e-3 * max(size, abs(last.slope)) + 2 * last.rounding)
-        kink = "a kink was hit: move the point" if last.jump > smooth else "no kink was hit"
-        cause = kink if math.isfinite(best.error + size) else "f or grads is not finite there"
+        smooth = max(earlier.jump / 2, 1e-3 * max(size, abs(last.slope)) + 4 * last.rounding)
+        cause = "a kink was hit: move the point" if last.jump > smooth else "no kink was hit"
+        if not math.isfinite(best.error + size):
+            cause = "f or grads is not finite there"
+        error = abs(best.slope - expected) / size if size else math.inf
         raise AssertionError(
             f"gradient of {name}: slope {best.slope:.9g} by differences, {expected:.9g} by grads, "
-            f"relative error {best.error / size if size else math.inf:.2g} > {tol:g}; {cause}"
+            f"relative error {error:.2g} > {tol:g}; {cause}"
         )
 
 
+def _direction(W, rng):
+    D = rng.normal(size=W.shape)
+    return namespace(W).asarray(D / (D * D).sum() ** 0.5)
+
+
+def _noise(f, params, directions):
+    """The rounding of f by second differences, since its terms may be far larger than f itself."""
+    values = []
+    for i in range(9):
+        near = {name: W + i * NEARBY * directions[name] for name, W in params.items()}
+        values.append(_number(f(near)))
+    triples = zip(values, values[1:], values[2:])
+    return statistics.median(abs(last - 2 * mid + first) for first, mid, last in triples)
+
+
 def _number(value):
-    """What f returned, as a float."""
-    if getattr(value, "shape", ()) != ():
-        raise ValueError(f"f must return one number, got an array of shape {value.shape}")
+    checks.require(getattr(value, "shape", ()) == (), "f must return one number", value)
     return float(value)

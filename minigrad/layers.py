@@ -1,23 +1,23 @@
 """The rules of Eq. 3 to 5, each with its derivative directly below it.
 
-Shapes: v, z, a and their cotangents are (..., B, d); W is (..., d_p, d_q); A, b are (..., 1, d); gamma and
-beta are (..., 1, 1), one per layer as in Eq. 5, or (..., 1, d), one per unit as in standard batch norm.
+v, z, a and their cotangents are (..., B, d), W is (..., d_p, d_q), A and b are (..., 1, d), gamma
+and beta are (..., 1, 1), one per layer as in Eq. 5, or (..., 1, d), one per unit.
 """
 
-from .backend import fused, namespace, times_transpose
+from .backend import fused, namespace, product, product_with_transpose
 
 EPS = 1e-5  # added to the variance; Eq. 5 has none and divides by zero on a dead unit
 SLOPE = 0.01  # of leaky ReLU on the negative side
 
 
 def linear(W, v):
-    """W v for every row v_j (Eq. 3): (..., d_p, d_q), (..., B, d_q) -> (..., B, d_p)."""
-    return times_transpose(v, W)
+    """W v_j for every row v_j (Eq. 3): (..., d_p, d_q), (..., B, d_q) -> (..., B, d_p)."""
+    return product_with_transpose(v, W)
 
 
 def linear_backward(dz, W):
     """dv_j = W^T dz_j: (..., B, d_p), (..., d_p, d_q) -> (..., B, d_q)."""
-    return dz @ W
+    return product(dz, W)
 
 
 def relu(a):
@@ -62,7 +62,7 @@ def identity_backward(dv, v):
     return dv
 
 
-ACTIVATION = {
+ACTIVATION = {  # sigma(a) -> v, and its derivative (dv, v) -> da
     "relu": (relu, relu_backward),
     "leaky_relu": (leaky_relu, leaky_relu_backward),
     "sigmoid": (sigmoid, sigmoid_backward),
@@ -71,7 +71,7 @@ ACTIVATION = {
 
 
 def batch_statistics(z):
-    """The diagonal of A_l and the mean b_l of Eq. 5 over the batch: (..., B, d) -> two of (..., 1, d)."""
+    """The diagonal of A_l and the mean b_l of Eq. 5 over the batch, each (..., 1, d)."""
     b = z.mean(axis=-2, keepdims=True)
     centred = z - b
     return ((centred * centred).mean(axis=-2, keepdims=True) + EPS) ** -0.5, b
@@ -79,24 +79,24 @@ def batch_statistics(z):
 
 @fused
 def batchnorm(z, gamma, beta, A, b):
-    """n_l(z) = gamma A (z - b) + 1 beta (Eq. 5). Returns it and A (z - b), both (..., B, d)."""
+    """n_l(z) = gamma A (z - b) + 1 beta (Eq. 5), and A (z - b), both (..., B, d)."""
     normalized = A * (z - b)
     return gamma * normalized + beta, normalized
 
 
 def batchnorm_backward(da, gamma, A, normalized, A_is_constant=True, b_is_constant=False):
-    """dz_j = gamma A (da_j - mean_i da_i) with A detached (Section 2.1), where n = A (z - b) is `normalized`.
+    """dz (..., B, d), and the gradients of gamma and beta in their shape; normalized n = A (z - b).
 
-    The true gradient subtracts gamma A n_j mean_i(da_i n_i) too, what A = (variance + EPS)^(-1/2) passes on.
-    A given A or b is a constant, through which nothing passes. Returns dz (..., B, d), and the gradients of
-    gamma and beta in their shape.
+    With A detached (Section 2.1), dz_j = gamma A (da_j - mean_i da_i). The true gradient, that of
+    A = (variance + EPS)^(-1/2), also subtracts gamma A n_j mean_i(da_i n_i). Where b is a constant,
+    mean_i da_i drops out.
     """
     along_normalized = da * normalized
     through_b = 0 if b_is_constant else da.mean(axis=-2, keepdims=True)
     if A_is_constant:
         through_A = 0
     else:
-        # The variance is about the batch's mean, which `normalized` is not centred at where b was given.
+        # The variance is about the batch's own mean, where n is not centred if b was given.
         n = normalized - normalized.mean(axis=-2, keepdims=True) if b_is_constant else normalized
         through_A = n * along_normalized.mean(axis=-2, keepdims=True)
     dz = _rescaled(da, gamma, A, through_b, through_A)
@@ -109,8 +109,8 @@ def _rescaled(da, gamma, A, through_b, through_A):
 
 
 def _sum_like(gamma, terms):
-    """The sum of terms (..., B, d) over samples, and over units too where they share a gamma; like gamma."""
-    # One axis at a time: so the order of the sum, and its last bit, is the same with leading axes as without.
+    """The sum of terms (..., B, d) over samples, and over units too where they share one gamma."""
+    # Axis by axis, so that the order of the sum, and its last bit, doesn't depend on leading axes.
     if gamma.shape[-1] == 1:
         terms = terms.sum(axis=-1, keepdims=True)
     return terms.sum(axis=-2, keepdims=True)

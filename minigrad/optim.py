@@ -1,14 +1,15 @@
-"""The mini-batch SGD step on the regularized risk of Eq. 2, and the step schedule of Section 4.1."""
+"""The SGD step on the regularized risk of Eq. 2, and the step schedule of Section 4.1."""
 
 from . import checks
 from .backend import fused
 
 
 def sgd_step(params, velocity, factors, dscale, eta, lam, momentum):
-    """In place: velocity <- momentum velocity + g, params <- params - eta velocity, g the gradient of Eq. 2.
+    """In place: velocity <- momentum velocity + g, params <- params - eta velocity.
 
-    g = sum_j U_j V_j^T + 2 lam W on every trainable W, and dscale alone on gamma and beta. `velocity` is as
-    params, zeros at the start; eta, lam, momentum are Python floats, or (R, 1, 1) in the weights' dtype.
+    g, the gradient of Eq. 2, is sum_j U_j V_j^T + 2 lam W for a trainable W, and dscale for gamma
+    and beta. `velocity` has the keys and shapes of params and starts at zero; eta, lam, momentum
+    are Python floats, or arrays (R, 1, 1) in the weights' dtype.
     """
     decay = 2 * lam
     for edge, factor in factors.items():
@@ -25,9 +26,9 @@ def _descend(W, velocity, g, eta, momentum, decay=None):
 
 
 def step_decay(eta, epoch, milestones=(60, 100, 200), factor=0.1):
-    """eta times `factor` for every milestone that `epoch` (counted from 0) has reached: Section 4.1.
+    """eta times `factor` for every milestone that `epoch`, counted from 0, has reached.
 
-    ValueError for an epoch that is negative or no integer.
+    ValueError for a negative epoch, TypeError for one that is no integer.
     """
     checks.whole("epoch", epoch)
     return eta * factor ** sum(epoch >= milestone for milestone in milestones)

@@ -1,18 +1,20 @@
-"""Training as in Section 4.1: the batches of an epoch, a step, the epoch, and evaluation at test time."""
+"""Training as in Section 4.1: batches, a step, an epoch, and evaluation at test time."""
 
 import numpy
 
-from . import checks, kernels, slices
+from . import checks, fast
 from .backend import namespace
 from .losses import check_values, rule_of
 from .network import backward, factors, forward, predict
 from .optim import sgd_step
 
+CHUNK = 4096  # samples that are evaluated at a time
+
 
 def batches(m, B, seed, epoch):
-    """Row indices (m // B, B) of an epoch: a permutation by (seed, epoch) alone; the rest is dropped.
+    """Row indices (m // B, B) of an epoch, drawn by (seed, epoch) alone; m % B rows are left out.
 
-    ValueError for a batch larger than m, and for what is negative or no integer.
+    ValueError for a batch larger than m, and for a number that is negative or not an integer.
     """
     for name, value in (("m", m), ("B", B), ("seed", seed), ("epoch", epoch)):
         checks.whole(name, value)
@@ -25,8 +27,8 @@ def batches(m, B, seed, epoch):
 def train_step(graph, params, velocity, x, y, loss, eta, lam, momentum):
     """One step of Eq. 2 on the batch x (..., B, n), y (..., B, k), in place; returns its factors.
 
-    `loss` is a name of losses.LOSSES, or a function (f, y) -> loss, df. The factors, {(p, q): GradFactors},
-    are those before the step. Nothing is checked here: train_epoch does that, once.
+    `loss` is a name of losses.LOSSES or a function (f, y) -> loss, df. The factors, as those of
+    network.factors, are of the weights before the step. Nothing is checked: train_epoch does that.
     """
     cache = forward(graph, params, x)
     _, df = rule_of(loss)(cache.v[graph.L], y)
@@ -36,41 +38,59 @@ def train_step(graph, params, velocity, x, y, loss, eta, lam, momentum):
     return of_step
 
 
-@numpy.errstate(over="ignore", invalid="ignore")  # a diverging run is recorded as such, not warned about
-def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum):
-    """One step in place per entry of rows (S, ..., B), indices into x (m, n) and y (m, k), on their device.
+# A diverging run is recorded as such, not warned about; and some BLAS set flags in right products.
+@numpy.errstate(divide="ignore", over="ignore", invalid="ignore")
+def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum, engine=None):
+    """One step in place for each of S batches: rows (S, ..., B) index x (m, n) and y (m, k).
 
-    Axes of rows between S and B are runs stacked side by side, each with its own batches. Returns velocity;
-    in place of None it is zeros. ValueError or TypeError, before any step, for what doesn't fit together; the
-    values of y and rows on a device are not looked at.
+    Axes of rows between S and B are runs side by side, each with its own batches. Returns velocity,
+    zeros at the start if None. `engine` is "reference" (train_step), "fast" (the same step
+    compiled; ValueError where that is impossible) or None (fast where possible). ValueError or
+    TypeError, before any step, for arguments that don't fit together; on a device, values of y and
+    rows are not checked.
     """
     checks.epoch(graph, params, velocity, x, y, rows, eta, lam, momentum)
     check_values(loss, y)
     if velocity is None:
         velocity = {key: namespace(W).zeros_like(W) for key, W in params.items()}
-    if kernels.applies(params, x, y, velocity, rows):
-        kernels.train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum)
+    if _is_fast(engine, graph, params, velocity, x, y, rows):
+        fast.train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum)
     else:
         for batch in rows:
             train_step(graph, params, velocity, x[batch], y[batch], loss, eta, lam, momentum)
     return velocity
 
 
-@numpy.errstate(over="ignore", invalid="ignore")
-def evaluate(graph, params, x, y, loss, stats=None):
-    """Loss (...,), accuracy (...,) in [0, 1] on x (m, n), y (m, k), the Stats used: training set first.
+def _is_fast(engine, *problem):
+    """Whether the compiled step trains; ValueError where it is asked for and can't be had."""
+    if engine not in (None, "fast", "reference"):
+        raise ValueError(f"engine must be 'fast', 'reference' or None, got {engine!r}")
+    if engine == "reference":
+        return False
+    if not fast.knows(*problem):
+        why_not = "it doesn't know this graph or kind of array"
+    else:
+        why_not = fast.unavailable(problem[-2].dtype.name)
+    if engine == "fast" and why_not is not None:
+        raise ValueError(f"engine='fast' can't be had, use None or 'reference': {why_not}")
+    return why_not is None
 
-    Accuracy compares argmax rows, and for k = 1 signs. It is NaN where the loss is not finite; both are NaN
-    where a variance of Eq. 5 has overflowed. ValueError, or TypeError, for what doesn't fit together.
+
+@numpy.errstate(divide="ignore", over="ignore", invalid="ignore")
+def evaluate(graph, params, x, y, loss, stats=None):
+    """Loss (...,), accuracy (...,) in [0, 1] on x (m, n), y (m, k), and the Stats used by predict.
+
+    Accuracy compares argmax, and for k = 1 signs. It is NaN where the loss is not finite; both are
+    NaN where a variance of Eq. 5 has overflowed. ValueError or TypeError for arguments that don't
+    fit together.
     """
     checks.prediction(graph, params, x, stats, y)
     check_values(loss, y)
     xp = namespace(x)
-    at_test_time = slices.predict if kernels.applies(params, x, y) else predict
-    f, stats = at_test_time(graph, params, x, stats)
+    f, stats = _predict_in_chunks(graph, params, x, stats)
     value, _ = rule_of(loss)(f, y)
     for A in stats.A.values():
-        # An infinite variance makes A = 0, which turns any input into beta and leaves the loss finite.
+        # An infinite variance makes A = 0, which turns any input into beta: the loss is finite.
         overflown = (A == 0).any(axis=-1).any(axis=-1)
         value = xp.where(overflown, xp.full_like(value, float("nan")), value)
     if y.shape[-1] == 1:
@@ -78,4 +98,14 @@ def evaluate(graph, params, x, y, loss, stats=None):
     else:
         hit = f.argmax(axis=-1) == y.argmax(axis=-1)
     accuracy = hit.mean(axis=-1)
-    return value, xp.where(xp.isfinite(value), accuracy, xp.full_like(accuracy, float("nan"))), stats
+    accuracy = xp.where(xp.isfinite(value), accuracy, xp.full_like(accuracy, float("nan")))
+    return value, accuracy, stats
+
+
+def _predict_in_chunks(graph, params, x, stats):
+    """predict with less memory. Batch statistics are those of all samples and need them at once."""
+    if stats is None and any(layer.batchnorm for layer in graph.layers):
+        return predict(graph, params, x)
+    starts = range(0, x.shape[-2], CHUNK)
+    chunks = [predict(graph, params, x[..., start : start + CHUNK, :], stats) for start in starts]
+    return namespace(x).concatenate([f for f, _ in chunks], axis=-2), chunks[0][1]

@@ -1,4 +1,4 @@
-"""What every test stands on: no repository of the user's, and processes that end with their test."""
+"""What every test stands on: no repository of the user's, processes that end with their test."""
 
 import contextlib
 import os
@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+SMOKE = ("fig1", "fig6-true", "control")
 
 
 def pytest_configure():
-    """git tells a hook, or what `git rebase --exec` runs, by variables which repository it works on.
+    """git tells a hook by variables which repository it works on, and make its own what it makes.
 
-    A test's own git would follow them, away from its folder and into that repository; and a test's own make
-    would take over the variables and the level of the one that runs the tests.
+    A test's own git would follow them out of its folder, a test's own make would take them over.
     """
     for name in [name for name in os.environ if name.startswith(("GIT_", "MAKE", "MFLAGS"))]:
         del os.environ[name]
@@ -30,20 +30,35 @@ def rng(request):
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
 
 
-@pytest.fixture
-def no_waiting_for_the_disk(monkeypatch):
-    """For tests that write many files, and kill nobody."""
-    monkeypatch.setattr(os, "fsync", lambda number: None)
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    """A results folder with the smoke runs of SMOKE, trained once; only to be read."""
+    # Here, so that tests of minigrad run while experiments is broken.
+    from experiments.figures import Experiment
+    from experiments.train import Config
+    from experiments.workers import complete
+
+    results = tmp_path_factory.mktemp("smoke") / "results"
+    runs = [run for name in SMOKE for run in Experiment(name, "smoke").runs()]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda number: None)
+        complete(runs, Config(str(results)), jobs=1)
+    return results
 
 
 @pytest.fixture
 def start():
-    """start(*args) is a Python process with minigrad at hand; it and all that it starts end with the test."""
+    """start(*args): a Python process with minigrad at hand, which ends with the test."""
 
     def begin(*args, env={}, **options):
         process = subprocess.Popen(
-            [sys.executable, *map(str, args)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": str(ROOT)} | env, start_new_session=True, **options,
+            [sys.executable, *map(str, args)],
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | env,
+            start_new_session=True,
+            **options,
         )
         processes.enter_context(process)
         processes.callback(end, process)

@@ -1,8 +1,95 @@
-"""Small networks and data that the tests of the theory share."""
+"""Networks and data that several test files share."""
 
 import numpy as np
 
 import minigrad as mg
+from minigrad.layers import ACTIVATION
+
+KINDS = {  # of batch norm: detached, scalar
+    "memo": (True, True),
+    "true": (False, True),
+    "per-unit": (True, False),
+    "standard": (False, False),
+}
+
+
+def skip_graph(batchnorm=False, detached=True, scalar=True):
+    """Layers 2 and 3 share the cotangent of layer 4 by constant edges: `+=` corrupts U[4]."""
+    hidden = mg.Layer(6, "relu", batchnorm, detached, scalar)
+    layers = [mg.Layer(5, "identity"), hidden, hidden]
+    layers += [mg.Layer(6, "identity"), mg.Layer(3, "identity")]
+    trainable = [mg.Edge(2, 1), mg.Edge(3, 2), mg.Edge(4, 1), mg.Edge(5, 4)]
+    return mg.Graph(layers, [*trainable, mg.Edge(4, 3, False), mg.Edge(4, 2, False)])
+
+
+def mixed_graph():
+    """Every activation, standard batch norm, and layer 4, which nothing reads."""
+    layers = [mg.Layer(5, "identity"), mg.Layer(6, "leaky_relu")]
+    layers += [mg.Layer(6, "sigmoid", True, False, False), mg.Layer(4), mg.Layer(6)]
+    layers += [mg.Layer(3, "identity")]
+    trainable = [mg.Edge(2, 1), mg.Edge(3, 2), mg.Edge(4, 2), mg.Edge(5, 3), mg.Edge(6, 5)]
+    return mg.Graph(layers, [*trainable, mg.Edge(5, 2, False), mg.Edge(6, 1)])
+
+
+NETWORKS = {
+    "mlp": mg.mlp(5, 3, 6, 3),
+    "mlp-bn": mg.mlp(5, 3, 6, 3, batchnorm=True),
+    "res": mg.resnet(5, 2, 6, 3),
+    "res-bn": mg.resnet(5, 2, 6, 3, batchnorm=True),
+    "skip": skip_graph(),
+    "skip-bn": skip_graph(batchnorm=True),
+    "mlp-standard": mg.mlp(5, 3, 6, 3, batchnorm=True, detached=False, scalar=False),
+    "res-true": mg.resnet(5, 2, 6, 3, batchnorm=True, detached=False),
+}
+
+
+def batchnormed(kind):
+    """MLP, RES and a graph with skips, all with batch norm of one kind."""
+    detached, scalar = KINDS[kind]
+    return {
+        "mlp-bn": mg.mlp(5, 3, 6, 3, True, detached, scalar),
+        "res-bn": mg.resnet(5, 2, 6, 3, True, detached, scalar),
+        "skip-bn": skip_graph(True, detached, scalar),
+    }
+
+
+def random_dag(rng, batchnorm=True, detached=None):
+    """Layers of every kind; each batch norm is detached or not, unless `detached` says which."""
+    L, width = int(rng.integers(3, 8)), 4
+    layers = [mg.Layer(width, "identity")]
+    for _ in range(L - 2):
+        activation = str(rng.choice(list(ACTIVATION)))
+        normalized, own, scalar = (bool(rng.random() < 0.5) for _ in range(3))
+        its_detached = own if detached is None else detached
+        layers.append(mg.Layer(width, activation, batchnorm and normalized, its_detached, scalar))
+    layers.append(mg.Layer(3, "identity"))
+    edges = []
+    for p in range(2, L + 1):
+        count = int(rng.integers(1, min(p, 4)))
+        for q in rng.choice(np.arange(1, p), size=count, replace=False):
+            trainable = p == L or bool(rng.random() < 0.7)
+            edges.append(mg.Edge(p, int(q), trainable))
+    return mg.Graph(tuple(layers), tuple(edges))
+
+
+def setting(graph, rng, B=7, dtype="float64"):
+    """He's params with gamma and beta that are not 1 and 0, and x (B, n)."""
+    params = mg.init_params(graph, rng, dtype=dtype, init="he")
+    for name in params:
+        if name[0] in ("gamma", "beta"):
+            params[name] += (0.3 * rng.normal(size=params[name].shape)).astype(dtype)
+    return params, rng.normal(size=(B, graph.width(1))).astype(dtype)
+
+
+def targets(loss, shape, rng):
+    """Rows (..., B, k) that the loss of that name takes."""
+    if loss in ("logistic", "exponential"):
+        return rng.choice([-1.0, 1.0], size=shape)
+    return np.eye(shape[-1])[rng.integers(0, shape[-1], shape[:-1])]
+
+
+def zeros_like(params):
+    return {key: np.zeros_like(W) for key, W in params.items()}
 
 
 def network(name, rng, n=9, k=3):
@@ -19,7 +106,7 @@ def clusters(rng, m=8, n=6):
 
 
 def one_more_term(forward):
-    """`forward` where f depends on W in one more way, u^T W v: one more rank than the lemmas allow."""
+    """`forward` with u^T W v added to f: one more rank than the lemmas allow."""
 
     def leaking(graph, params, x, A=None):
         cache = forward(graph, params, x, A=A)

@@ -1,117 +1,120 @@
-"""The bench compares like with like: all contestants take the same steps. No time is asserted."""
+"""The bench compares like with like, and sees what isn't. No time is asserted."""
+
+import functools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 import minigrad as mg
-from experiments import files
-from experiments.bench import contestants, measurements, problem, table
-from experiments.figures import FIGURES
+from experiments import bench
 
-NETWORKS = [("MLP-BN-3-16", True), ("MLP-BN-3-16", False), ("RES-BN-2-16", True), ("MLP-2-16", True)]
-LIBRARIES = {"NumPy alone": None, "rules alone": None, "PyTorch": "torch", "JAX scan": "jax"}
+EVERY_NETWORK = [("MLP-BN-3-16", variant) for variant in bench.VARIANTS]
+EVERY_NETWORK += [("RES-BN-2-16", "standard"), ("MLP-2-16", "standard")]
 
 
 @pytest.fixture
-def small(monkeypatch):
-    """Networks of width 16 on 12 inputs, and their data."""
-    monkeypatch.setattr(problem, "INPUTS", 12)
-    return problem.data(64)
+def data(rng):
+    """64 samples with 12 inputs, in float64."""
+    x = rng.standard_normal((64, 12))
+    y = np.eye(10)[rng.integers(10, size=64)]
+    return mg.Dataset(x, y, x, y, "random")
 
 
-@pytest.mark.parametrize("name, detached", NETWORKS)
-@pytest.mark.parametrize("contestant", LIBRARIES)
-def test_contestants_take_the_same_steps(contestant, name, detached, small, monkeypatch):
-    if LIBRARIES[contestant]:
-        pytest.importorskip(LIBRARIES[contestant])
-    monkeypatch.setattr(contestants, "LAM", 0.5)  # of the bench's own decay, half is below the tolerance
-    graph, params = problem.start(name, detached)
-    rows, ends = mg.batches(64, 8, seed=0, epoch=1)[:4], []
-    for make in (contestants.minigrad, contestants.TRAINING[contestant]):
-        advance, weights = make(graph, params, *small)
-        advance(rows)
-        ends.append(weights())
-    for edge in graph.E_T:
-        np.testing.assert_allclose(ends[1][edge], ends[0][edge], rtol=0, atol=1e-5 * abs(ends[0][edge]).max())
-        assert abs(ends[0][edge] - params[edge]).max() > 1e-5  # they did move
+@pytest.mark.parametrize("name, variant", EVERY_NETWORK)
+def test_minigrad_pytorch_and_jax_have_one_gradient_and_take_the_same_steps(name, variant, data):
+    jax = pytest.importorskip("jax", reason="needs the extra bench: JAX")
+    pytest.importorskip("torch", reason="needs the extra bench: PyTorch")
+    with jax.enable_x64(True):
+        found = bench.agreement(bench.network(name, variant, n=12), data.x_train, data.y_train)
+    assert max(found) < 1e-12
 
 
-@pytest.mark.parametrize("fault", [{"MOMENTUM": 0.8}, {"LAM": 0.5}, {"ETA": 2e-3}])
-def test_a_contestant_that_takes_other_steps_is_found(fault, small, monkeypatch):
-    def wrong(*args):
-        advance, weights = contestants.rules_alone(*args)
+@pytest.mark.parametrize("constant, value", [("ETA", 0.0101), ("LAM", 5.1e-4), ("MOMENTUM", 0.91)])
+def test_a_trainer_that_takes_other_steps_is_seen(constant, value, data, monkeypatch):
+    def other(*args):
+        advance, end = bench.by_minigrad(*args)
 
-        def advance_wrongly(rows):
+        def advance_otherwise(rows):
             with monkeypatch.context() as patch:
-                for name, value in fault.items():
-                    patch.setattr(contestants, name, value)
+                patch.setattr(bench, constant, value)
                 advance(rows)
 
-        return advance_wrongly, weights
+        return advance_otherwise, end
 
-    for other in ("PyTorch", "JAX scan"):
-        monkeypatch.setitem(contestants.TRAINING, other, contestants.rules_alone)
-    assert measurements.agree("MLP-BN-3-16", *small) < 1e-5
-    monkeypatch.setitem(contestants.TRAINING, "JAX scan", wrong)
-    assert measurements.agree("MLP-BN-3-16", *small) > 1e-5
+    task = bench.network("MLP-BN-3-16", n=12), data.x_train, data.y_train
+    monkeypatch.setattr(bench, "TRAINERS", {"minigrad": bench.by_minigrad})
+    assert max(bench.agreement(*task)) < 1e-12
+    monkeypatch.setitem(bench.TRAINERS, "other", other)
+    assert max(bench.agreement(*task)) > 1e-6
 
 
-def test_the_floor_takes_every_product_of_a_step(small, monkeypatch):
-    """Forward and gradient on every trainable edge, and the cotangent below all but those from the input."""
-    taken, matmul = [], np.matmul
+def test_matrix_products_are_all_products_of_a_step_and_no_other(data, monkeypatch):
+    """Forward and gradient on every trainable edge, and the cotangent below all but the input's."""
+    multiplications, matmul = [], np.matmul
 
     def counted(a, b, out):
-        taken.append((a.shape, b.shape))
+        multiplications.append(a.shape[0] * a.shape[1] * b.shape[1])
         return matmul(a, b, out=out)
 
+    graph = bench.network("RES-BN-2-16", n=12)
+    advance, _ = bench.by_products(graph, bench.start(graph), data.x_train, data.y_train)
     monkeypatch.setattr(np, "matmul", counted)
-    graph, params = problem.start("RES-BN-2-16")
-    advance, _ = contestants.products(graph, params, *small)
-    advance(mg.batches(64, 8, seed=0, epoch=1)[:1])
-    multiplications = sum(a[0] * a[1] * b[1] for a, b in taken)
-    products = [(graph.width(p) * graph.width(q), 3 if q > 1 else 2) for p, q in graph.E_T]
-    assert multiplications == sum(8 * size * times for size, times in products)
+    advance(np.arange(8).reshape(1, 8))
+    widths = [(graph.width(p), graph.width(q), 3 if q > 1 else 2) for p, q in graph.E_T]
+    assert sum(multiplications) == sum(8 * d_p * d_q * times for d_p, d_q, times in widths)
 
 
-def test_every_network_and_batch_size_of_figures_2_to_7_is_measured():
-    cells = set()
-    for name in ("fig2", "fig3", "fig4", "fig5", "fig6", "fig7"):
-        figure = FIGURES[name]
-        cells |= {(figure.base.network, B) for B in figure.axes["B"]}
-    assert cells <= set(problem.WHOLE.cells) and cells <= set(problem.WHOLE.measured)
-    assert problem.MEASURE_EVERY == figure.base.measure_every
+def test_functions_take_turns_and_several_threads_are_refused(monkeypatch):
+    calls = []
+    functions = {name: functools.partial(calls.append, name) for name in "ab"}
+    times = bench.in_turns(functions, rounds=2)
+    assert "".join(calls) == "ababab"
+    assert len(times["a"]) == len(times["b"]) == 2
+    monkeypatch.setattr(bench.time, "process_time", lambda: 2 * bench.time.perf_counter())
+    with pytest.raises(RuntimeError, match="thread"):
+        bench.in_turns({"two threads": lambda: sum(range(2_000_000))}, rounds=1)
 
 
-def test_a_measured_epoch_and_both_gradients_of_the_norm_take_time(small):
-    parts = measurements.measured_epoch("MLP-BN-3-16", 8, *small)
-    by_gradient = measurements.gradients_of_norm(8, *small, rounds=1)
-    assert list(parts) == ["steps", "evaluation", "ranks"] and list(by_gradient) == ["detached", "true"]
-    assert all(value > 0 for values in [*parts.values(), *by_gradient.values()] for value in values)
+def test_norms_and_ranks_that_are_timed_agree(data):
+    pytest.importorskip("torch", reason="needs the extra bench: PyTorch")
+    x, y = data.x_train.astype("float32"), data.y_train.astype("float32")
+    times = bench.norm_times(bench.network("MLP-2-16", n=12), x, y, rounds=1)
+    assert times.keys() == {"minigrad", "PyTorch"}
+    assert bench.rank_times((20, 30), rounds=1).keys() == {"minigrad", "NumPy's SVD"}
 
 
-def test_numbers_have_three_digits_and_no_power_of_ten():
-    numbers = {0.000338: "0.000338", 0.5: "0.5", 12.34: "12.3", 999.6: "1000", 171713.2: "172000"}
-    assert [table.number(v) for v in numbers] == list(numbers.values())
-    assert table.middle([3, 1, 2]) == "2 (1 to 3)" and table.middle([2]) == "2"
-    assert files.markdown(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |\n"
+@pytest.mark.parametrize("variant", ["true gradient", "standard"])
+def test_pytorch_trains_alike_and_half_the_decay_is_seen(variant, data, monkeypatch):
+    pytest.importorskip("torch", reason="needs the extra bench: PyTorch")
+    monkeypatch.setattr(bench, "LAM", 0.02)
+    data = mg.Dataset(*(part.astype("float32") for part in data[:4]), "random")
+    graph = bench.network("MLP-BN-3-16", variant, n=12)
+    apart = []
+    for decay in (0.04, 0.02):
+        rows = bench.compared_training(graph, data, 16, 20, range(6), weight_decay=decay)
+        apart.append({quantity: float(errors) for quantity, _, _, errors in rows})
+    right, wrong = apart
+    assert max(right.values()) < 4
+    assert wrong["norm of W"] > 8
 
 
-def test_importing_the_bench_keeps_every_core_and_needs_neither_pytorch_nor_jax(start):
-    """Workers import it, and want more than one core; the suite imports it where nothing of `bench` is."""
+def test_standard_errors_of_one_entry_are_students_t_and_chance_alone_gives_about_1(rng):
+    a, b = np.array([[1.0], [3.0]]), np.array([[4.0], [8.0]])
+    assert bench.standard_errors(a, b) == 4 / 1  # differences of 3 and 5: mean 4, standard error 1
+    a, b = rng.standard_normal((2, 5, 10_000))
+    assert 0.95 < bench.standard_errors(a, b) < 1.05
+
+
+def test_without_pytorch_and_jax_the_command_says_what_to_install():
     program = """
-import os, sys
-os.sched_setaffinity = None  # a call of it is a TypeError
-sys.modules |= {"torch": None, "jax": None}  # an import of them is an ImportError
-import experiments.bench.__main__, experiments.bench.table
+import sys
+sys.modules |= {"torch": None, "jax": None}  # importing them is an ImportError
+sys.argv = ["bench"]
+from experiments import bench
+bench.main()
 """
-    process = start("-c", program)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
-
-
-def test_the_command_is_read_before_any_library(start):
-    """BLAS starts as many threads as it may use cores when it is imported, so it must not come first."""
-    program = "import sys, experiments.bench.__main__; assert not {'numpy', 'threadpoolctl'} & {*sys.modules}"
-    process = start("-c", program)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "pip install" in done.stderr and "Traceback" not in done.stderr

@@ -1,90 +1,122 @@
-"""What claims read off a stored run, against counts in loops: ranks by other norms, what is kept, tau_B."""
+"""Numbers of a stored run, against results by hand and counts in loops."""
 
 import numpy
 import pytest
 
 from experiments import results
-from experiments.results import View
+from experiments.results import View, history
+from experiments.runs import Run
 
 
-def stored(*matrices, status="finished"):
-    """(meta, arrays) of a run with these spectra, one row an epoch."""
-    epochs = len(matrices[0])
-    names = ("epoch", "distance", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
-    arrays = {name: numpy.ones(epochs) for name in names}
-    arrays |= {f"spectrum {p}-{p - 1}": numpy.array(s) for p, s in enumerate(matrices, start=2)}
+def stored(*spectra, status="finished", **numbers):
+    """(meta, arrays) of a run whose matrices have these singular values, a row for every epoch."""
+    epochs = len(spectra[0])
+    names = ("distance", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
+    arrays = {"epoch": numpy.arange(float(epochs))} | {name: numpy.ones(epochs) for name in names}
+    for name, last in numbers.items():
+        arrays[name][-1] = last
+    for p, s in enumerate(spectra, start=2):
+        arrays[f"spectrum {p}-{p - 1}"] = numpy.array(s, "float32")
     return {"status": status}, arrays
 
 
-GROWN = [[1.0, 1e-2, 1e-3], [1e3, 1e-2, 1e-3]]  # explodes in one direction; nothing shrinks
-GONE = [[1.0, 1.0, 1.0], [1e-20, 1e-20, 1e-20]]
+def test_a_result_by_hand():
+    """W of 2-1 has the norm 5 and one singular value below 5e-4; the norm of 3-2 halves."""
+    meta, arrays = stored([[4, 3, 1e-3], [4, 3, 4e-4]], [[2.0, 0], [1.0, 0]], train_accuracy=0.75)
+    made = history(meta, arrays)
+    assert made["rank"].tolist() == [2, 1.5]
+    assert made["layer"].tolist() == [1, 2] and made["layer_rank"].tolist() == [2, 1]
+    assert made["layer_norm_kept"] == pytest.approx([1, 0.5], rel=1e-6)
+    assert made["norm"] == pytest.approx([3.5, 3], rel=1e-6)
+    assert made["train_accuracy"].tolist() == [100, 75]
+    assert (made["full_rank"], made["largest_full_rank"]) == (2.5, 3)
+    assert results.distance_to_rank_B(arrays, 1) == pytest.approx([0.6, 0], rel=1e-6)
+    assert results.distance_to_rank_B(arrays, 2) == pytest.approx([8e-5, 0], rel=1e-6)
+    assert results.distance_to_rank_B(arrays, 3).tolist() == [0, 0]
 
 
-def test_a_count_relative_to_the_start_falls_only_where_a_singular_value_does():
-    made = results.history(*stored(GROWN), View())
-    assert made["rank"].tolist() == [3, 1] and made["rank_from_start"].tolist() == [3, 3]
-    made = results.history(*stored(GONE), View())
-    assert made["rank"].tolist() == [3, 3] and made["rank_from_start"].tolist() == [3, 0]
+@pytest.mark.parametrize("tol", [1e-4, 1e-2])
+@pytest.mark.parametrize("norm", ["frobenius", "spectral", "start"])
+def test_ranks_are_counts_above_the_tolerance_times_the_norm(rng, tol, norm):
+    spectra = numpy.sort(10 ** rng.uniform(-6, 0, (4, 9)))[:, ::-1]
+    expected = []
+    for s in spectra:
+        sizes = {"frobenius": sum(value**2 for value in s) ** 0.5, "spectral": max(s)}
+        sizes["start"] = sum(value**2 for value in spectra[0]) ** 0.5
+        expected.append(sum(value > tol * sizes[norm] for value in s))
+    assert len(set(expected)) > 1
+    assert history(*stored(spectra), View(tol=tol, norm=norm))["rank"].tolist() == expected
 
 
-def test_a_view_relative_to_the_start_counts_above_its_own_tolerance(rng):
-    spectra = 10.0 ** rng.uniform(-4, 0, (4, 9))
-    for tol in (1e-4, 1e-2):
-        made = results.history(*stored(spectra), View(tol=tol, norm="start"))
-        norm = numpy.sqrt(sum(value**2 for value in spectra[0]))
-        counts = [sum(value > tol * norm for value in row) for row in spectra]
-        assert made["rank"].tolist() == counts and made["layer_rank"].tolist() == counts[-1:]
+def test_the_output_layer_can_be_left_out_of_the_average():
+    run = stored([[1.0, 1.0, 1.0]], [[1.0]])
+    with_it, without = history(*run), history(*run, View(output_layer=False))
+    assert with_it["rank"].tolist() == [2] and without["rank"].tolist() == [3]
+    assert with_it["layer_rank"].tolist() == without["layer_rank"].tolist() == [3, 1]
 
 
-def test_the_count_from_the_start_that_stands_beside_is_at_1e_4_whatever_the_view():
-    for view in (View(), View(tol=1e-2), View(norm="spectral")):
-        made = results.history(*stored([[1.0, 1e-3], [1.0, 1e-3]]), view)
-        assert made["rank_from_start"].tolist() == [2, 2]
+@pytest.mark.parametrize("size, rank", [(0.0, 0), (1e-17, 0), (1e-11, 3)])
+def test_the_rank_of_a_vanished_matrix_is_zero(size, rank):
+    """Below a norm of 1e-12 the count is no longer relative."""
+    assert history(*stored([[1.0] * 3, [size] * 3]))["rank"].tolist() == [3, rank]
 
 
-def test_a_guarded_rank_is_zero_for_what_has_vanished_and_the_relative_one_elsewhere():
-    made = results.history(*stored(GONE), View())
-    assert made["rank_guarded"].tolist() == [3, 0]
-    made = results.history(*stored(GROWN), View())
-    assert made["rank_guarded"].tolist() == made["rank"].tolist()
+def test_the_rank_from_the_start_falls_only_where_a_singular_value_does():
+    made = history(*stored([[1.0, 1e-2], [1e3, 1e-2], [1e-9, 1e-10]]))
+    assert made["rank"].tolist() == [2, 1, 2]
+    assert made["rank_from_start"].tolist() == [2, 2, 0]
 
 
-def test_counts_are_means_over_the_matrices_that_the_view_has_and_so_is_the_full_rank():
-    run = stored(GROWN, [[1.0], [1.0]])
-    both, hidden = (results.history(*run, View(output_layer=has)) for has in (True, False))
-    assert both["rank_from_start"].tolist() == [2, 2] and hidden["rank_from_start"].tolist() == [3, 3]
-    assert (both["full_rank"], hidden["full_rank"]) == (2, 3)
-    assert both["largest_full_rank"] == hidden["largest_full_rank"] == 3
+@pytest.mark.parametrize("norm", ["frobenius", "spectral", "start"])
+def test_what_is_not_finite_has_no_rank_instead_of_rank_zero(norm):
+    meta, arrays = stored([[1.0, 1.0], [numpy.nan, numpy.nan]], status="diverged")
+    made = history(meta, arrays, View(norm=norm))
+    numpy.testing.assert_equal(made["rank"], [2, numpy.nan])
+    numpy.testing.assert_equal(made["layer_rank"], [numpy.nan])
+    numpy.testing.assert_equal(results.distance_to_rank_B(arrays, 1), [numpy.nan])
 
 
-def test_every_matrix_says_what_it_has_kept_of_its_norm():
-    made = results.history(*stored(GONE, [[3.0, 4.0], [3.0, 0.0]]), View())
-    numpy.testing.assert_allclose(made["layer_norm_kept"], [1e-20, 0.6], rtol=1e-12)
+@pytest.mark.parametrize("status", ["diverged", "collapsed"])
+def test_a_run_that_ended_early_has_no_final_rank_and_has_not_learned(status):
+    made = history(*stored([[1.0], [1.0]], status=status))
+    assert made[status] and not made["learned"]
+    assert numpy.isnan(made["layer_rank"]).all() and made["rank"].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize(
-    "accuracy, learned", [(0.15, ()), (0.2, (20,)), (0.5, (20, 50)), (1.0, (20, 50, 90))]
+    "last, size, learned",
+    [
+        ({"train_accuracy": 0.5}, 1.0, True),
+        ({"train_accuracy": 0.4999}, 1.0, False),
+        ({"train_accuracy": numpy.nan}, 1.0, False),
+        ({"train_loss": numpy.inf}, 1.0, False),
+        ({}, 1.1e-3, True),
+        ({}, 0.9e-3, False),
+    ],
 )
-def test_another_accuracy_may_count_as_learned(accuracy, learned):
-    meta, arrays = stored([[1.0], [1.0]])
-    arrays["train_accuracy"][-1] = accuracy
-    made = results.history(meta, arrays, View())
-    assert [at for at in (20, 50, 90) if results.learned(made, at)] == list(learned)
-    made = results.history({"status": "diverged"}, arrays, View())
-    assert not results.learned(made, 20)
+def test_learned_is_finite_half_of_the_samples_right_and_no_matrix_gone(last, size, learned):
+    made = history(*stored([[1.0], [1.0]], [[1.0], [size]], **last))
+    assert made["learned"] is learned
 
 
-def test_tau_B_is_what_lies_beyond_the_B_largest(rng):
-    spectra = [numpy.sort(rng.uniform(size=(2, size)))[:, ::-1] for size in (9, 5, 3)]
-    _, arrays = stored(*spectra)
-    for B in (1, 3, 5, 9):
-        expected = []
-        for s in spectra:
-            beyond = sum(value**2 for place, value in enumerate(s[-1], start=1) if place > B)
-            expected.append((beyond / sum(value**2 for value in s[-1])) ** 0.5)
-        numpy.testing.assert_allclose(results.distance_to_rank_B(arrays, B), expected, rtol=1e-12)
+def test_rows_of_a_csv_are_the_finite_numbers_with_their_setting():
+    meta, arrays = stored([[1.0, 1.0], [1.0, 0.0]])
+    arrays["distance"][0] = numpy.nan
+    view = View(tol=0.2)
+    made = history(meta, arrays, view)
+    drawn = ["distance", "rank", "layer_rank"]
+    rows = list(results.csv_rows("night", Run(B=32), made, view, drawn))
+    found = [(row["field"], row["epoch"], row["layer"], row["value"]) for row in rows]
+    assert found == [
+        ("distance", 1, "", 1),
+        ("rank", 0, "", 2),
+        ("rank", 1, "", 1),
+        ("rank", 1, 1, 1),
+    ]
+    assert all((row["preset"], row["B"], row["tol"]) == ("night", 32, 0.2) for row in rows)
 
 
-def test_tau_B_of_a_zero_matrix_is_zero_and_of_one_that_is_not_finite_is_not_a_number():
-    _, arrays = stored([[1.0, 1.0], [0.0, 0.0]], [[1.0, 1.0], [numpy.nan, numpy.nan]])
-    numpy.testing.assert_equal(results.distance_to_rank_B(arrays, 1), [0, numpy.nan])
+@pytest.mark.parametrize("given", [{"tol": 1}, {"tol": float("nan")}, {"norm": "nuclear"}])
+def test_a_wrong_view_is_refused(given):
+    with pytest.raises(ValueError, match="tol|norm"):
+        View(**given)

@@ -1,325 +1,239 @@
-"""Every statement of the theory can fail: its row says what the functions that measured it found."""
+"""The page of the theory: its rows say what the mathematics found, whatever that is."""
 
 import csv
-import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
+from matplotlib.figure import Figure
 
-from experiments import __main__ as command
-from experiments import commands, layout, looks, plots, theory
-from experiments.options import command_line
-from experiments.theory import appendices, lemmas, normalized, pictures, propositions, sizes, theorem, window
-from experiments.verdicts import Verdict
-from minigrad.facts import FACTS
+import minigrad as mg
+from experiments import theory, theory_checks
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As `make theory` has it: beside other work, more are slower."""
-    with threadpool_limits(1):
-        yield
+# Rows that are about what training reaches, or that no number can fail.
+OF_TRAINING = ("our addition", "Prop. 2", "Theorem 1, how tight", "not in the memo")
 
 
-# Places of statements that hold for every W.
-EXACT = {
-    "Lemma 1",
-    "Eq. 13",
-    "Lemma 2",
-    "sharper than Lemma 2",
-    "Eq. 23 and 24",
-    "Lemma 2 without its assumption",
-    "Eq. 6 to 9, Prop. 1",
-    "Prop. 2, by Euler's identity",
-    "Theorem 1, Eq. 10",
-    "Section 3.2, unrolled",
-    "Appendix D, Eq. 25",
-    "Appendix E, rank constraint",
-}
-
-MEASURED = {
-    lemmas: ["data", "lemma_1", "lemma_2", "without_detaching"],
-    normalized: ["data", "lemma_2", "written_out"],
-    theorem: ["load", "theorem_1", "rank_of_U_S", "train_epoch", "orthogonality", "judge_orthogonality"],
-    window: ["data", "window", "counted"],
-    propositions: [
-        "binary",
-        "descend",
-        "prop_1",
-        "converged",
-        "at_kinks",
-        "along",
-        "balance",
-        "zero_point",
-        "exception",
-        "almost_convergence",
-    ],
-    appendices: ["binary", "eq_25", "normalized_descent", "appendix_e", "stationary"],
-}
+@pytest.fixture(scope="module")
+def load():
+    """Like measure's own, 700 made-up samples of ten classes."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(700, 12)).astype("float32")
+    y = np.eye(10, dtype="float32")[np.arange(700) % 10]
+    return lambda name: (x, y, f"made-up {name}")
 
 
-def with_every_verdict(found, answer):
-    """What a measuring function found, every truth value in it, at any depth, replaced by `answer`."""
-    if isinstance(found, dict):
-        return {key: with_every_verdict(value, answer) for key, value in found.items()}
-    return answer if type(found) is bool else found
-
-
-def recorded(tape, measure):
-    """`measure` that keeps on the tape what it returns."""
-
-    def recording(*a, **k):
-        tape.append(measure(*a, **k))
-        return tape[-1]
-
-    return recording
-
-
-def replayed(tape, answer):
-    """A measuring function that returns what is on the tape, with every verdict replaced."""
-    results = itertools.cycle(tape or [(0.1, 1)])  # at_kinks is asked only of what doesn't converge
-
-    def replaying(*a, **k):
-        return with_every_verdict(next(results), answer)
-
-    return replaying
-
-
-def verdicts_if(measure, tapes, answer, monkeypatch):
-    """Whether each row of a chapter holds if what was measured is on the `tapes`, every verdict `answer`."""
-    with monkeypatch.context() as patch:
-        for (module, name), tape in tapes.items():
-            patch.setattr(module, name, replayed(tape, answer))
-        verdicts, _ = measure(sizes.SIZES["smoke"], None)
-    return [verdict.verdict == "holds" for verdict in verdicts]
-
-
-@pytest.mark.parametrize("chapter", theory.CHAPTERS.values(), ids=theory.CHAPTERS)
-def test_what_holds_for_every_W_holds_and_every_row_says_what_its_functions_found(chapter, monkeypatch):
-    """Also at the sizes of --preset smoke, where what is only expected of training may fail."""
-    tapes = {}
-    with monkeypatch.context() as patch:
-        for module, names in MEASURED.items():
-            for name in names:
-                tape = tapes[module, name] = []
-                patch.setattr(module, name, recorded(tape, getattr(module, name)))
-        verdicts, numbers = chapter.measure(sizes.SIZES["smoke"], None)
-    assert verdicts and {verdict.verdict for verdict in verdicts} <= {"holds", "does not hold"}
-    exact = [verdict.verdict for verdict in verdicts if verdict.place in EXACT]
-    assert exact and set(exact) == {"holds"}
-    if chapter.picture:
-        picture = chapter.picture(sizes.SIZES["smoke"], numbers)
-        assert all(line.histories for column in picture.columns for line in column.lines)
-        _assert_two_lines_of_text(chapter, numbers)
-        _assert_grey_where_nothing_is_learned(chapter, numbers)
-
-    none, every = (verdicts_if(chapter.measure, tapes, answer, monkeypatch) for answer in (False, True))
-    assert not any(none) and every == [True] * len(verdicts)
-
-
-def _assert_two_lines_of_text(chapter, numbers):
-    """With both presets' words, whatever was found. Seen in the notes of Lemma 2 and Proposition 1."""
-    smoke = sizes.SIZES["smoke"]
-    for size in (smoke, replace(smoke, preset="quick", mnist="mnist", cifar10="cifar10")):
-        for answer in (True, False, None):
-            picture = chapter.picture(size, with_every_verdict(numbers, answer))
-            drawn = plots.histories(picture.columns, picture.rows, picture.title, picture.note, "")
-            texts = [*drawn.texts, *(axis.title for axis in drawn.axes)]
-            assert max(text.get_text().count("\n") for text in texts) <= 1, picture.title
-
-
-def lines_of(picture):
-    return [line for column in picture.columns for line in column.lines]
-
-
-def _assert_grey_where_nothing_is_learned(chapter, numbers):
-    """Bounds that hold for every W keep their colour. Against the width only what has learned is drawn."""
-    size = sizes.SIZES["smoke"]
-    if chapter.measure in (lemmas.measure_lemma_1, lemmas.measure_lemma_2):
-        return
-    learned, failed = (chapter.picture(size, with_learned(numbers, answer)) for answer in (True, False))
-    assert not any(line.grey for line in lines_of(learned)) and learned.grey
-    along_training = [column for column in failed.columns if column.x != pictures.WIDTH]
-    coloured = {line.label for column in along_training for line in column.lines if not line.grey}
-    bounds = {"no W ≠ 0 gets below this, whatever the loss", "exp(−E)", "bound: sB, at most 8"}
-    assert coloured <= bounds
-
-
-def with_learned(numbers, answer):
-    """The numbers of a picture as if all its networks, or none, had learned."""
-    changed = {}
-    for key, value in numbers.items():
-        if key == "learned":
-            changed[key] = with_every_verdict(value, answer)
-        elif key == "accuracy":
-            changed[key] = 0.9 if answer else 0.34
-        else:
-            changed[key] = with_learned(value, answer) if isinstance(value, dict) else value
-    return changed
-
-
-def alike(lines, side):
-    """The sorted labels of the lines that are alike on this side of their looks, as a set."""
+def verdicts(load, chapters, drawn):
+    """{(place, words): verdict} of these chapters, with the smoke preset."""
     found = {}
-    for line in lines:
-        found.setdefault(getattr(looks.look_of(line.style), side), set()).add(line.label)
-    return {tuple(sorted(labels)) for labels in found.values()}
+    for chapter in chapters:
+        results = chapter(theory.PRESETS["smoke"], load, drawn)
+        rows = [row for row in theory.STATEMENTS if row[0] is chapter]
+        for (_, place, words), (*_, verdict) in zip(rows, results, strict=True):
+            found[place, words] = verdict
+    return found
 
 
-def test_theorem_1_s_dashes_say_what_is_drawn_and_its_colours_and_markers_of_which_rank():
-    """The fault: the bound by 4 and the distance to rank 16 had the same dashes."""
-    size = sizes.SIZES["quick"]
-    made = np.ones((3, 2, 5, len(size.ranks)))
-    found = {"left": made, "right": made, "size": made[..., 0], "ratio": made[:, :, 0], "accuracy": 0.9}
-    settings = {"B": 16, "m": 640, "eta": 0.01, "lam": 0.08, "epochs": 240, "begun": np.arange(1, 4)}
-    picture = pictures.theorem_1(size, settings | {"networks": {"MLP": found}})
-    lines = lines_of(picture)
-    kinds = ("bound / distance, B* = ", "bound by batches of ", "distance to rank ")
-    of_rank = {tuple(f"{kind}{r}" for kind in kinds) for r in size.ranks}
-    of_kind = {tuple(sorted(f"{kind}{r}" for r in size.ranks)) for kind in kinds}
-    assert alike(lines, "colour") == alike(lines, "marker") == of_rank | {("‖W‖",)}
-    assert alike(lines, "dash") == of_kind | {("‖W‖",)}
-    drawn = plots.histories(picture.columns, picture.rows, "", "", None, keys=picture.keys)
-    words = [text.get_text() for legend in drawn.legends for text in legend.get_texts()]
-    assert words[:3] == ["B* = 4", "B* = 16", "B* = 64"]
-    assert words[3:] == ["distance of W to rank B*", "bound by batches of B*", "bound / distance", "‖W‖"]
-    said = {(key.look.colour, key.look.dash, key.look.marker) for row in picture.keys for key in row}
-    assert len(said) == 7
+@pytest.fixture(scope="module")
+def measured(load):
+    """The verdicts of all chapters, and the numbers that are drawn."""
+    chapters, drawn = {row[0]: None for row in theory.STATEMENTS}, {}
+    return verdicts(load, chapters, drawn), drawn
 
 
-def test_proposition_1_s_colours_say_lambda_and_its_dashes_and_markers_say_gd_or_sgd():
-    size, made = sizes.SIZES["quick"], {name: np.ones(3) for name in ("step", "gradient", "residual")}
-    case = {"histories": dict.fromkeys(propositions.RUNS, made), "c": 0.9, "on_kinks": False}
-    case["learned"] = dict.fromkeys(propositions.RUNS, True)
-    lines = lines_of(pictures.prop_1(size, {"digits": case}))
-    bound = (lines[-1].label,)
-    gd, sgd, gd_decayed, sgd_decayed = propositions.RUNS
-    assert alike(lines, "colour") == {(gd, sgd), (gd_decayed, sgd_decayed), bound}
-    assert alike(lines, "dash") == alike(lines, "marker") == {(gd, gd_decayed), (sgd, sgd_decayed), bound}
+def test_what_is_true_of_every_W_holds_in_at_most_25_rows(measured):
+    found, _ = measured
+    assert len(found) == len(theory.STATEMENTS) <= 25
+    for (place, words), verdict in found.items():
+        if place == "beyond Eq. 24":
+            assert verdict == "needs A detached"
+        elif place not in OF_TRAINING:
+            assert verdict.startswith("holds"), words
 
 
-def test_the_binary_problem_is_balanced_centred_and_scaled():
-    for classes in sizes.CLASSES.values():
-        x, y = sizes.binary("synthetic-mnist", None, classes)
-        assert x.shape == (40, 784) and (y == 1).sum() == (y == -1).sum() == 20
+def sides(left, right):
+    shape = (2, 12, 3)
+    return {"left": np.full(shape, left), "right": np.full(shape, right), "size": np.ones((2, 12))}
+
+
+FAULTS = [  # what a function of theory_checks finds, and the places of the rows that must say so
+    ("lemma_1", {"rank": 1e-9, "outer": 0.0, "path": 0.0}, {"Lemma 1"}),
+    ("lemma_1", {"rank": 0.0, "outer": 1e-9, "path": 0.0}, {"Eq. 13"}),
+    ("lemma_1", {"rank": 0.0, "outer": 0.0, "path": 1e-9}, {"Eq. 14"}),
+    (
+        "lemma_2",
+        {"rank": 1e-9, "sharper": 0.0, "outer": 0.0},
+        {"Lemma 2", "beyond Lemma 2", "Eq. 18"},
+    ),
+    (
+        "lemma_2",
+        {"rank": 0.0, "sharper": 1e-9, "outer": 0.0},
+        {"sharper than Lemma 2", "beyond Lemma 2"},
+    ),
+    ("lemma_2", {"rank": 0.0, "sharper": 0.0, "outer": 1e-9}, {"Eq. 24", "beyond Lemma 2"}),
+    ("eq_5", 1e-9, {"Eq. 5"}),
+    ("eq_23_error", 1e-9, {"Eq. 20 to 23"}),
+    ("off_the_samples", 1e9, {"Eq. 6 to 9, Prop. 1"}),
+    ("off_the_samples", 1e-8, {"Eq. 6 to 9, Prop. 1"}),  # collinear samples, but for rounding
+    ("theorem_1", sides(1.0, 0.9), {"Theorem 1, Eq. 10"}),
+    ("eq_18", 1e-9, {"Eq. 18"}),
+]
+
+
+@pytest.mark.parametrize("name, result, places", FAULTS)
+def test_a_row_says_so_where_its_statement_does_not_hold(name, result, places, load, monkeypatch):
+    monkeypatch.setattr(theory_checks, name, lambda *a, **k: result)
+    chapters = {row[0]: None for row in theory.STATEMENTS if row[1] in places}
+    found = verdicts(load, chapters, {})
+    assert {place for (place, _), verdict in found.items() if verdict == "does not hold"} == places
+
+
+def history(fall, output=1.0, fit=1.0, most=1.0, least=1.0, residual=9.0):
+    """Two looks at a training, of which the last has these numbers."""
+    last = {"gradient": 2 * fall, "output": output, "fit": fit, "most": most, "least": least}
+    first = dict.fromkeys(last, 2.0)
+    found = {name: np.array([first[name], last[name]]) for name in last}
+    return found | {"step": np.array([1, 50]), "residual": np.full(2, residual)}
+
+
+PROP_1 = "at λ > 0, SGD with B < m converges to f ≡ 0 or not at all"
+GD = "at λ > 0, gradient descent (B = m) converges to f ≢ 0"
+PROP_2 = "at λ = 0, SGD converges where every sample has ℓ′ᵢ = 0 or f(xᵢ) = 0"
+ALMOST = "with an exponential-type loss SGD almost converges"
+NOT_REACHED = "not reached in 50 steps"
+ENDS = [  # a statement, the end of all runs, what the row says
+    (PROP_1, history(1.1e-4), "holds"),
+    (PROP_1, history(0.9e-8, output=0.9e-8), "holds"),
+    (PROP_1, history(0.9e-8, output=1.1e-8), "does not hold"),
+    (PROP_1, history(0.9e-4), "does not hold"),
+    (GD, history(0.9e-8), "holds"),
+    (GD, history(1.1e-8), NOT_REACHED),
+    (GD, history(0.9e-8, output=0.9e-8), NOT_REACHED),
+    (PROP_2, history(0.9e-8, most=0.9e-8), "holds"),
+    (PROP_2, history(0.9e-8, most=1.1e-8), "does not hold"),
+    (PROP_2, history(1.1e-8), NOT_REACHED),
+    (ALMOST, history(0.9e-2), "holds"),
+    (ALMOST, history(1.1e-2), NOT_REACHED),
+    (ALMOST, history(0.9e-8), NOT_REACHED),
+    (ALMOST, history(0.9e-2, least=0.0), NOT_REACHED),
+]
+
+
+@pytest.mark.parametrize("words, end, verdict", ENDS)
+def test_what_the_end_of_training_says_of_convergence(words, end, verdict, load, monkeypatch):
+    monkeypatch.setattr(theory_checks, "descend", lambda *a: (end, None))
+    found = verdicts(load, [theory.section_3_1], {})
+    assert [said for (_, known), said in found.items() if known.startswith(words)] == [verdict]
+
+
+def test_a_problem_on_which_gradient_descent_converges_is_named(load, monkeypatch):
+    ends = iter([history(1e-9)] * 4 + [history(1e-3)] * 6)
+    monkeypatch.setattr(theory_checks, "descend", lambda *a: (next(ends), None))
+    found = verdicts(load, [theory.section_3_1], {})
+    assert found["our addition", GD] == f"reached on digits 0 and 1, elsewhere {NOT_REACHED}"
+
+
+def test_the_binary_problems_are_balanced_centred_and_scaled(load):
+    for problem in theory.PROBLEMS:
+        x, y = theory.binary(load, problem)
+        assert x.shape == (40, 12) and (y == 1).sum() == (y == -1).sum() == 20
         np.testing.assert_allclose(x.mean(axis=0), 0, atol=1e-12)
         assert (x**2).sum(axis=1).mean() == pytest.approx(1)
 
 
-def test_the_longest_chapter_is_measured_first_and_told_in_its_place(monkeypatch):
-    begun = []
-
-    def chapter(name):
-        return theory.Chapter(lambda size, folder: begun.append(name) or name)
-
-    def one_by_one(work, items, pool, bar):
-        return [work(item, bar.update) for item in items]
-
-    monkeypatch.setattr(theory, "CHAPTERS", {name: chapter(name) for name in ("first", theory.LONGEST)})
-    monkeypatch.setattr(theory.parallel, "in_parallel", one_by_one)
-    assert list(theory.measure(None, None, 1)) == ["first", theory.LONGEST]
-    assert begun == [theory.LONGEST, "first"]
+def test_the_tightness_is_the_share_of_right_sides_below_the_norm_and_a_ratio_of_means():
+    left = np.array([[[[1.0, 2.0], [3.0, 2.0]]]])  # one epoch, one norm, two W, two B*
+    right = np.array([[[[4.0, 8.0], [8.0, 8.0]]]])
+    size = np.array([[[5.0, 9.0]]])
+    found = {"left": left, "right": right, "size": size, "title": "made up"}
+    percent, words = theory.tightness(found)
+    assert percent == 75 and words.startswith("made up: 3, 4;")
+    assert np.isnan(theory.excess(1.0, np.zeros(1))).all()
 
 
-def test_the_table_and_the_pictures_are_written(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    verdicts = [
-        Verdict("W is low", "Theorem 9", "|1| < 2", "MLP", "holds"),
-        Verdict("W is high", "Theorem 10", "2 < 1", "MLP", "does not hold"),
-    ]
-    found = {"appendix D": (verdicts, None)}
-    monkeypatch.setattr(theory, "measure", lambda size, folder, jobs: found)
-    assert command.main(["theory", "--preset", "smoke", "--figures", "out"]) == 0
-    assert capsys.readouterr().out.splitlines() == ["out/theory-smoke.md", "out/theory-smoke.csv"]
-    text = (tmp_path / "out/theory-smoke.md").read_text(encoding="utf-8")
-    assert text.startswith("Preset smoke, which tests the program")
-    assert "| W is high | Theorem 10 | 2 < 1 | MLP | **does not hold** |" in text
-    assert "| \\|1\\| < 2 |" in text
-    with open("out/theory-smoke.csv", encoding="utf-8") as file:
-        assert [row["verdict"] for row in csv.DictReader(file)] == ["holds", "does not hold"]
-    chapter = {"appendix E": appendices.measure_appendix_e(sizes.SIZES["smoke"], None)}
-    paths = theory.save(sizes.SIZES["smoke"], chapter, tmp_path)
-    names = [path.name for path in paths]
-    picture_names = [f"theory-smoke-appendixE.{kind}" for kind in ("png", "svg", "csv")]
-    assert names == ["theory-smoke.md", "theory-smoke.csv", *picture_names]
-    assert "no result)" in (tmp_path / "theory-smoke-appendixE.svg").read_text(encoding="utf-8")
-    paths = theory.save(sizes.SIZES["quick"].on(["mnist"]), chapter, tmp_path)
-    assert paths[0].name == "theory-synthetic.md"
-    assert "stand-in)" in (tmp_path / "theory-synthetic-appendixE.svg").read_text(encoding="utf-8")
+def test_a_training_is_that_of_the_loop_and_is_looked_at_from_its_start_to_its_end(load):
+    found = theory.train(load, theory.PRESETS["smoke"], "MLP-BN-2-8", 640, 16, 0.08, 4, (1,))
+    x, y, _ = load("cifar10")
+    graph = mg.parse("MLP-BN-2-8", 12, 10)
+    params = mg.init_params(graph, np.random.default_rng(0))
+    rows = theory.balanced(y, 640)
+    assert (y[rows].sum(axis=0) == 64).all() and (np.diff(rows) > 0).all()
+    np.testing.assert_allclose(found["size"][0, 1, 0], np.linalg.norm(params[2, 1]), rtol=1e-6)
+    x, y, loss = x[rows], y[rows], "cross_entropy"
+    velocity = None
+    for epoch, eta in enumerate((0.01, 0.001, 0.001, 0.001)):
+        order = mg.batches(640, 16, 0, epoch)
+        velocity = mg.train_epoch(graph, params, velocity, x, y, order, loss, eta, 0.08, 0.9)
+    np.testing.assert_allclose(found["size"][-1, 1, 0], np.linalg.norm(params[2, 1]), rtol=1e-4)
+    assert found["epoch"][0] == 0 and found["epoch"][-1] == 4
+    _, accuracy, _ = mg.evaluate(graph, params, x, y, loss)
+    assert f"{100 * accuracy:.0f} %" in found["title"]
 
 
-def test_every_chapter_but_two_gets_its_picture_s_three_files(tmp_path, monkeypatch):
-    """From one made-up line each. The fault: one chapter's picture is left out."""
+def test_the_pictures_draw_the_numbers_that_were_measured(measured):
+    _, drawn = measured
+    (upper, _, lower, _), runs = theory.prop_1_picture(drawn, "").axes, drawn["descents"]["runs"]
+    histories = runs["digits 0 and 1"]
+    for line, name in zip(upper.lines, theory.DESCENTS, strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), histories[name]["gradient"])
+    np.testing.assert_array_equal(lower.lines[-2].get_ydata(), histories[theory.SGD]["residual"])
+    assert lower.lines[-1].get_ydata()[0] == drawn["descents"]["c"]["digits 0 and 1"]
 
-    def one_line(size, name):
-        line = pictures.line("made up", 0, step=np.arange(3), rank=np.arange(3))
-        column, row = plots.Column("made up", [line], pictures.STEPS), layout.Row("rank", "rank")
-        return pictures.Picture(name, "made up", "made up", [column], [row], size.mnist)
-
-    made_up = dict(theory.CHAPTERS)
-    for name, chapter in theory.CHAPTERS.items():
-        if chapter.picture:
-            made_up[name] = chapter._replace(picture=one_line)
-    monkeypatch.setattr(theory, "CHAPTERS", made_up)
-    paths = theory.save(sizes.SIZES["smoke"], {name: ([], name) for name in made_up}, tmp_path)
-    expected = {"theory-smoke.md", "theory-smoke.csv"}
-    for name in made_up:
-        if name not in ("appendix C", "appendix D"):
-            expected |= {f"theory-smoke-{name}.{kind}" for kind in ("png", "svg", "csv")}
-    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in paths} == expected
-
-
-def test_damaged_data_is_told_before_the_work(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(theory, "measure", lambda *a: pytest.fail("measured"))
-    for file in FACTS["mnist"].files:
-        (tmp_path / file).write_bytes(b"no data")
-    with pytest.raises(SystemExit) as end:
-        command.main(["theory", "--data", str(tmp_path), "--figures", str(tmp_path / "figures")])
-    assert end.value.code == 2 and "found 7 bytes" in capsys.readouterr().err
+    axes = theory.theorem_1_picture(drawn, "").axes
+    for found, upper, lower in zip(drawn["trained"], axes[:3], axes[3:], strict=True):
+        *drawn_sides, size = (line.get_ydata() for line in upper.lines)
+        for column in range(3):
+            for side, values in zip(("left", "right"), drawn_sides[2 * column :]):
+                np.testing.assert_allclose(values, found[side][:, 0, :, column].mean(axis=1))
+            ratio = theory.excess(drawn_sides[2 * column + 1], drawn_sides[2 * column])
+            np.testing.assert_allclose(lower.lines[column].get_ydata(), ratio)
+        np.testing.assert_allclose(size, found["size"][:, 0].mean(axis=1))
 
 
-@pytest.mark.parametrize(
-    "arguments, words",
-    [
-        (["--preset", "paper"], "invalid choice: 'paper'"),
-        (["--backend", "cupy"], "unrecognized arguments: --backend"),
-        (["--seeds", "3"], "unrecognized arguments: --seeds"),
-        (["--set", "B=4"], "unrecognized arguments: --set"),
-        (["--plot-only"], "unrecognized arguments: --plot-only"),
-        (["--results", "x"], "unrecognized arguments: --results"),
-        (["--jobs", "0"], "at least 1"),
-    ],
-)
-def test_theory_refuses_what_it_does_not_take(arguments, words, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as end:
-        command.main(["theory", *arguments])
-    err = capsys.readouterr().err
-    assert end.value.code == 2 and words in err and err.count("\n") == 1 and not list(tmp_path.iterdir())
+STEMS = [  # preset, synthetic, the files' stem, words in the pictures' titles
+    ("quick", (), "theory", "(reduced)"),
+    ("quick", ("mnist",), "theory-synthetic", "(reduced)"),
+    ("smoke", (), "theory-smoke", "(tests the program)"),
+]
 
 
-@pytest.mark.parametrize("preset", sizes.SIZES)
-def test_every_size_is_a_preset(preset):
-    assert command_line().parse_args(["theory", "--preset", preset]).preset == preset
+@pytest.mark.parametrize("preset, synthetic, stem, words", STEMS)
+def test_the_page_its_rows_and_two_pictures_are_written(
+    preset, synthetic, stem, words, measured, tmp_path, monkeypatch
+):
+    titles = []
+    for name in ("prop_1_picture", "theorem_1_picture"):
+        drawing = getattr(theory, name)
+
+        def draw(drawn, reduced, drawing=drawing):
+            titles.append(reduced)
+            return drawing(drawn, reduced) if preset == "smoke" else Figure((1, 1))
+
+        monkeypatch.setattr(theory, name, draw)
+    row = theory.Verdict("W is |low|", "Theorem 9", "1 < 2", "MLP", "does not hold")
+    paths = theory.save(preset, theory.Found([row], measured[1], synthetic), tmp_path)
+    names = [f"{stem}{kind}" for kind in (".md", ".csv", "-prop1.png", "-prop1.svg")]
+    names += [f"{stem}-theorem1.png", f"{stem}-theorem1.svg"]
+    assert [path.name for path in paths] == names and all(path.stat().st_size for path in paths)
+    text = paths[0].read_text(encoding="utf-8")
+    assert "| W is \\|low\\| | Theorem 9 | 1 < 2 | MLP | **does not hold** |" in text
+    with open(paths[1], encoding="utf-8") as file:
+        assert [theory.Verdict(**record) for record in csv.DictReader(file)] == [row]
+    assert titles == [f" {words}"] * 2
 
 
-def test_a_folder_that_cannot_be_written_is_noticed_before_the_work(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(theory, "measure", lambda *a: pytest.fail("measured"))
-    (tmp_path / "file").write_text("")
-    with pytest.raises(SystemExit) as end:
-        command.main(["theory", "--preset", "smoke", "--figures", str(tmp_path / "file")])
-    assert end.value.code == 2 and "file can't be written" in capsys.readouterr().err
+def test_measure_counts_its_statements_and_calls_synthetic_data_so(load, monkeypatch, capsys):
+    asked = []
 
+    def load_dataset(name, root):
+        asked.append((name, root))
+        x, y, _ = load(name)
+        return mg.Dataset(x, y, x, y, name)
 
-@pytest.mark.parametrize("place, name", [(theory, "measure"), (commands, "run"), (theory, "save")])
-def test_ctrl_c_is_one_true_sentence(place, name, tmp_path, monkeypatch, capsys):
-    def interrupted(*a):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(theory, "measure", lambda *a: {})
-    monkeypatch.setattr(place, name, interrupted)
-    assert command.main(["theory", "--preset", "smoke", "--figures", str(tmp_path / "new")]) == 130
-    told = "\ninterrupted: run the same command again, which trains no stored run anew\n"
-    assert capsys.readouterr().err == told
-    assert list(tmp_path.glob("*/*")) == []
+    monkeypatch.setattr(mg, "load_dataset", load_dataset)
+    found = theory.measure("smoke", "folder")
+    statements = [row[2] for row in theory.STATEMENTS]
+    assert [verdict.statement for verdict in found.verdicts] == statements
+    assert asked == [("synthetic-cifar10", "folder"), ("synthetic-mnist", "folder")]
+    assert "synthetic CIFAR-10" in found.verdicts[0].on and found.synthetic == ("mnist", "cifar10")
+    count = len(theory.STATEMENTS)
+    assert f"{count}/{count}" in capsys.readouterr().err

@@ -1,0 +1,344 @@
+"""The whole experiment as one loop: train runs side by side, measure, checkpoint, resume."""
+
+import math
+import time
+from dataclasses import dataclass, replace
+
+import numpy
+from threadpoolctl import threadpool_limits
+
+import minigrad
+from minigrad.backend import load_backend, namespace, to_host
+from minigrad.measures import distance, singular_values
+from minigrad.network import init_params
+from minigrad.optim import step_decay
+from minigrad.train import batches, evaluate, train_epoch
+
+from . import store
+from .provenance import DECIDING, engine_of, provenance
+from .runs import Run, changed_rules
+
+SAVE_EVERY = 20.0  # seconds between two checkpoints
+LOADED = {}  # the arrays that load has returned, or that processes share
+
+
+@dataclass(frozen=True)
+class Config:
+    """How and where runs are computed: never part of a run's key."""
+
+    results: str = "results"
+    published: str | None = None
+    data: str | None = None
+    backend: str = "numpy"
+    engine: str | None = None  # "fast", "reference"; None: fast where it can be had
+    keep_weights: bool = False
+    stack: int | None = None  # runs trained side by side at most; None: 1, on a GPU all that are alike
+
+    def reader(self):
+        """The Reader of finished runs."""
+        return store.Reader(self.results, self.published)
+
+    def lacks(self, run):
+        """Whether the run, with its weights if they are to be kept, is yet to be trained."""
+        return not self.reader().has(run, self.keep_weights)
+
+
+def train(runs, config, progress=lambda seconds: None):
+    """Train runs that differ in eta, lambda, momentum and seed alone, side by side, and store them.
+
+    Each goes on from its checkpoint if there is one. A run ends before its last epoch where its
+    loss or weights stop being finite (status "diverged") or where it provably can't learn any more
+    ("collapsed"). `progress` is called with the part of the runs' costs that was done.
+    """
+    with store.locked(config.results, runs), threadpool_limits(1):
+        # Another process may have trained some of them meanwhile.
+        missing = [run for run in runs if config.lacks(run)]
+        progress(sum(run.cost() for run in runs if run not in missing))
+        if not missing:
+            return
+        xp = load_backend(config.backend)
+        data = [xp.asarray(array) for array in load(missing[0], config)]
+        # After an interruption runs can be at different epochs; those at the same one form a stack.
+        stacks = {}
+        for run in missing:
+            state = State.begin(run, config, is_stacked=len(missing) > 1)
+            progress(run.cost() * state.epoch / run.epochs)
+            stacks.setdefault(state.epoch, []).append(state)
+        for states in stacks.values():
+            train_stack(states, data, config, progress)
+
+
+def train_stack(states, data, config, progress):
+    """Train runs that are at the same epoch to their ends."""
+    saved = time.monotonic()
+    if states[0].epoch == 0:
+        for state in states:
+            state.measure(data)
+    while states := store_ended(states, config, progress):
+        train_one_epoch(states, data, config.engine)
+        for state in states:
+            progress(state.run.cost() / state.run.epochs)
+        if time.monotonic() - saved >= SAVE_EVERY:
+            for state in states:
+                state.save(config)
+            saved = time.monotonic()
+
+
+def store_ended(states, config, progress):
+    """Store the runs that have come to an end, and return the others."""
+    running = []
+    for state in states:
+        status = state.status()
+        if status == "unfinished":
+            running.append(state)
+        else:
+            progress(state.run.cost() * (1 - state.epoch / state.run.epochs))
+            state.finish(config, status)
+    return running
+
+
+def train_one_epoch(states, data, engine):
+    """Train runs that are at the same epoch for one more, and measure it where that is due."""
+    x, y, _, _ = data
+    epoch = states[0].epoch + 1
+    runs = [state.run for state in states]
+    is_measured = runs[0].measured(epoch)
+    before = [state.matrices() if is_measured else None for state in states]
+    train_epoch(
+        runs[0].graph(),
+        joined([state.params for state in states]),
+        joined([state.velocity for state in states]),
+        x,
+        y,
+        joined_rows([rows_of(run, len(x), epoch) for run in runs], namespace(x)),
+        runs[0].loss,
+        joined_numbers([eta_of(run, epoch) for run in runs], namespace(x)),
+        joined_numbers([run.lam for run in runs], namespace(x)),
+        joined_numbers([run.momentum for run in runs], namespace(x)),
+        engine,
+    )
+    for state, its_matrices in zip(states, before):
+        state.epoch = epoch
+        if is_measured:
+            state.measure(data, its_matrices)
+
+
+def eta_of(run, epoch):
+    """The learning rate of an epoch (from 1)."""
+    return step_decay(run.eta, epoch - 1, run.milestones, run.factor)
+
+
+def rows_of(run, m, epoch):
+    """Batches (S, B) of an epoch (from 1): the next S of one pass through m after another."""
+    S, a_pass = m // (run.steps_of_B or run.B), m // run.B
+    start = (epoch - 1) * S
+    first, last = start // a_pass, (start + S - 1) // a_pass
+    passes = [batches(m, run.B, run.seed, 1 + number) for number in range(first, last + 1)]
+    return numpy.concatenate(passes)[start - first * a_pass :][:S]
+
+
+# Runs side by side have arrays (R, ...) in common; a single run keeps its own.
+
+
+def joined(dicts):
+    """{key: array (R, ...)} of dicts with the same keys, whose arrays become views into it."""
+    if len(dicts) == 1:
+        return dicts[0]
+    together = {}
+    for key, W in dicts[0].items():
+        together[key] = namespace(W).stack([arrays[key] for arrays in dicts])  # keeps memory order
+        for place, arrays in enumerate(dicts):
+            arrays[key] = together[key][place]
+    return together
+
+
+def joined_rows(rows, xp):
+    """Each run's batches (S, B) as (S, R, B); of a single run (S, B)."""
+    return xp.asarray(rows[0] if len(rows) == 1 else numpy.stack(rows, axis=1))
+
+
+def joined_numbers(numbers, xp):
+    """One number per run as (R, 1, 1) in float32; of a single run the number itself."""
+    if len(numbers) == 1:
+        return numbers[0]
+    return xp.asarray(numpy.array(numbers, "float32").reshape(-1, 1, 1))
+
+
+@dataclass(eq=False)
+class State:
+    """A run under way."""
+
+    run: Run
+    params: dict
+    velocity: dict
+    history: dict  # name -> its rows, one per measured epoch
+    epoch: int
+    provenance: list
+
+    @classmethod
+    def begin(cls, run, config, is_stacked=False):
+        """The run at its checkpoint, or else at initialization; StoreError for other last bits."""
+        xp, graph = load_backend(config.backend), run.graph()
+        now = provenance(config.backend, engine_of(graph, config, is_stacked))
+        path = store.checkpoint_path(config.results, run)
+        if not path.exists():
+            # On NumPy, products at small B are up to three times faster if columns are contiguous.
+            order = "F" if xp is numpy else "C"
+            fresh = init_params(graph, numpy.random.default_rng(run.seed), init=run.init)
+            params = {key: xp.asarray(W, order=order) for key, W in fresh.items()}
+            velocity = {key: xp.zeros_like(W) for key, W in params.items()}
+            return cls(run, params, velocity, {}, 0, [now])
+        meta, arrays = store.read(path, run)
+        *_, begun = meta["provenance"]
+        check_same_bits(path, begun, now)
+        params, velocity = (
+            {key: xp.asarray(arrays.pop(store.array_name(kind, key))) for key in graph.shapes()}
+            for kind in ("W", "velocity")
+        )
+        history = {name: list(rows) for name, rows in arrays.items()}
+        origins = meta["provenance"] + ([now] if now != begun else [])
+        return cls(run, params, velocity, history, meta["epoch"], origins)
+
+    def matrices(self):
+        """A copy of every trainable W."""
+        return {edge: self.params[edge].copy() for edge in self.run.graph().E_T}
+
+    def measure(self, data, before=None):
+        """Add a row to the history; `before` are the matrices of an epoch ago.
+
+        The one place, once per measured epoch, that waits for a device.
+        """
+        x, y, x_test, y_test = data
+        params, loss, graph = self.params, self.run.loss, self.run.graph()
+        train_loss, train_accuracy, stats = evaluate(graph, params, x, y, loss)
+        test_loss, test_accuracy, _ = evaluate(graph, params, x_test, y_test, loss, stats)
+        row = {
+            "epoch": self.epoch,
+            "distance": numpy.nan if before is None else distance(params, before, graph.E_T),
+            "train_loss": train_loss,
+            "train_accuracy": train_accuracy,
+            "test_loss": test_loss,
+            "test_accuracy": test_accuracy,
+        }
+        row = {name: to_host(value).astype("float64") for name, value in row.items()}
+        for key, W in params.items():
+            if key in graph.E_T:
+                with numpy.errstate(over="ignore"):  # of a run that diverges
+                    s = to_host(singular_values(W)).astype("float32")
+                row[store.array_name("spectrum", key)] = s
+            else:
+                name, p = key
+                row[f"{name} {p}"] = to_host(W)[0].copy()
+        for name, value in row.items():
+            self.history.setdefault(name, []).append(value)
+
+    def status(self):
+        """Of the last measurement: "diverged", "collapsed", "finished" or "unfinished"."""
+        for name, rows in self.history.items():
+            if name == "train_loss" or name.startswith("spectrum"):
+                if not numpy.isfinite(rows[-1]).all():
+                    return "diverged"
+        if self.epoch == self.run.epochs:
+            return "finished"
+        if self.run.measured(self.epoch) and has_collapsed(self):
+            return "collapsed"
+        return "unfinished"
+
+    def save(self, config):
+        """Write the checkpoint."""
+        path = store.checkpoint_path(config.results, self.run)
+        self._write(path, "unfinished", {"W": self.params, "velocity": self.velocity})
+
+    def finish(self, config, status):
+        """Write the result, and remove the checkpoint."""
+        path = store.result_path(config.results, self.run)
+        self._write(path, status, {"W": self.params} if config.keep_weights else {})
+        store.checkpoint_path(config.results, self.run).unlink(missing_ok=True)
+
+    def _write(self, path, status, kept):
+        arrays = {name: numpy.stack(rows) for name, rows in self.history.items()}
+        for kind, parts in kept.items():
+            for key, part in parts.items():
+                arrays[store.array_name(kind, key)] = to_host(part)
+        meta = {
+            "run": self.run.as_dict(),
+            "status": status,
+            "epoch": self.epoch,
+            "rules": changed_rules(),
+            "provenance": self.provenance,
+        }
+        store.write(path, meta, arrays)
+
+
+def check_same_bits(path, begun, now):
+    """StoreError for a checkpoint that would go on with other last bits here."""
+    for part, way_back in DECIDING.items():
+        if begun.get(part) != now[part]:
+            raise store.StoreError(
+                f"{path} was begun with {part} {begun.get(part)!r} at commit {begun['commit']}; "
+                f"{now[part]!r} has other last bits: go on with that ({way_back}), or delete the "
+                "file to begin anew"
+            )
+
+
+def has_collapsed(state):
+    """Whether f provably no longer depends on x in training, for ever.
+
+    In a batch of B samples a normalized value is below sqrt(B) in size. A ReLU layer is therefore
+    off on every batch if (|gamma| + r_gamma) sqrt(B) + beta + r_beta <= 0, where r is the farthest
+    that momentum alone can still move gamma and beta: they have no gradient there and no decay.
+    f is then constant if no path from layer 1 to L avoids such layers.
+    """
+    run, graph = state.run, state.run.graph()
+    reach = eta_of(run, state.epoch + 1) * run.momentum / (1 - run.momentum)
+    depends_on_x = {1}
+    for p in range(2, graph.L + 1):
+        layer = graph.layers[p - 1]
+        is_off = False
+        if layer.batchnorm and layer.activation == "relu":
+            gamma, beta = (to_host(state.params[name, p]) for name in ("gamma", "beta"))
+            v_gamma, v_beta = (to_host(state.velocity[name, p]) for name in ("gamma", "beta"))
+            largest = (abs(gamma) + reach * abs(v_gamma)) * run.B**0.5
+            is_off = (largest + beta + reach * abs(v_beta) <= 0).all()
+        if not is_off and not depends_on_x.isdisjoint(graph.pred[p]):
+            depends_on_x.add(p)
+    return graph.L not in depends_on_x
+
+
+def stacked(runs, config):
+    """Lists of runs to be trained side by side, at most `config.stack` at a time."""
+    groups = {}
+    for run in runs:
+        alike = replace(run, eta=Run.eta, lam=Run.lam, momentum=Run.momentum, seed=Run.seed)
+        groups.setdefault(alike, []).append(run)
+    stacks = []
+    for group in groups.values():
+        most = config.stack or (1 if config.backend == "numpy" else len(group))
+        count = math.ceil(len(group) / most)
+        stacks += [group[start::count] for start in range(count)]  # of about the same size
+    return stacks
+
+
+def load(run, config):
+    """x (m, n), y (m, k), x_test, y_test of a run, on the host."""
+    key = run.dataset, config.data, run.m, run.m_test
+    if key not in LOADED:
+        data = minigrad.load_dataset(run.dataset, config.data)
+        rows = balanced(data.y_train, run.m, "m")
+        test_rows = balanced(data.y_test, run.m_test, "m_test")
+        training_set = data.x_train[rows], data.y_train[rows]
+        LOADED[key] = *training_set, data.x_test[test_rows], data.y_test[test_rows]
+    return LOADED[key]
+
+
+def balanced(y, m, field):
+    """Row indices of the first m / k samples of each of k classes, in file order; all for m = 0."""
+    if m == 0:
+        return slice(None)
+    k = y.shape[1]
+    of_each = [numpy.flatnonzero(y[:, c])[: m // k] for c in range(k)]
+    if any(len(rows) < m // k for rows in of_each):
+        raise minigrad.DataError(
+            f"{field}={m} is more than the data set has of every class: take less"
+        )
+    return numpy.sort(numpy.concatenate(of_each))

@@ -1,0 +1,245 @@
+"""The operations of a training step, compiled by Numba, and the loop that runs a table of them.
+
+Every matrix lies in one flat array, in C order. Samples are rows, as in layers.py. Parameters,
+their velocities and gradients are transposed: W is (d_q, d_p), gamma (d_p, 1) or (1, 1). i is a
+sample, j a unit of layer q, `to` one of layer p. Values of other files, as EPS, are arguments,
+because Numba freezes globals and recompiles only when this file changes. Scalars have the matrices'
+dtype: a float64 doubles the time.
+"""
+
+import enum
+
+import numba
+import numpy
+
+FEW = (4, 8)  # batch sizes whose products are faster compiled here than by BLAS
+CHUNK = 128  # rows of W that are summed in turn: one sum over all would round more than BLAS
+MATRICES = 7  # of an operation, at most
+
+Operation = enum.IntEnum(
+    "Operation",
+    "MATMUL MATMUL_BACKWARD DESCEND_FEW DESCEND ADD ADD_TRANSPOSED RELU RELU_BACKWARD "
+    "BATCHNORM BATCHNORM_BACKWARD CROSS_ENTROPY",
+)
+
+
+def compiled(rule):
+    """IEEE arithmetic but for the order of sums: NaN and infinity stay what they are."""
+    options = {"error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+    try:
+        return numba.njit(cache=True, **options)(rule)
+    except RuntimeError:  # Numba finds no folder to keep compiled code in
+        return numba.njit(**options)(rule)
+
+
+@compiled
+def matmul(z, v, W, scratch, accumulate):
+    """z = W v, two samples and four rows of W at a time."""
+    (B, n), d = v.shape, z.shape[1]
+    if not accumulate:
+        z[:] = 0
+    for start in range(0, n, CHUNK):
+        stop = min(start + CHUNK, n)
+        scratch[:] = 0
+        for j in range(start, stop - stop % 4, 4):
+            for i in range(0, B, 2):
+                a0, a1, a2, a3 = v[i, j], v[i, j + 1], v[i, j + 2], v[i, j + 3]
+                b0, b1, b2, b3 = v[i + 1, j], v[i + 1, j + 1], v[i + 1, j + 2], v[i + 1, j + 3]
+                for to in range(d):
+                    w0, w1, w2, w3 = W[j, to], W[j + 1, to], W[j + 2, to], W[j + 3, to]
+                    scratch[i, to] += a0 * w0 + a1 * w1 + a2 * w2 + a3 * w3
+                    scratch[i + 1, to] += b0 * w0 + b1 * w1 + b2 * w2 + b3 * w3
+        for j in range(stop - stop % 4, stop):
+            for i in range(B):
+                for to in range(d):
+                    scratch[i, to] += v[i, j] * W[j, to]
+        z += scratch
+
+
+@compiled
+def matmul_backward(dv, U, W, accumulate):
+    """dv = W^T U, four samples and two rows of W at a time."""
+    (B, d), n, zero = U.shape, len(W), W.dtype.type(0)
+    if not accumulate:
+        dv[:] = 0
+    for i in range(0, B, 4):
+        for j in range(0, n, 2):
+            other = min(j + 1, n - 1)
+            a0, a1, a2, a3 = zero, zero, zero, zero
+            b0, b1, b2, b3 = zero, zero, zero, zero
+            for to in range(d):
+                a, b = W[j, to], W[other, to]
+                a0, b0 = a0 + U[i, to] * a, b0 + U[i, to] * b
+                a1, b1 = a1 + U[i + 1, to] * a, b1 + U[i + 1, to] * b
+                a2, b2 = a2 + U[i + 2, to] * a, b2 + U[i + 2, to] * b
+                a3, b3 = a3 + U[i + 3, to] * a, b3 + U[i + 3, to] * b
+            for k, a, b in ((i, a0, b0), (i + 1, a1, b1), (i + 2, a2, b2), (i + 3, a3, b3)):
+                dv[k, j] += a
+                if other > j:
+                    dv[k, other] += b
+
+
+def descend_few_for(B):
+    """The step of W. B is a constant, so that the compiler unrolls the inner loop."""
+
+    @compiled
+    def descend_few(W, velocity, v, U, eta, decay, momentum):
+        for j in range(W.shape[0]):
+            for to in range(W.shape[1]):
+                total = momentum * velocity[j, to] + decay * W[j, to]
+                for i in range(B):
+                    total += v[i, j] * U[i, to]
+                velocity[j, to] = total
+                W[j, to] -= eta * total
+
+    return descend_few
+
+
+descend_4, descend_8 = descend_few_for(4), descend_few_for(8)
+
+
+@compiled
+def descend(W, velocity, gradient, eta, decay, momentum):
+    W, velocity, gradient = W.ravel(), velocity.ravel(), gradient.ravel()
+    for i in range(W.size):
+        velocity[i] = momentum * velocity[i] + gradient[i] + decay * W[i]
+        W[i] -= eta * velocity[i]
+
+
+@compiled
+def descend_scale(scale, velocity, gradients, eta, momentum):
+    """The step of one scalar for all units, whose gradient is the sum of theirs, or of one each."""
+    total = gradients.sum()
+    for j in range(len(scale)):
+        velocity[j, 0] = momentum * velocity[j, 0] + (total if len(scale) == 1 else gradients[j])
+        scale[j, 0] -= eta * velocity[j, 0]
+
+
+@compiled
+def add(to, source, accumulate):
+    if accumulate:
+        to += source
+    else:
+        to[:] = source
+
+
+@compiled
+def relu(z):
+    z, zero = z.ravel(), z.dtype.type(0)
+    for i in range(z.size):
+        z[i] = zero if z[i] < zero else z[i]  # NaN stays
+
+
+@compiled
+def relu_backward(dv, v):
+    dv, v, zero, one = dv.ravel(), v.ravel(), v.dtype.type(0), v.dtype.type(1)
+    for i in range(dv.size):
+        dv[i] *= one if v[i] > zero else zero
+
+
+@compiled
+def batchnorm(z, gamma, beta, normalized, units, eps):
+    """z becomes gamma n + beta; A is kept in the last row of `units`."""
+    (B, d), one = z.shape, z.dtype.type(1)
+    share = one / z.dtype.type(B)
+    b, scale, shift, A = units[0], units[1], units[2], units[3]  # unpacking would lose their layout
+    scale[:] = gamma[:, 0]  # one scalar for all units, or one each
+    shift[:] = beta[:, 0]
+    b[:] = 0
+    A[:] = 0
+    for i in range(B):
+        for j in range(d):
+            b[j] += z[i, j]
+    for j in range(d):
+        b[j] *= share
+    for i in range(B):
+        for j in range(d):
+            normalized[i, j] = z[i, j] - b[j]
+            A[j] += normalized[i, j] * normalized[i, j]
+    for j in range(d):
+        A[j] = one / numpy.sqrt(A[j] * share + eps)
+    for i in range(B):
+        for j in range(d):
+            normalized[i, j] *= A[j]
+            z[i, j] = scale[j] * normalized[i, j] + shift[j]
+
+
+@compiled
+def batchnorm_backward(
+    da, gamma, gamma_velocity, beta, beta_velocity, normalized, units, detached, eta, momentum
+):
+    """da becomes dz, and gamma and beta take their step."""
+    (B, d), zero, one = da.shape, da.dtype.type(0), da.dtype.type(1)
+    share = one / da.dtype.type(B)
+    dbeta, dgamma, scale, A = units[0], units[1], units[2], units[3]
+    scale[:] = gamma[:, 0]
+    dbeta[:] = 0
+    dgamma[:] = 0
+    for i in range(B):
+        for j in range(d):
+            dbeta[j] += da[i, j]
+            dgamma[j] += da[i, j] * normalized[i, j]
+    descend_scale(gamma, gamma_velocity, dgamma, eta, momentum)
+    descend_scale(beta, beta_velocity, dbeta, eta, momentum)
+    for j in range(d):
+        dbeta[j] *= share
+        dgamma[j] *= zero if detached else share
+        scale[j] *= A[j]
+    for i in range(B):
+        for j in range(d):
+            da[i, j] = scale[j] * (da[i, j] - dbeta[j] - normalized[i, j] * dgamma[j])
+
+
+@compiled
+def cross_entropy(df, f, y):
+    (B, k), samples = f.shape, f.dtype.type(len(f))
+    for i in range(B):
+        largest = f[i].max()
+        total = largest - largest  # NaN where that is not finite, as in losses.py
+        for j in range(k):
+            df[i, j] = numpy.exp(f[i, j] - largest)
+            total += df[i, j]
+        for j in range(k):
+            df[i, j] = (df[i, j] / total - y[i, j]) / samples
+
+
+@compiled
+def matrix(memory, row, i):
+    """The i-th matrix of an operation: its start and shape stand in the row."""
+    start, rows, columns = row[2 + 3 * i], row[3 + 3 * i], row[4 + 3 * i]
+    return memory[start : start + rows * columns].reshape(rows, columns)
+
+
+@compiled
+def run(memory, table, scalars):
+    """Run the table: each row is an Operation, a flag, and start and shape of its matrices."""
+    eta, decay, momentum, eps = scalars[0], scalars[1], scalars[2], scalars[3]
+    for row in table:
+        operation, flag = row[0], row[1] != 0
+        m0, m1 = matrix(memory, row, 0), matrix(memory, row, 1)
+        m2, m3 = matrix(memory, row, 2), matrix(memory, row, 3)
+        if operation == Operation.RELU:
+            relu(m0)
+        elif operation == Operation.RELU_BACKWARD:
+            relu_backward(m0, m1)
+        elif operation == Operation.ADD:
+            add(m0, m1, flag)
+        elif operation == Operation.ADD_TRANSPOSED:
+            add(m0, m1.T, flag)
+        elif operation == Operation.MATMUL:
+            matmul(m0, m1, m2, m3, flag)
+        elif operation == Operation.MATMUL_BACKWARD:
+            matmul_backward(m0, m1, m2, flag)
+        elif operation == Operation.DESCEND_FEW and len(m2) == 4:
+            descend_4(m0, m1, m2, m3, eta, decay, momentum)
+        elif operation == Operation.DESCEND_FEW:
+            descend_8(m0, m1, m2, m3, eta, decay, momentum)
+        elif operation == Operation.DESCEND:
+            descend(m0, m1, m2, eta, decay, momentum)
+        elif operation == Operation.CROSS_ENTROPY:
+            cross_entropy(m0, m1, m2)
+        elif operation == Operation.BATCHNORM:
+            batchnorm(m0, m1, m2, m3, matrix(memory, row, 4), eps)
+        elif operation == Operation.BATCHNORM_BACKWARD:
+            m4, m5, m6 = matrix(memory, row, 4), matrix(memory, row, 5), matrix(memory, row, 6)
+            batchnorm_backward(m0, m1, m2, m3, m4, m5, m6, flag, eta, momentum)

@@ -1,0 +1,69 @@
+"""The rules in some twenty numbers: a change of the mathematics changes one of them, a comment none."""
+
+import functools
+
+import numpy
+
+from .datasets import DATASETS, normalized
+from .graph import Edge, Graph, Layer, parse
+from .measures import distance, singular_values
+from .network import init_params
+from .optim import step_decay
+from .train import batches, evaluate, train_step
+
+VARIANTS = (  # loss, activation, detached, scalar: every rule at least once
+    ("cross_entropy", "relu", True, True),
+    ("mean_squared_error", "leaky_relu", False, True),
+    ("logistic", "sigmoid", True, False),
+    ("exponential", "identity", False, False),
+)
+
+
+@functools.cache
+def fingerprint():
+    """Numbers that stand for all rules, float64 on the host: of trained networks, measures, data, batches.
+
+    None is a difference that cancels and no unit is near its kink, so other BLAS libraries change them by
+    1e-11 at most.
+    """
+    numbers = [
+        *trained(parse("MLP-BN-2-5", n=6, k=3), "uniform", "cross_entropy"),
+        *trained(parse("RES-2-5", n=6, k=3), "he", "mean_squared_error"),
+    ]
+    for loss, activation, detached, scalar in VARIANTS:
+        layers = [Layer(6), Layer(5, activation, True, detached, scalar), Layer(5), Layer(3, "identity")]
+        edges = [Edge(2, 1), Edge(3, 2), Edge(3, 1), Edge(4, 3), Edge(4, 2)]
+        numbers += trained(Graph(layers, edges), "uniform", loss)
+    rng = numpy.random.default_rng(1)
+    for dtype in ("float32", "float64"):  # singular values take another path for each
+        before, after = rng.normal(size=(2, 4, 6)).astype(dtype)
+        numbers.append(weighted(singular_values(after)))
+        numbers.append(distance({(2, 1): after}, {(2, 1): before}, [(2, 1)]))
+    numbers.append(weighted([step_decay(0.1, epoch) for epoch in (0, 60, 100, 200)]))
+    numbers.append(weighted(batches(30, 4, seed=1, epoch=2)))
+    for name in ("mnist", "cifar10"):
+        source = DATASETS[name]
+        images = rng.integers(0, 256, (2, source.inputs)).astype("uint8")
+        numbers.append(weighted(normalized(images, source)))
+    return tuple(map(float, numbers))
+
+
+def trained(graph, init, loss):
+    """Of a network after an epoch: the loss on the training set and a norm of all parameters."""
+    rng = numpy.random.default_rng(0)
+    x = rng.normal(size=(24, graph.width(1)))
+    y = numpy.eye(graph.width(graph.L))[rng.integers(0, graph.width(graph.L), len(x))]
+    if loss in ("logistic", "exponential"):
+        y = 2 * y - 1
+    params = init_params(graph, rng, dtype="float64", init=init)
+    velocity = {key: numpy.zeros_like(W) for key, W in params.items()}
+    for batch in batches(len(x), 8, seed=0, epoch=1):
+        train_step(graph, params, velocity, x[batch], y[batch], loss, eta=0.1, lam=0.02, momentum=0.9)
+    value, accuracy, _ = evaluate(graph, params, x, y, loss)
+    return value + accuracy, weighted(numpy.concatenate([W.ravel() ** 2 for W in params.values()]))
+
+
+def weighted(numbers):
+    """A sum that the order of the numbers changes too."""
+    numbers = numpy.asarray(numbers, "float64").ravel()
+    return numbers @ (1 + 0.1 * numpy.arange(numbers.size) / numbers.size)

@@ -1,0 +1,211 @@
+"""A fake CuPy for machines without a GPU: `import fake_cupy as xp`. NumPy computes its numbers.
+
+Its arrays refuse NumPy arrays everywhere but in asarray and array, as CuPy's do. `waits` counts
+what waits for the device, `dtypes` collects the dtype of every array made, in-between results
+included; reset() clears both. Names that CuPy lacks are missing, and `random` too, since minigrad
+draws on the host. fuse() takes what CuPy fuses well: operators between arrays and numbers.
+"""
+
+import functools
+import types
+
+import numpy
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+waits = 0
+dtypes = set()
+
+# Public names of NumPy 2 that CuPy 14 lacks; test_backend.py compares them with an installed CuPy.
+LACKING = frozenset(
+    """
+    False_ ScalarType True_ asmatrix block bmat busday_count busday_offset busdaycalendar bytes_
+    char character clongdouble complex256 core ctypeslib datetime64 datetime_as_string datetime_data
+    dtypes einsum_path emath errstate f2py flexible float128 frompyfunc fromregex geomspace
+    get_include getbufsize geterr geterrcall histogram_bin_edges info insert is_busday isnat
+    little_endian longdouble ma matrix matvec memmap nanpercentile nanquantile ndenumerate nditer
+    nested_iters object_ polyder polydiv polyint rec recarray record sctypeDict setbufsize seterr
+    seterrcall show_runtime spacing str_ strings test timedelta64 typecodes unstack vecdot vecmat
+    void
+    """.split()
+)
+LACKING_LINALG = frozenset(
+    "diagonal matrix_norm multi_dot outer svdvals tensordot test trace vecdot vector_norm".split()
+)
+# The host waits for the values that decide the shape of these results.
+WAITING = frozenset("nonzero flatnonzero argwhere unique extract compress bincount".split())
+ATTRIBUTES = "shape ndim dtype size strides flags nbytes itemsize T mT real".split()
+METHODS = (
+    "sum mean prod std var max min all any argmax argmin cumsum cumprod astype copy reshape ravel "
+    "flatten transpose swapaxes squeeze fill nonzero dot clip take"
+).split()
+
+
+def reset():
+    global waits
+    waits = 0
+    dtypes.clear()
+
+
+def _wait():
+    global waits
+    waits += 1
+
+
+def _wrap(value):
+    """A fake array in place of a NumPy array or scalar, 0-d ones included."""
+    if isinstance(value, (numpy.ndarray, numpy.generic)):
+        array = object.__new__(ndarray)
+        array._host = numpy.asarray(value)
+        dtypes.add(array._host.dtype)
+        return array
+    return tuple(map(_wrap, value)) if isinstance(value, (tuple, list)) else value
+
+
+def _unwrap(value):
+    """The NumPy array in a fake array; TypeError for any other array."""
+    if isinstance(value, ndarray):
+        return value._host
+    if isinstance(value, numpy.ndarray):
+        raise TypeError(f"Unsupported type {type(value)}")
+    return type(value)(map(_unwrap, value)) if isinstance(value, (tuple, list)) else value
+
+
+def _call(function, *args, **options):
+    args = _unwrap(args)
+    return _wrap(function(*args, **{name: _unwrap(value) for name, value in options.items()}))
+
+
+class ndarray(NDArrayOperatorsMixin):
+    """Made by asarray, zeros, ones, ..."""
+
+    def __init__(self, *args):
+        raise TypeError("make fake arrays with asarray, zeros, ones, ...")
+
+    def __array__(self, *args, **options):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed: use `.get()`")
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=(), **options):
+        for value in inputs:
+            if not isinstance(value, (ndarray, numpy.generic, bool, int, float, complex)):
+                raise TypeError(f"Unsupported type {type(value)}")
+        result = _call(getattr(ufunc, method), *inputs, **options)
+        if not out:
+            return result
+        _unwrap(out[0])[...] = result._host
+        return out[0]
+
+    def get(self):
+        _wait()
+        return self._host.copy()
+
+    def item(self, *args):
+        return self.get().item(*args)
+
+    def tolist(self):
+        return self.get().tolist()
+
+    def __bool__(self):
+        return bool(self.get())
+
+    def __int__(self):
+        return int(self.item())
+
+    def __float__(self):
+        return float(self.item())
+
+    def __len__(self):
+        return len(self._host)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index):
+        for entry in index if isinstance(index, tuple) else (index,):
+            if isinstance(entry, ndarray) and entry.dtype == bool:
+                _wait()
+        return _wrap(self._host[_unwrap(index)])
+
+    def __setitem__(self, index, value):
+        self._host[_unwrap(index)] = _unwrap(value)
+
+
+def _method(name):
+    def method(self, *args, **options):
+        if name in WAITING:
+            _wait()
+        return _call(getattr(self._host, name), *args, **options)
+
+    return method
+
+
+for _name in ATTRIBUTES:
+    setattr(ndarray, _name, property(lambda self, name=_name: _wrap(getattr(self._host, name))))
+for _name in METHODS:
+    setattr(ndarray, _name, _method(_name))
+
+
+def array(value, dtype=None, order="K"):
+    """A copy on the device."""
+    host = value._host if isinstance(value, ndarray) else value
+    return _wrap(numpy.array(host, dtype=dtype, order=order))
+
+
+def asarray(value, dtype=None, order="K"):
+    """As array, but a fake array of that dtype stays as it is."""
+    if isinstance(value, ndarray) and dtype in (None, value.dtype):
+        return value
+    return array(value, dtype, order)
+
+
+def asnumpy(value):
+    return value.get() if isinstance(value, ndarray) else numpy.asarray(value)
+
+
+class _Traced(NDArrayOperatorsMixin):
+    """An array or a number inside a fused rule, which has operators and nothing else."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __bool__(self):
+        raise TypeError("a fused rule can't decide by a value")
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=()):
+        values = [each.value if isinstance(each, _Traced) else each for each in inputs]
+        if ufunc is numpy.matmul or not any(isinstance(value, ndarray) for value in values):
+            raise TypeError("fuse takes elementwise operators, and an array in each")
+        result = ufunc(*values, **({"out": (out[0].value,)} if out else {}))
+        return out[0] if out else _Traced(result)
+
+
+def fuse(rule):
+    @functools.wraps(rule)
+    def fused(*args):
+        result = rule(*(None if value is None else _Traced(value) for value in args))
+        if isinstance(result, tuple):
+            return tuple(each.value for each in result)
+        return result if result is None else result.value
+
+    return fused
+
+
+def _delegate(module, lacking, name):
+    """NumPy's attribute of that name, its functions taking fake arrays."""
+    if name.startswith("_") or name in lacking or name == "random":
+        raise AttributeError(f"CuPy has no {module.__name__}.{name} for minigrad")
+    found = getattr(module, name)
+    if not callable(found) or isinstance(found, type):
+        return found
+
+    @functools.wraps(found)
+    def on_device(*args, **options):
+        if name in WAITING or (name == "where" and len(args) == 1):
+            _wait()
+        return _call(found, *args, **options)
+
+    return on_device
+
+
+__getattr__ = functools.partial(_delegate, numpy, LACKING)
+linalg = types.ModuleType("linalg")
+linalg.__getattr__ = functools.partial(_delegate, numpy.linalg, LACKING_LINALG)
