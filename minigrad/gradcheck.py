@@ -1,14 +1,13 @@
 """The public gradient check: central differences along one random direction per parameter."""
 
 import math
-import statistics
 from collections import namedtuple
 
 from . import checks
 from .backend import namespace
 
 STEPS = (1e-3, 1e-4, 1e-5)  # the error of a right gradient has its minimum at one of these
-NEARBY = 1e-9  # steps so small that only rounding keeps f from a straight line
+NEARBY = 1e-6  # steps so small that the fourth differences of a smooth f are its rounding
 HIDDEN = 0.01  # the part of a slope that the rounding of f may hide
 
 # A slope of f, its error beyond rounding, its rounding, and the jump between one-sided slopes.
@@ -40,7 +39,7 @@ def check_gradient(f, params, grads, rng, tol=1e-6):
         for h in STEPS:
             after, before = (_number(f({**params, name: W + step * D})) for step in (h, -h))
             slope = (after - before) / (2 * h)
-            rounding = (1e-15 * (abs(after) + abs(before)) + 2 * noise) / h
+            rounding = (1e-15 * (abs(after) + abs(before)) + noise) / h
             jump = abs(after - 2 * here + before) / h
             found.append(Difference(slope, abs(slope - expected) - rounding, rounding, jump))
         # The slope of such a gradient along a random direction is about size / W.size**0.5.
@@ -55,10 +54,12 @@ def check_gradient(f, params, grads, rng, tol=1e-6):
         negligible = max(abs(best.slope), abs(expected)) <= tol * whole
         if best.error <= tol * (whole if negligible else size) and math.isfinite(size):
             continue
-        # One-sided slopes of a smooth f differ by O(h), across a kink by as much for any h.
+        # One-sided slopes differ by O(h) if f is smooth, O(1 / h) by rounding, and O(1) at a kink.
         earlier, last = found[-2:]
-        smooth = max(earlier.jump / 2, 1e-3 * max(size, abs(last.slope)) + 4 * last.rounding)
-        cause = "a kink was hit: move the point" if last.jump > smooth else "no kink was hit"
+        is_constant = earlier.jump / 2 < last.jump < 2 * earlier.jump
+        is_large = last.jump > 1e-3 * max(size, abs(last.slope)) + 4 * last.rounding
+        is_kink = is_constant and is_large
+        cause = "a kink was hit: move the point" if is_kink else "no kink was hit"
         if not math.isfinite(best.error + size):
             cause = "f or grads is not finite there"
         error = abs(best.slope - expected) / size if size else math.inf
@@ -74,13 +75,14 @@ def _direction(W, rng):
 
 
 def _noise(f, params, directions):
-    """The rounding of f by second differences, since its terms may be far larger than f itself."""
+    """The rounding of f by fourth differences, since its terms may be far larger than f itself."""
     values = []
     for i in range(9):
         near = {name: W + i * NEARBY * directions[name] for name, W in params.items()}
         values.append(_number(f(near)))
-    triples = zip(values, values[1:], values[2:])
-    return statistics.median(abs(last - 2 * mid + first) for first, mid, last in triples)
+    for _ in range(4):
+        values = [after - before for before, after in zip(values, values[1:])]
+    return max(map(abs, values))
 
 
 def _number(value):
