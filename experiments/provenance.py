@@ -15,21 +15,16 @@ from minigrad.backend import device_name, load_backend
 # The parts that decide a run's last bits, and how somebody gets back to what they were.
 DECIDING = {
     "backend": "--backend and the installed version choose it",
-    "engine": "--engine, the installed Numba, the commit and --stack decide it",
-    "device": "the machine decides it",
+    "engine": "--engine, the installed Numba and the commit choose it",
+    "device": "the machine and CUPY_TF32 decide it",
     "blas": "the installed NumPy and OPENBLAS_CORETYPE choose it",
 }
 
 
-def engine_of(graph, config, is_stacked):
-    """What computes the steps of a graph: "reference" is minigrad.train.train_step.
-
-    On CuPy the products of stacked runs have other last bits than those of one alone.
-    """
-    if config.backend == "cupy":
-        return "reference, stacked" if is_stacked else "reference"
-    is_fast = config.engine != "reference" and fast.knows_graph(graph) and not fast.unavailable()
-    return fast.version() if is_fast else "reference"
+def engine_of(graph, config):
+    """The steps of a graph: minigrad.fast's, or those of minigrad.train.train_step, "reference"."""
+    can_be_fast = config.backend == "numpy" and config.engine != "reference" and fast.knows_graph(graph)
+    return fast.version() if can_be_fast and not fast.unavailable() else "reference"
 
 
 @functools.cache
@@ -43,12 +38,12 @@ def provenance(backend, engine):
         "device": device_name(xp),
         "python": platform.python_version(),
         "numpy": numpy.__version__,
-        "blas": blas_of_numpy() if backend == "numpy" else "cuBLAS",
+        "blas": blas() if backend == "numpy" else "of the GPU",
         "machine": f"{platform.system()} {platform.machine()}",
     }
 
 
-def blas_of_numpy():
+def blas():
     """Name, version and, where it has one, core type of the BLAS that was loaded first: NumPy's."""
     for library in threadpool_info():
         if library["user_api"] == "blas":

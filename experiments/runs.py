@@ -4,7 +4,6 @@ import functools
 import hashlib
 import itertools
 import json
-import math
 from dataclasses import asdict, dataclass, fields, replace
 
 import numpy
@@ -21,6 +20,7 @@ RULES = (  # minigrad.fingerprint.fingerprint() of the rules as shipped
     9.4111506408, 6.468882277, 8.07094939391, 4.44176335107, 0.1114075, 429.225, 1994.5998392,
     646.915168117,
 )
+LARGEST = 1e38  # float32 holds twice that
 LOSSES = ("cross_entropy", "mean_squared_error")  # the other two take targets -1 and +1
 
 
@@ -75,8 +75,8 @@ class Run:
             "m": (self.m >= 0 and self.m % 10 == 0, tens),
             "m_test": (self.m_test >= 0 and self.m_test % 10 == 0, tens),
             "B": ((2 if normalized else 1) <= self.B <= m, f"from 1 (batch norm: 2) to m={m}"),
-            "eta": (0 < self.eta < math.inf, "a positive number"),
-            "lam": (0 <= self.lam < math.inf, "a number >= 0"),
+            "eta": (0 < self.eta < LARGEST, f"above 0 and below {LARGEST:g}"),
+            "lam": (0 <= self.lam < LARGEST, f"at least 0 and below {LARGEST:g}"),
             "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
             "detached": (self.detached or normalized, "true without batch norm"),
             "scalar": (self.scalar or normalized, "true without batch norm"),

@@ -61,7 +61,7 @@ def train(runs, config, progress=lambda seconds: None):
         # After an interruption runs can be at different epochs; those at the same one form a stack.
         stacks = {}
         for run in missing:
-            state = State.begin(run, config, is_stacked=len(missing) > 1)
+            state = State.begin(run, config)
             progress(run.cost() * state.epoch / run.epochs)
             stacks.setdefault(state.epoch, []).append(state)
         for states in stacks.values():
@@ -98,29 +98,47 @@ def store_ended(states, config, progress):
 
 
 def train_one_epoch(states, data, engine):
-    """Train runs that are at the same epoch for one more, and measure it where that is due."""
+    """Train runs that are at the same epoch for one more, and measure it where that is due.
+
+    Their arrays are joined along a first axis, so that a step trains all of them.
+    """
     x, y, _, _ = data
+    xp = namespace(x)
     epoch = states[0].epoch + 1
     runs = [state.run for state in states]
-    is_measured = runs[0].measured(epoch)
-    before = [state.matrices() if is_measured else None for state in states]
+    edges = runs[0].graph().E_T
+    before = [{edge: state.params[edge].copy() for edge in edges} for state in states]
+
+    def numbers(values):
+        return xp.asarray(numpy.array(values, "float32").reshape(-1, 1, 1))
+
     train_epoch(
         runs[0].graph(),
         joined([state.params for state in states]),
         joined([state.velocity for state in states]),
         x,
         y,
-        joined_rows([rows_of(run, len(x), epoch) for run in runs], namespace(x)),
+        xp.asarray(numpy.stack([rows_of(run, len(x), epoch) for run in runs], axis=1)),
         runs[0].loss,
-        joined_numbers([eta_of(run, epoch) for run in runs], namespace(x)),
-        joined_numbers([run.lam for run in runs], namespace(x)),
-        joined_numbers([run.momentum for run in runs], namespace(x)),
+        numbers([eta_of(run, epoch) for run in runs]),
+        numbers([run.lam for run in runs]),
+        numbers([run.momentum for run in runs]),
         engine,
     )
-    for state, its_matrices in zip(states, before):
+    for state, matrices in zip(states, before):
         state.epoch = epoch
-        if is_measured:
-            state.measure(data, its_matrices)
+        if state.run.measured(epoch):
+            state.measure(data, matrices)
+
+
+def joined(dicts):
+    """{key: array (R, ...)} of R dicts with the same keys, whose arrays become views into it."""
+    together = {}
+    for key, W in dicts[0].items():
+        together[key] = namespace(W).stack([arrays[key] for arrays in dicts])  # keeps memory order
+        for place, arrays in enumerate(dicts):
+            arrays[key] = together[key][place]
+    return together
 
 
 def eta_of(run, epoch):
@@ -137,33 +155,6 @@ def rows_of(run, m, epoch):
     return numpy.concatenate(passes)[start - first * a_pass :][:S]
 
 
-# Runs side by side have arrays (R, ...) in common; a single run keeps its own.
-
-
-def joined(dicts):
-    """{key: array (R, ...)} of dicts with the same keys, whose arrays become views into it."""
-    if len(dicts) == 1:
-        return dicts[0]
-    together = {}
-    for key, W in dicts[0].items():
-        together[key] = namespace(W).stack([arrays[key] for arrays in dicts])  # keeps memory order
-        for place, arrays in enumerate(dicts):
-            arrays[key] = together[key][place]
-    return together
-
-
-def joined_rows(rows, xp):
-    """Each run's batches (S, B) as (S, R, B); of a single run (S, B)."""
-    return xp.asarray(rows[0] if len(rows) == 1 else numpy.stack(rows, axis=1))
-
-
-def joined_numbers(numbers, xp):
-    """One number per run as (R, 1, 1) in float32; of a single run the number itself."""
-    if len(numbers) == 1:
-        return numbers[0]
-    return xp.asarray(numpy.array(numbers, "float32").reshape(-1, 1, 1))
-
-
 @dataclass(eq=False)
 class State:
     """A run under way."""
@@ -176,10 +167,10 @@ class State:
     provenance: list
 
     @classmethod
-    def begin(cls, run, config, is_stacked=False):
+    def begin(cls, run, config):
         """The run at its checkpoint, or else at initialization; StoreError for other last bits."""
         xp, graph = load_backend(config.backend), run.graph()
-        now = provenance(config.backend, engine_of(graph, config, is_stacked))
+        now = provenance(config.backend, engine_of(graph, config))
         path = store.checkpoint_path(config.results, run)
         if not path.exists():
             # On NumPy, products at small B are up to three times faster if columns are contiguous.
@@ -198,10 +189,6 @@ class State:
         history = {name: list(rows) for name, rows in arrays.items()}
         origins = meta["provenance"] + ([now] if now != begun else [])
         return cls(run, params, velocity, history, meta["epoch"], origins)
-
-    def matrices(self):
-        """A copy of every trainable W."""
-        return {edge: self.params[edge].copy() for edge in self.run.graph().E_T}
 
     def measure(self, data, before=None):
         """Add a row to the history; `before` are the matrices of an epoch ago.
@@ -296,8 +283,11 @@ def has_collapsed(state):
         layer = graph.layers[p - 1]
         is_off = False
         if layer.batchnorm and layer.activation == "relu":
-            gamma, beta = (to_host(state.params[name, p]) for name in ("gamma", "beta"))
-            v_gamma, v_beta = (to_host(state.velocity[name, p]) for name in ("gamma", "beta"))
+            gamma, beta, v_gamma, v_beta = (
+                to_host(arrays[name, p]).astype("float64")
+                for arrays in (state.params, state.velocity)
+                for name in ("gamma", "beta")
+            )
             largest = (abs(gamma) + reach * abs(v_gamma)) * run.B**0.5
             is_off = (largest + beta + reach * abs(v_beta) <= 0).all()
         if not is_off and not depends_on_x.isdisjoint(graph.pred[p]):

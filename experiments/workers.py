@@ -21,8 +21,7 @@ from tqdm import tqdm
 
 import minigrad
 
-from . import train
-from .store import StoreError
+from . import store, train
 
 PATIENCE = 10  # seconds for a scheduler to answer
 AGAIN = "run the same command again, which goes on from the checkpoints"
@@ -101,6 +100,7 @@ def in_processes(stacks, config, jobs, bar, total):
         jobs, context, _start_worker, (reports, shared_data(stacks, config))
     )
     children = []
+    is_broken = False
 
     def step():
         while not reports.empty():
@@ -110,38 +110,42 @@ def in_processes(stacks, config, jobs, bar, total):
 
     try:
         with signals_later():
-            futures = {executor.submit(_train_here, runs, config): runs for runs in stacks}
-            children += multiprocessing.active_children()
+            try:
+                futures = {executor.submit(_train_here, runs, config): runs for runs in stacks}
+            finally:
+                children += executor._processes.values()  # nothing public names them
         follow(futures, bar, total, step)
     except BrokenProcessPool:
-        if any((child.exitcode or 0) > 0 for child in children):
-            reason = "could not start: the reason stands above"
-        else:
-            reason = f"was killed from outside (out of memory?): {AGAIN}, perhaps with fewer --jobs"
-        raise WorkerError(f"a worker process {reason}") from None
+        is_broken = True
     finally:
         for child in children:
             child.kill()  # a checkpoint is whole at any moment
         executor.shutdown(cancel_futures=True)
+    if is_broken and any(child.exitcode > 0 for child in children):
+        raise WorkerError("a worker process could not start: the reason stands above")
+    if is_broken:
+        raise WorkerError(
+            f"a worker process was killed from outside (out of memory?): {AGAIN}, perhaps with fewer --jobs"
+        )
 
 
 @contextlib.contextmanager
 def signals_later():
-    """Hold Ctrl-C and SIGTERM back until the block ends; processes started in it never get a Ctrl-C."""
-    taken = []
+    """Signals wait for the block's end; a Ctrl-C never reaches the processes that it starts."""
+    came = []
     handlers = {
-        number: signal.signal(number, lambda number, frame: taken.append(number))
+        number: signal.signal(number, lambda number, _: came.append(number))
         for number in (signal.SIGINT, signal.SIGTERM)
     }
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # processes inherit it
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which they inherit
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    for number in taken:
-        signal.raise_signal(number)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def shared_data(stacks, config):
@@ -192,7 +196,8 @@ def on_cluster(stacks, config, address, bar, total):
     data = Path(config.data or os.environ.get("MINIGRAD_DATA") or "data").expanduser()
     results = Path(config.results).absolute()
     config = replace(config, results=str(results), data=str(data.absolute()))
-    with client, seen_by_all(config.results) as sign:
+    with client, store.locked(results, []), tempfile.NamedTemporaryFile(dir=results) as sign:
+        # Whoever sees this file of a random name sees the same folder.
         if not client.nthreads():
             raise WorkerError(f"--cluster {address}: it has no workers, start some")
         executor = client.get_executor(pure=False)
@@ -232,17 +237,6 @@ def connected(distributed, address):
     except Exception as error:  # each way not to be a scheduler raises something else
         reason = str(error) or "no answer"
         raise WorkerError(f"--cluster {address}: no Dask scheduler answers ({reason})") from None
-
-
-def seen_by_all(results):
-    """A file of a random name in the results folder: who sees it sees the same folder."""
-    try:
-        Path(results).mkdir(parents=True, exist_ok=True)
-        return tempfile.NamedTemporaryFile(dir=results, prefix=".cluster-")
-    except OSError as error:
-        raise StoreError(
-            f"{results} can't be written ({error.strerror}): give another --results"
-        ) from None
 
 
 def _train_there(runs, config, sign, ours):

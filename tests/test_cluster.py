@@ -13,7 +13,7 @@ import pytest
 
 from experiments import workers
 from experiments.runs import grid
-from experiments.store import checkpoint_path, result_path
+from experiments.store import checkpoint_path
 from experiments.train import Config
 from experiments.workers import WorkerError, complete
 from training import DIVERGING, RUN, assert_only_results, assert_same
@@ -128,15 +128,14 @@ def hide(folder):
 
 def test_a_worker_that_does_not_see_the_results_folder_is_refused(tmp_path, two, client):
     client.run(hide, str(tmp_path))
-    message = refusal(RUN, tmp_path, two.scheduler_address)
-    assert f"doesn't see {tmp_path}" in message
-    assert [path.name for path in tmp_path.iterdir()] == []
+    assert f"doesn't see {tmp_path}" in refusal(RUN, tmp_path, two.scheduler_address)
+    assert_only_results(tmp_path, [])
 
 
 def test_a_worker_with_other_code_is_refused(tmp_path, two, client, monkeypatch):
     monkeypatch.setattr(workers, "code", lambda: "of another day")
     assert "another minigrad" in refusal(RUN, tmp_path, two.scheduler_address)
-    assert not result_path(tmp_path, RUN).exists()
+    assert_only_results(tmp_path, [])
 
 
 def take(number, dask_worker):

@@ -174,7 +174,8 @@ def test_a_command_that_is_ended_leaves_no_process_and_goes_on_to_the_same_bytes
 def test_a_signal_while_the_workers_start_ends_the_command(command, number):
     process = command("lam=0,1e-4", "epochs=100000")
     wait_for(lambda: workers_of(process.pid))
-    os.killpg(process.pid, number)
+    end = os.killpg if number == signal.SIGINT else os.kill
+    end(process.pid, number)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 128 + number
     assert len(sentences(stderr)) == (number == signal.SIGINT), stderr
