@@ -1,11 +1,14 @@
 """The command line: python -m experiments NAME [--preset ...]."""
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
 from dataclasses import fields
 from pathlib import Path
+
+from tqdm import tqdm
 
 from minigrad import BackendError, DataError, fast
 from minigrad.backend import BACKENDS, load_backend
@@ -130,11 +133,22 @@ def parse_value(text, default):
 
 
 def experiment(name, args, replaced=()):
-    """The Experiment of a figure that the options ask for; settings that don't fit end the command."""
+    """The Experiment of a figure that the options ask for; a mistake in --set ends the command."""
     try:
         return Experiment(name, args.preset, args.seeds, parse_settings(args.set), replaced)
     except ValueError as error:
         command_line().error(f"{name}: {error}")
+
+
+def experiments(args):
+    """{name: Experiment} of all figures that leave room for the settings."""
+    found = {}
+    for name in FIGURES:
+        with contextlib.suppress(ValueError):
+            found[name] = Experiment(name, args.preset, args.seeds, parse_settings(args.set))
+    if not found:  # the settings are none
+        experiment("fig1", args)
+    return found
 
 
 def draw_figure(args):
@@ -145,17 +159,19 @@ def draw_figure(args):
     )
     asked = experiment(args.name, args)
     missing = [run for run in dict.fromkeys(asked.runs()) if config.lacks(run)]
+    if args.plot_only and missing:
+        lacking = f"{len(missing)} of {len(set(asked.runs()))} runs"
+        raise StoreError(f"{lacking} are not in {args.results}: train them first")
     if replaced := unavailable({run.dataset for run in missing}, args):
         asked = experiment(args.name, args, replaced)
         missing = [run for run in dict.fromkeys(asked.runs()) if config.lacks(run)]
-    runs = set(asked.runs())
-    if args.plot_only and missing:
-        raise StoreError(f"{len(missing)} of {len(runs)} runs are not in {args.results}: train them first")
-    published = [run for run in runs if (path := config.reader().path(run)) and path.parent == args.published]
+    paths = [config.reader().path(run) for run in set(asked.runs())]
+    published = [path for path in paths if path and path.parent == args.published]
     if published:
-        print(f"{len(published)} of {len(runs)} runs are read from {args.published}", file=sys.stderr)
+        print(f"{len(published)} of {len(paths)} runs are read from {args.published}", file=sys.stderr)
     if missing and args.backend == "numpy" and args.engine != "reference":
         say_engine(args)
+    args.figures.mkdir(parents=True, exist_ok=True)  # before the training: it may not be possible
     results = complete(asked.runs(), config, args.jobs, args.cluster)
     picture, table = asked.picture(results)
     stem = args.figures / asked.stem()
@@ -176,8 +192,7 @@ def unavailable(datasets, args):
     names = []
     for name in sorted(datasets):
         try:
-            if not getattr(args, "plot_only", False):
-                find_or_fetch(name, args.data)
+            find_or_fetch(name, args.data)
         except DataUnavailable as error:
             if args.preset != "quick":
                 raise
@@ -190,29 +205,20 @@ def list_figures(args):
     """Print for every figure its runs, how many are done, and about how long the others take."""
     reader = Reader(args.results, args.published)
     jobs = args.jobs or cores()
-    for name in FIGURES:
-        asked = experiment(name, args)
+    for name, asked in experiments(args).items():
         runs = set(asked.runs())
         missing = [run for run in runs if reader.read(run) is None]
         left = "done"
         if missing:
-            longest = max(run.cost() for run in missing)
-            left = f"about {duration(max(cost(missing) / jobs, longest))} left with {jobs} jobs"
+            seconds = max(cost(missing) / jobs, *(run.cost() for run in missing))
+            left = f"about {tqdm.format_interval(seconds)} left with {jobs} jobs"
         print(f"{name:14} {len(runs) - len(missing):3} of {len(runs):3} runs, {left}: {asked.title()}")
-
-
-def duration(seconds):
-    """As a person would say it: "40 s", "4 min", "3 h", "12 days"."""
-    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(seconds, 1):.0f} s"
 
 
 def judge_claims(args):
     """Judge the paper's claims from stored runs."""
-    experiments = {name: experiment(name, args) for name in FIGURES}
-    show(claims.write(claims.judge(experiments, Reader(args.results, args.published).read), args.figures))
+    reader = Reader(args.results, args.published)
+    show(claims.write(claims.judge(experiments(args), reader.read), args.figures))
 
 
 def draw_spectra(args):

@@ -67,7 +67,7 @@ def picture(columns, rows, title, note):
                     draw(panel, row, line)
             finish_row(row, its_panels)
         for column, top, bottom in zip(columns, panels[0], panels[-1]):
-            top.set_title(textwrap.fill(column.title, 100 // len(columns)) + seeds_that_learned(column))
+            top.set_title(textwrap.fill(column.title, 100 // len(columns), break_on_hyphens=False) + seeds_that_learned(column))
             label_x(bottom, rows[-1], column)
         histories = [made for column in columns for line in column.lines for made in line.histories]
         if not all(made["learned"] for made in histories):

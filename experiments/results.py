@@ -60,7 +60,6 @@ def history(meta, arrays, view=View()):
         "rank_from_start": numpy.mean([from_start.rank(s) for s in averaged], axis=0),
         "norm": numpy.mean(norms[: len(averaged)], axis=0),
         "full_rank": numpy.mean([s.shape[-1] for s in averaged]),
-        "largest_full_rank": max(s.shape[-1] for s in spectra),
         "layer": numpy.arange(1, len(spectra) + 1),
         "layer_rank": numpy.array([numpy.nan if ended_early else view.rank(s)[-1] for s in spectra]),
         "layer_norm_kept": numpy.array([norm[-1] / norm[0] for norm in norms]),

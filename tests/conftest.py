@@ -47,6 +47,16 @@ def smoke(tmp_path_factory):
 
 
 @pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The working folder, which is empty: no data, and no way out to the network."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MINIGRAD_DATA", raising=False)
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    return tmp_path
+
+
+@pytest.fixture
 def start():
     """start(*args): a Python process with minigrad at hand, which ends with the test."""
 

@@ -13,7 +13,6 @@ from experiments.__main__ import command_line, parse_settings
 from experiments.figures import FIGURES, Experiment
 from experiments.store import Reader
 from minigrad import BackendError, load_backend
-from minigrad.datasets import DATASETS
 
 # One run and one panel.
 SETTINGS = ["dataset=mnist", "m=640", "m_test=100", "epochs=2", "network=MLP-BN-1-4", "eta=0.1"]
@@ -21,15 +20,7 @@ SETTINGS += ["B=128"]
 ONE = ["fig6", "--seeds", "1", "--jobs", "1", *(f"--set={setting}" for setting in SETTINGS)]
 RUNS = Experiment("fig6", "smoke", 1, parse_settings(SETTINGS)).runs()
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """An empty folder, no data, and no way out to the network."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MINIGRAD_DATA", raising=False)
-    for name, facts in DATASETS.items():
-        monkeypatch.setitem(DATASETS, name, facts._replace(urls=("http://127.0.0.1:9/",)))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("here")
 
 
 @pytest.fixture
@@ -159,7 +150,8 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize("args, word", MISTAKES, ids=[args[:40] for args, _ in MISTAKES])
-def test_a_mistake_is_one_sentence_and_leaves_nothing(here, refusal, args, word):
+def test_a_mistake_is_one_sentence_and_leaves_nothing(here, refusal, monkeypatch, args, word):
+    monkeypatch.setattr(command, "complete", lambda *args: pytest.fail("trained"))
     (here / "file").touch()
     assert word in refusal(*args.split())
     assert os.listdir(here) == ["file"]
@@ -215,6 +207,6 @@ def test_quick_goes_on_with_synthetic_data_and_says_so_everywhere(call):
 
 def test_damaged_data_stop_quick_too(here, refusal):
     (here / "data").mkdir()
-    for file in DATASETS["mnist"].files:
-        (here / "data" / file).write_bytes(b"no data")
+    for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (here / "data" / f"{part}-ubyte").write_bytes(b"no data")
     assert "delete it" in refusal(*ONE) and not list(here.rglob("*.npz"))

@@ -11,18 +11,14 @@ from experiments import __main__ as command
 from experiments import store, train
 from experiments.figures import Experiment
 from experiments.runs import Run
-from minigrad import datasets
 
 RUNS = Experiment("fig2-true", "night", 1).runs()
 
 
 @pytest.fixture
-def draw(tmp_path, monkeypatch, capsys):
+def draw(here, monkeypatch, capsys):
     """draw(*options): Figure 2 at night, one seed, where neither data nor training can be had."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train, "train", lambda *args: pytest.fail("trained"))
-    monkeypatch.setattr(datasets, "_fetch", lambda *args: pytest.fail("downloaded"))
-    monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path / "nothing"))
 
     def call(*options):
         assert command.main(["fig2-true", "--preset", "night", "--seeds", "1", *options]) == 0
@@ -38,13 +34,13 @@ def state(folder):
     return {entry.name: entry.stat().st_mtime_ns for entry in os.scandir(folder)}
 
 
-def test_published_runs_are_drawn_without_data_or_training_and_are_only_read(draw, tmp_path):
+def test_published_runs_are_drawn_without_data_or_training_and_are_only_read(draw, here):
     before = state(command.PUBLISHED)
     rows, err = draw()
     assert "18 of 18 runs" in err and str(command.PUBLISHED) in err
     found = {(float(row["eta"]), int(row["B"])) for row in rows}
     assert found == {(run.eta, run.B) for run in RUNS}
-    assert os.listdir(tmp_path) == ["figures"] and state(command.PUBLISHED) == before
+    assert os.listdir(here) == ["figures"] and state(command.PUBLISHED) == before
 
 
 def test_another_tolerance_counts_published_ranks_anew(draw):
@@ -57,10 +53,10 @@ def test_another_tolerance_counts_published_ranks_anew(draw):
     assert all(more >= less for more, less in zip(fine, coarse))
 
 
-def test_a_result_is_drawn_in_place_of_a_published_run(draw, tmp_path):
+def test_a_result_is_drawn_in_place_of_a_published_run(draw):
     meta, arrays = store.Reader(command.PUBLISHED).read(RUNS[0])
     arrays["test_accuracy"][-1] = 0.123
-    store.write(store.result_path(tmp_path / "results", RUNS[0]), meta, arrays)
+    store.write(store.result_path("results", RUNS[0]), meta, arrays)
     rows, err = draw("--set", "eta=0.001", "--set", "B=4,8")
     assert "1 of 2 runs" in err and "12.3" in {row["value"] for row in rows}
 

@@ -29,7 +29,7 @@ def test_a_result_by_hand():
     assert made["layer_norm_kept"] == pytest.approx([1, 0.5], rel=1e-6)
     assert made["norm"] == pytest.approx([3.5, 3], rel=1e-6)
     assert made["train_accuracy"].tolist() == [100, 75]
-    assert (made["full_rank"], made["largest_full_rank"]) == (2.5, 3)
+    assert made["full_rank"] == 2.5
     assert results.distance_to_rank_B(arrays, 1) == pytest.approx([0.6, 0], rel=1e-6)
     assert results.distance_to_rank_B(arrays, 2) == pytest.approx([8e-5, 0], rel=1e-6)
     assert results.distance_to_rank_B(arrays, 3).tolist() == [0, 0]
