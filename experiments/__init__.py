@@ -6,12 +6,13 @@ Read in this order; results travel as {run: (meta, arrays)}:
     figures     the paper's figures and our own as rows of a table: their runs, their pictures
     runs        Run: everything that determines a run's numbers, and nothing else
     train       the whole experiment as one loop: train, measure, checkpoint, resume
+    provenance  the versions and the machine that compute a run's numbers; no part of its key
     workers     train what is missing, in processes here or on a Dask cluster
     store       one run, one file, whole or absent
     results     numbers of a stored run: its history, how a rank is counted
     plots       numbers in, a picture out; report: the files
-    claims      the memo's claims, judged from stored runs; statistics: their tests
-    theory      the memo's lemmas and theorems, tried
+    claims      the memo's claims, judged from stored runs by judges and trends (with statistics)
+    theory      the memo's lemmas and theorems, tried by theory_checks
     spectra     counts of Figure 2's ranks at several cutoffs
     bench       speed against JAX, PyTorch and the matrix products
 

@@ -100,7 +100,6 @@ def in_processes(stacks, config, jobs, bar, total):
         jobs, context, _start_worker, (reports, shared_data(stacks, config))
     )
     children = []
-    is_broken = False
 
     def step():
         while not reports.empty():
@@ -115,18 +114,18 @@ def in_processes(stacks, config, jobs, bar, total):
             finally:
                 children += executor._processes.values()  # nothing public names them
         follow(futures, bar, total, step)
+        return
     except BrokenProcessPool:
-        is_broken = True
+        pass  # its reason is known when all have ended
     finally:
         for child in children:
             child.kill()  # a checkpoint is whole at any moment
         executor.shutdown(cancel_futures=True)
-    if is_broken and any(child.exitcode > 0 for child in children):
-        raise WorkerError("a worker process could not start: the reason stands above")
-    if is_broken:
-        raise WorkerError(
-            f"a worker process was killed from outside (out of memory?): {AGAIN}, perhaps with fewer --jobs"
-        )
+    if any((child.exitcode or 0) > 0 for child in children):
+        reason = "could not start: the reason stands above"
+    else:
+        reason = f"was killed from outside (out of memory?): {AGAIN}, perhaps with fewer --jobs"
+    raise WorkerError(f"a worker process {reason}")
 
 
 @contextlib.contextmanager
@@ -191,7 +190,8 @@ def on_cluster(stacks, config, address, bar, total):
         import distributed
     except ImportError:
         raise WorkerError("--cluster needs distributed: pip install '.[cluster]'") from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors are one sentence of ours
+    for name in ("distributed", "distributed.client"):  # each has a level of its own
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # errors are one sentence of ours
     client = connected(distributed, address)
     data = Path(config.data or os.environ.get("MINIGRAD_DATA") or "data").expanduser()
     results = Path(config.results).absolute()
@@ -205,7 +205,9 @@ def on_cluster(stacks, config, address, bar, total):
             futures = {}
             for runs in stacks:
                 future = executor.submit(_train_there, runs, config, sign.name, code())
-                future.add_done_callback(lambda _, done=cost(runs): bar.update(done))
+                future.add_done_callback(
+                    lambda future, done=cost(runs): future.cancelled() or bar.update(done)
+                )
                 futures[future] = runs
             follow(futures, bar, total)
         except distributed.KilledWorker:

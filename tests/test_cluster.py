@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from experiments.runs import grid
 from experiments.store import checkpoint_path
 from experiments.train import Config
 from experiments.workers import WorkerError, complete
-from training import DIVERGING, RUN, assert_only_results, assert_same
+from training import DIVERGING, RUN, assert_only_results, assert_same, sentences, wait_for
 
 distributed = pytest.importorskip("distributed", reason="distributed is not installed")
 
@@ -59,16 +58,8 @@ def refusal(run, folder, address):
 
 
 def when(condition, act):
-    """A thread that acts once condition() holds, and not later than in 60 s."""
-
-    def wait():
-        for _ in range(6000):
-            if condition():
-                break
-            time.sleep(0.01)
-        act()
-
-    thread = threading.Thread(target=wait)
+    """A thread that acts once condition() holds."""
+    thread = threading.Thread(target=lambda: (wait_for(condition), act()))
     thread.start()
     return thread
 
@@ -205,7 +196,13 @@ def test_a_scheduler_that_dies_is_one_sentence(tmp_path, start):
     start("-m", "dask", "worker", address, *host, "--nthreads", "1", "--no-nanny", cwd=tmp_path)
     with distributed.Client(address, timeout=60, set_as_default=False) as client:
         client.wait_for_workers(1, timeout=60)
-    results = tmp_path / "results"
-    gone = when((results / ".locks" / ENDLESS.key).exists, scheduler.kill)
-    assert f"the scheduler at {address} has gone" in refusal(ENDLESS, results, address)
-    gone.join()
+    settings = "dataset=mnist loss=cross_entropy network=MLP-1-4 lam=0 epochs=100000".split()
+    options = [word for setting in settings for word in ("--set", setting)]
+    fixed = "-m experiments fig1 --preset smoke --seeds 1 --published none --cluster".split()
+    command = start(*fixed, address, *options, cwd=tmp_path)
+    wait_for(lambda: list(tmp_path.glob("results/.locks/*")))
+    scheduler.kill()
+    _, stderr = command.communicate(timeout=120)
+    told = sentences(stderr)
+    assert (command.returncode, len(told)) == (2, 1), stderr
+    assert f"the scheduler at {address} has gone" in told[0]

@@ -5,7 +5,7 @@ import os
 import re
 import signal
 import subprocess
-import time
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from experiments.figures import Experiment
 from experiments.runs import grid
 from experiments.store import StoreError, checkpoint_path
 from experiments.train import Config
-from experiments.workers import complete
-from training import DIVERGING, RUN, assert_only_results, assert_same
+from experiments.workers import complete, signals_later
+from training import DIVERGING, RUN, assert_only_results, assert_same, sentences, wait_for
 
 SETTINGS = ["dataset=mnist", "loss=cross_entropy", "network=MLP-1-4", "m=60", "m_test=60", "B=20"]
 TWO = ["lam=0,1e-4", "epochs=300", "measure_every=100"]
@@ -40,15 +40,6 @@ if __name__ == "__main__":
     from experiments.__main__ import main
     sys.exit(main())
 """
-
-
-def wait_for(condition):
-    """Until condition() holds; a program that hangs fails the test."""
-    for _ in range(6000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("waited in vain")
 
 
 @pytest.fixture
@@ -72,12 +63,6 @@ def runs_of(*settings):
     return Experiment("fig1", "smoke", 1, parse_settings([*SETTINGS, *settings])).runs()
 
 
-def sentences(stderr):
-    """The lines of standard error but the progress bar's."""
-    lines = stderr.replace("\r", "\n").splitlines()
-    return [line for line in lines if line.strip() and "%|" not in line]
-
-
 def processes_under(pid):
     """The ids of the processes that a process has started."""
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8")
@@ -88,6 +73,11 @@ def workers_of(pid):
     """Of those the workers: multiprocessing's resource tracker is none."""
     commands = {child: Path(f"/proc/{child}/cmdline").read_text() for child in processes_under(pid)}
     return [child for child, command in commands.items() if "spawn_main" in command]
+
+
+def maps_of(pid):
+    """The files that a process has mapped into its memory, as text."""
+    return Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
 
 
 # The same bytes.
@@ -170,15 +160,37 @@ def test_a_command_that_is_ended_leaves_no_process_and_goes_on_to_the_same_bytes
     assert_same_files(results, whole)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_signal_while_the_workers_start_ends_the_command(command, number):
+def test_ctrl_c_while_the_workers_import_reaches_the_command_alone(command):
+    process = command("lam=0,1e-4", "epochs=100000")
+    wait_for(lambda: any("numpy" in maps_of(worker) for worker in workers_of(process.pid)))
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert len(sentences(stderr)) == 1, stderr
+
+
+def test_sigterm_while_the_workers_start_ends_all_of_them(command):
     process = command("lam=0,1e-4", "epochs=100000")
     wait_for(lambda: workers_of(process.pid))
-    end = os.killpg if number == signal.SIGINT else os.kill
-    end(process.pid, number)
+    process.terminate()
     _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 128 + number
-    assert len(sentences(stderr)) == (number == signal.SIGINT), stderr
+    assert process.returncode == 143
+    assert sentences(stderr) == []
+
+
+def test_signals_wait_for_the_end_of_a_start_and_ctrl_c_is_blocked_in_what_it_starts():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    steps = []
+    with pytest.raises(KeyboardInterrupt), signals_later():
+        steps.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))  # inherited
+        other = threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT))
+        other.start()
+        other.join()
+        steps.append("started")
+    assert steps == [{signal.SIGINT}, "started"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
+    signal.signal(signal.SIGINT, before)
 
 
 def test_two_commands_at_once_train_each_run_once_and_agree(tmp_path, command, whole):

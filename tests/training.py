@@ -1,5 +1,6 @@
-"""Small runs, and what they store compared bit for bit."""
+"""Small runs, their stored numbers compared bit for bit, and other processes watched."""
 
+import time
 from dataclasses import replace
 
 import numpy
@@ -85,3 +86,18 @@ def stop_after(calls):
             raise Stop
 
     return progress
+
+
+def wait_for(condition):
+    """Until condition() holds; a program that hangs fails the test."""
+    for _ in range(6000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("waited in vain")
+
+
+def sentences(stderr):
+    """The lines of standard error but the progress bar's."""
+    lines = stderr.replace("\r", "\n").splitlines()
+    return [line for line in lines if line.strip() and "%|" not in line]
