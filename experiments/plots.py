@@ -76,7 +76,7 @@ def picture(columns, rows, title, note):
         widest = max(len(handle.get_label()) for handle in handles)
         figure.legend(
             handles=handles, loc="outside lower center", ncols=max(1, 110 // (widest + 6)),
-            title=textwrap.fill(note, 130) or None, title_fontsize=7,
+            title=textwrap.fill(note, 120) or None, title_fontsize=7,
         )
     return figure
 
