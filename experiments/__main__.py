@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from minigrad import BackendError, DataError, fast
 from minigrad.backend import BACKENDS, load_backend
-from minigrad.datasets import DataUnavailable, find_or_fetch
+from minigrad.datasets import DATASETS, DataUnavailable, find_or_fetch
 
 from . import claims, report, spectra, theory
 from .figures import FIGURES, OWN_AXES, PRESETS, Experiment
@@ -170,7 +170,7 @@ def draw_figure(args):
     if published:
         print(f"{len(published)} of {len(paths)} runs are read from {args.published}", file=sys.stderr)
     if missing and args.backend == "numpy" and args.engine != "reference":
-        say_engine(args)
+        say_engine(missing, args)
     args.figures.mkdir(parents=True, exist_ok=True)  # before the training: it may not be possible
     results = complete(asked.runs(), config, args.jobs, args.cluster)
     picture, table = asked.picture(results)
@@ -178,9 +178,12 @@ def draw_figure(args):
     show([*report.write_picture(stem, picture), report.write_csv(f"{stem}.csv", table)])
 
 
-def say_engine(args):
+def say_engine(runs, args):
     """Say why the readable step trains where the compiled one can't; an error if that was asked for."""
+    unknown = {run.network for run in runs if not fast.knows_graph(run.graph())}
     reason = fast.unavailable()
+    if unknown:
+        reason = f"the compiled step doesn't know {' or '.join(sorted(unknown))}"
     if reason and args.engine == "fast":
         command_line().error(f"--engine fast can't be had: {reason}")
     if reason:
@@ -194,7 +197,7 @@ def unavailable(datasets, args):
         try:
             find_or_fetch(name, args.data)
         except DataUnavailable as error:
-            if args.preset != "quick":
+            if args.preset != "quick" or f"synthetic-{name}" not in DATASETS:
                 raise
             print(f"{error}; quick goes on with synthetic data in its place", file=sys.stderr)
             names.append(name)

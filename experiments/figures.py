@@ -269,9 +269,9 @@ class Experiment:
         """The run with the preset's width and data and, if it is scaled, the paper's decay budget."""
         if self.reduction.width and "network" not in self.settings:
             run = replace(run, network=re.sub(r"\d+$", str(self.reduction.width), run.network))
-        is_synthetic = self.preset == "smoke" or run.dataset in self.replaced
-        if is_synthetic and not run.dataset.startswith("synthetic-"):
-            run = replace(run, dataset=f"synthetic-{run.dataset}")
+        synthetic = f"synthetic-{run.dataset}"
+        if synthetic in DATASETS and (self.preset == "smoke" or run.dataset in self.replaced):
+            run = replace(run, dataset=synthetic)
         if not self.reduction.scaled:
             return run
         if "milestones" not in self.settings:
@@ -310,12 +310,12 @@ class Experiment:
         sentences = []
         if self.reduction.scaled:
             lines = [line for _, lines in self.columns for line in lines]
-            times = [line.paper.eta_steps() / line.runs[0].eta_steps() for line in lines]
+            times = {f"{line.paper.eta_steps() / line.runs[0].eta_steps():.3g}" for line in lines}
             batch = f", B = {run.B}" if "B" in self.reduction.fields else ""
             sentences.append(
                 f"Reduced from {paper.network}, {paper.epochs} epochs, all samples, to {run.network}, "
                 f"{run.epochs} epochs, m = {run.samples()}{batch}. To keep the decay budget Σ 2ηλ, λ is "
-                f"{min(times):.3g} to {max(times):.3g} times the paper's, which the legend has."
+                f"{' or '.join(sorted(times))} times the paper's, which the legend has."
             )
         if changed_rules():
             sentences.append("Changed rules: minigrad's mathematics is not as published.")

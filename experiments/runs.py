@@ -149,7 +149,7 @@ class Run:
 def changed_rules():
     """"" for the rules of minigrad as shipped, else six digits of each number of their fingerprint."""
     numbers = fingerprint()
-    if numpy.allclose(numbers, RULES, rtol=1e-9, atol=0):
+    if len(numbers) == len(RULES) and numpy.allclose(numbers, RULES, rtol=1e-9, atol=0):
         return ""
     return " ".join(f"{number:.5e}" for number in numbers)
 
