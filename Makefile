@@ -15,13 +15,14 @@ FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7
 TRUE := $(foreach n,2 3 4 6 7,fig$n-true)
 STANDARD := $(foreach n,2 3 4 6 7,fig$n-standard)
 RUN := .venv/bin/python -m experiments
-SELECTION := --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS)) $(foreach setting,$(SET),--set "$(setting)") \
-	$(if $(RESULTS),--results "$(RESULTS)")
-TRAINING := $(if $(DATA),--data "$(DATA)") $(if $(JOBS),--jobs $(JOBS)) $(if $(STACK),--stack $(STACK)) \
-	$(if $(ENGINE),--engine $(ENGINE)) $(if $(CLUSTER),--cluster "$(CLUSTER)") --backend $(BACKEND)
+# All that is given is passed on; a command that doesn't take it says so.
+OPTIONS := --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS)) $(foreach setting,$(SET),--set "$(setting)") \
+	$(if $(RESULTS),--results "$(RESULTS)") $(if $(DATA),--data "$(DATA)") $(if $(JOBS),--jobs $(JOBS)) \
+	$(if $(STACK),--stack $(STACK)) $(if $(ENGINE),--engine $(ENGINE)) \
+	$(if $(CLUSTER),--cluster "$(CLUSTER)") $(if $(filter cupy,$(BACKEND)),--backend cupy)
 READY := .venv/installed-$(BACKEND) .venv/numba
 
-.PHONY: help $(FIGURES) $(TRUE) $(STANDARD) figures norms control descent theory claims spectra list test bench clean
+.PHONY: help $(FIGURES) $(TRUE) $(STANDARD) norms control descent theory claims spectra list test bench clean
 help:
 	@echo "make fig1      train and draw Figure 1 into figures/; likewise fig2 to fig7"
 	@echo "make fig2-true, fig2-standard   with the true gradient, with standard batch norm; likewise 3, 4, 6, 7"
@@ -34,18 +35,12 @@ help:
 	@echo "variables      PRESET=smoke, quick, night or paper; SEEDS=3, JOBS=2, DATA=folder, RESULTS=folder,"
 	@echo '               SET="lam=1e-4 B=16,64", ENGINE=reference, BACKEND=cupy, STACK=4, CLUSTER=address, PYTHON=python3'
 
-$(FIGURES) $(TRUE) $(STANDARD) norms control descent: $(READY) $(if $(CLUSTER),.venv/cluster)
-	$(RUN) $@ $(SELECTION) $(TRAINING)
-
-claims spectra list: $(READY)
-	$(RUN) $@ $(SELECTION)
+$(FIGURES) $(TRUE) $(STANDARD) norms control descent theory claims spectra list: $(READY) $(if $(CLUSTER),.venv/cluster)
+	$(RUN) $@ $(OPTIONS)
 
 # The command names the figures that there are.
 fig%: $(READY)
 	$(RUN) $@
-
-theory: $(READY)
-	$(RUN) theory --preset $(PRESET) $(if $(DATA),--data "$(DATA)")
 
 test: $(READY) .venv/cluster
 	.venv/bin/python -m pytest

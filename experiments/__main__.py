@@ -1,9 +1,13 @@
 """The command line: python -m experiments NAME [--preset ...]."""
 
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a Ctrl-C amid the imports needs no traceback
+
 import argparse
 import contextlib
 import os
-import signal
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -41,11 +45,14 @@ def command_line():
     )
     selection.add_argument("--preset", choices=PRESETS, default="quick", help=presets)
     selection.add_argument("--seeds", metavar="N", type=positive, help="how often every run is repeated")
-    text = "a field of a run, or how a rank is counted; repeat for more fields"
-    selection.add_argument("--set", metavar="FIELD=VALUE[,VALUE...]", action="append", default=[], help=text)
     selection.add_argument("--results", metavar="DIR", type=folder, default="results", help="the store of runs")
     text = "finished runs that are only read, after --results (none: train all)"
     selection.add_argument("--published", metavar="DIR|none", type=folder_or_none, default=PUBLISHED, help=text)
+    settings = Parser(add_help=False)
+    text = "a field of a run, or how a rank is counted; repeat for more fields"
+    settings.add_argument(
+        "--set", metavar="FIELD=VALUE[,VALUE...]", action="append", default=[], help=text
+    )
     jobs = Parser(add_help=False)
     text = "processes (default: one per core; one on a GPU)"
     jobs.add_argument("--jobs", metavar="N", type=positive, help=text)
@@ -60,22 +67,25 @@ def command_line():
     commands = parser.add_subparsers(dest="name", metavar="NAME", required=True)
     for name in FIGURES:
         text = "train what is missing and draw it"
-        figure = commands.add_parser(name, help=text, parents=[selection, jobs, data, pictures])
+        figure = commands.add_parser(name, help=text, parents=[selection, settings, jobs, data, pictures])
         figure.set_defaults(work=draw_figure)
         figure.add_argument("--backend", choices=BACKENDS, default="numpy")
         text = "compiled steps, or the readable ones (default: fast where Numba is and agrees)"
         figure.add_argument("--engine", choices=("fast", "reference"), help=text)
-        text = "runs trained side by side at most (default: 1, on a GPU all that differ in η, λ, momentum, seed alone)"
+        text = "runs trained side by side at most (default: 1, on a GPU all that are alike)"
         figure.add_argument("--stack", metavar="N", type=positive, help=text)
         figure.add_argument("--cluster", metavar="ADDRESS", help="train on this Dask scheduler's workers")
         figure.add_argument("--plot-only", action="store_true", help="draw stored runs, train nothing")
         figure.add_argument("--keep-weights", action="store_true", help="store the final weights too")
     text = "what is done of every figure, and what is left"
-    commands.add_parser("list", help=text, parents=[selection, jobs]).set_defaults(work=list_figures)
+    listed = commands.add_parser("list", help=text, parents=[selection, settings, jobs])
+    listed.set_defaults(work=list_figures)
     text = "the paper's claims, judged from stored runs"
-    commands.add_parser("claims", help=text, parents=[selection, pictures]).set_defaults(work=judge_claims)
+    judged = commands.add_parser("claims", help=text, parents=[selection, settings, pictures])
+    judged.set_defaults(work=judge_claims)
     text = "ranks of Figure 2 at several cutoffs, from stored runs"
-    commands.add_parser("spectra", help=text, parents=[selection, pictures]).set_defaults(work=draw_spectra)
+    counted = commands.add_parser("spectra", help=text, parents=[selection, pictures])
+    counted.set_defaults(work=draw_spectra)
     text = "the paper's lemmas, propositions and theorem, tried"
     checked = commands.add_parser("theory", help=text, parents=[jobs, data, pictures])
     checked.add_argument("--preset", choices=("smoke", "quick"), default="quick")
@@ -94,7 +104,7 @@ def folder(text):
     """A folder's path, which need not exist yet."""
     path = os.path.expanduser(text)
     if os.path.exists(path) and not os.path.isdir(path):
-        raise argparse.ArgumentTypeError(f"{text} is no folder")
+        raise argparse.ArgumentTypeError(f"{text} is not a folder")
     return Path(path)
 
 
@@ -141,21 +151,25 @@ def experiment(name, args, replaced=()):
 
 
 def experiments(args):
-    """{name: Experiment} of all figures that leave room for the settings."""
+    """{name: Experiment} of all figures that take the settings."""
     found = {}
     for name in FIGURES:
         with contextlib.suppress(ValueError):
-            found[name] = Experiment(name, args.preset, args.seeds, parse_settings(args.set))
-    if not found:  # the settings are none
-        experiment("fig1", args)
+            settings = parse_settings(args.set)
+            found[name] = Experiment(name, args.preset, args.seeds, settings)
+    if not found:
+        command_line().error(f"no figure takes all of these settings: {' '.join(args.set)}")
     return found
 
 
 def draw_figure(args):
     """Train what is missing of a figure, and draw it."""
     load_backend(args.backend)
+    if args.backend == "cupy" and args.engine == "fast":
+        command_line().error("--engine fast is for NumPy: leave it out with --backend cupy")
+    keep_weights = args.keep_weights and not args.plot_only
     config = Config(
-        args.results, args.published, args.data, args.backend, args.engine, args.keep_weights, args.stack
+        args.results, args.published, args.data, args.backend, args.engine, keep_weights, args.stack
     )
     asked = experiment(args.name, args)
     missing = [run for run in dict.fromkeys(asked.runs()) if config.lacks(run)]
@@ -179,7 +193,7 @@ def draw_figure(args):
 
 
 def say_engine(runs, args):
-    """Say why the readable step trains where the compiled one can't; an error if that was asked for."""
+    """Say why the readable step trains where the compiled one can't; an error if --engine fast was given."""
     unknown = {run.network for run in runs if not fast.knows_graph(run.graph())}
     reason = fast.unavailable()
     if unknown:
@@ -210,12 +224,20 @@ def list_figures(args):
     jobs = args.jobs or cores()
     for name, asked in experiments(args).items():
         runs = set(asked.runs())
-        missing = [run for run in runs if reader.read(run) is None]
+        missing = [run for run in runs if not is_whole(run, reader)]
         left = "done"
         if missing:
             seconds = max(cost(missing) / jobs, *(run.cost() for run in missing))
             left = f"about {tqdm.format_interval(seconds)} left with {jobs} jobs"
         print(f"{name:14} {len(runs) - len(missing):3} of {len(runs):3} runs, {left}: {asked.title()}")
+
+
+def is_whole(run, reader):
+    """Whether a run is stored and not damaged."""
+    try:
+        return reader.read(run) is not None
+    except StoreError:
+        return False
 
 
 def judge_claims(args):
@@ -246,6 +268,7 @@ def main(argv=None):
     """Do what the command line says; returns the exit status."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # a terminal that has no eta gets a question mark
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that workers and files are tidied up
     parser = command_line()
     args = parser.parse_args(argv)
@@ -262,7 +285,7 @@ def main(argv=None):
         return 141
     except OSError as error:
         name = error.filename or "a file"
-        parser.error(f"{name} can't be used ({error.strerror or error}): mend that, or give another")
+        parser.error(f"{name} can't be used ({error.strerror or error}): mend it, or choose another")
     except MemoryError:  # of CuPy too
         parser.error("there is not enough memory: try fewer --jobs, or a smaller --stack or network")
     return 0

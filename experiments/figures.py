@@ -25,13 +25,13 @@ VARIANTS = {
     "per-unit": {"scalar": False},
     "standard": {"detached": False, "scalar": False},
 }
-# Of the control: is it the batch size, or the number of steps and with it the decay budget E?
+# The control asks: is it the batch size, or the number of steps and with it the decay budget?
 CELLS = {
     "a": {"B": 128},
-    "b": {"B": 32, "steps_of_B": 128},  # as many steps as a, and the same E
+    "b": {"B": 32, "steps_of_B": 128},  # as many steps as a, and its decay budget
     "c": {"B": 32},
-    "d": {"B": 32, "eta": 0.0125},  # linear scaling: the eta / B of a, and its E
-    "e": {"B": 32, "lam": 1.25e-4},  # the E of a by lambda alone
+    "d": {"B": 32, "eta": 0.0125},  # linear scaling: the eta / B of a
+    "e": {"B": 32, "lam": 1.25e-4},  # the decay budget of a by lambda alone
 }
 
 LABELS = {
@@ -91,7 +91,10 @@ PRESETS = tuple(PREFIXES)
 
 @dataclass(frozen=True)
 class Figure:
-    """What the paper ran for one figure: the last axis makes the lines, the others the columns."""
+    """One figure: its base run, its axes, its rows of panels, its presets.
+
+    The last axis makes the lines, the others make the columns.
+    """
 
     title: str
     base: Run
@@ -189,9 +192,8 @@ FIGURES["descent"] = Figure(
     TRAINING[:2],
     DESCENT,
 )
-AXES = dict.fromkeys(axis for figure in FIGURES.values() for axis in figure.axes)
 LONGEST = 200  # characters of a file's name; systems allow 255
-OWN_AXES = [axis for axis in AXES if axis not in {field.name for field in fields(Run)}]
+OWN_AXES = ("batchnorm", "cell")  # axes that are no field of Run
 
 
 class Line(NamedTuple):
@@ -221,7 +223,7 @@ class Experiment:
         self._check(settings)
         self.settings = settings
         if len(self.stem()) > LONGEST:
-            raise ValueError("so many settings make no file name: give fewer at a time")
+            raise ValueError("so many settings make too long a file name: give fewer at a time")
         *columns, line = axes
         self.columns = []
         for values in itertools.product(*(axes[axis] for axis in columns)):
@@ -237,20 +239,22 @@ class Experiment:
         if given is None:
             return tuple(known)
         values = given if isinstance(given, tuple) else (given,)
+        if len(set(values)) < len(values):
+            raise ValueError(f"{axis} has a value twice: {values}")
         unknown = [value for value in values if value not in known]
         if isinstance(known, dict) and unknown:
-            raise ValueError(f"{axis} must be one of {', '.join(known)} in {self.name}, got {unknown[0]}")
+            raise ValueError(f"{axis} must be one of {', '.join(known)}, got {unknown[0]}")
         return values
 
     def _check(self, settings):
-        """ValueError for a setting that the figure's axes leave no room for."""
+        """ValueError for a setting that conflicts with the figure's axes."""
         points = [known for known in self.figure.axes.values() if isinstance(known, dict)]
         taken = {field for known in points for point in known.values() for field in point}
         for field, value in settings.items():
             if field in taken or field in OWN_AXES:
-                raise ValueError(f"{self.name} varies {', '.join(self.figure.axes)}: leave {field} alone")
+                raise ValueError(f"{field} can't be set: the figure varies {', '.join(self.figure.axes)}")
             if isinstance(value, tuple) and field != "milestones":
-                raise ValueError(f"{self.name} varies {', '.join(self.figure.axes)}: one {field} at a time")
+                raise ValueError(f"the figure has one {field} at a time, got {value}")
 
     def _line(self, place, chosen):
         """The Line of one point of the axes."""

@@ -67,7 +67,7 @@ def picture(columns, rows, title, note):
                     draw(panel, row, line)
             finish_row(row, its_panels)
         for column, top, bottom in zip(columns, panels[0], panels[-1]):
-            top.set_title(textwrap.fill(column.title, 100 // len(columns), break_on_hyphens=False) + seeds_that_learned(column))
+            top.set_title(column_title(column, 100 // len(columns)))
             label_x(bottom, rows[-1], column)
         histories = [made for column in columns for line in column.lines for made in line.histories]
         if not all(made["learned"] for made in histories):
@@ -138,7 +138,7 @@ def finish_row(row, panels):
     first.set_ylabel(row.label)
     drawn = [line.get_ydata() for panel in panels for line in panel.lines]
     if row.log and any(numpy.any(numpy.asarray(y) > 0) for y in drawn):
-        first.set_yscale("log", nonpositive="clip")  # a line that falls to 0 leaves by the lower edge
+        first.set_yscale("log", nonpositive="clip")  # a line that falls to 0 runs off the bottom
     low, high = first.get_ylim()
     bottom = row.floor or (low if row.log else 0)
     first.set_ylim(bottom, max(row.top or high, bottom + 1e-9))
@@ -156,14 +156,18 @@ def label_x(panel, row, column):
     panel.set_xticks([*some, last + 1], [*map(str, some), "out"])
 
 
-def seeds_that_learned(column):
-    """The second line of a column's title: lines of which some seeds learned and others didn't."""
-    words = []
+def column_title(column, width):
+    """The column's title, and below it the lines of which not every seed learned."""
+    paragraphs, dead = [column.title], []
     for line in column.lines:
-        learned = [made["learned"] for made in line.histories]
-        if any(learned) and not all(learned):
-            words.append(f"{line.label}: {sum(learned)} of {len(learned)} seeds learned")
-    return "".join(f"\n{text}" for text in words)
+        learned = sum(made["learned"] for made in line.histories)
+        if learned == 0:
+            dead.append(line.label)
+        elif learned < len(line.histories):
+            paragraphs.append(f"{line.label}: {learned} of {len(line.histories)} seeds learned")
+    if dead:
+        paragraphs.append(f"not learned: {', '.join(dead)}")
+    return "\n".join(textwrap.fill(text, width, break_on_hyphens=False) for text in paragraphs)
 
 
 def legend_handles(columns, histories):

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_info
 from minigrad import fast
 from minigrad.backend import device_name, load_backend
 
-# The parts that decide a run's last bits, and how somebody gets back to what they were.
+# The parts that decide a run's last bits, and how to restore them.
 DECIDING = {
     "backend": "--backend and the installed version choose it",
     "engine": "--engine, the installed Numba and the commit choose it",

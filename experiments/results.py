@@ -7,7 +7,7 @@ import numpy
 from minigrad.measures import norm_of_spectrum, rank_of_spectrum
 
 LEARNED = 50  # percent of the training samples
-VANISHED = 1e-3  # of a matrix's first norm: below, it has decayed to zero
+VANISHED = 1e-3  # of a matrix's first norm: a smaller one counts as decayed to zero
 SMALLEST = 1e-12  # the least norm that a spectrum is divided by: a vanished W has rank 0
 
 

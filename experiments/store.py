@@ -29,7 +29,7 @@ class Reader(NamedTuple):
     def path(self, run):
         """Where the finished run lies; None where it doesn't."""
         folders = [self.results, self.published]
-        paths = [Path(folder) / f"{run.key}.npz" for folder in folders if folder]
+        paths = [result_path(folder, run) for folder in folders if folder]
         return next((path for path in paths if path.exists()), None)
 
     def has(self, run, with_weights=False):
@@ -70,20 +70,20 @@ def read(path, run):
     except MemoryError:
         raise
     except Exception as error:  # a damaged file makes zipfile, NumPy and JSON raise nearly anything
-        reason = getattr(error, "strerror", None) or "it is no whole result of this program"
+        reason = getattr(error, "strerror", None) or "it is not a complete result of this program"
         raise _refusal(path, f"can't be read ({reason})") from None
     # The first files had no digest; zipfile's own checksums cover their arrays.
     if digest not in (None, _digest(meta, arrays)):
         raise _refusal(path, "holds other numbers than were written")
     if stored != run or meta.get("rules", "") != changed_rules():
-        raise _refusal(path, "holds another run than its name says")
+        raise _refusal(path, "holds a different run from its name")
     return meta, arrays
 
 
 def write(path, meta, arrays):
-    """Write meta (JSON's types) and arrays (a dict by name): whole and on disk, or not at all."""
+    """Write meta (JSON's types) and arrays (a dict by name): whole, or not at all."""
     text = json.dumps({"meta": meta, "arrays": list(arrays)})
-    # One name for a run's checkpoint and result, under its lock: what kill -9 leaves is used again.
+    # One name for a run's checkpoint and result, under its lock: a file left by kill -9 is overwritten.
     partial = path.with_name(f".{path.name.partition('.')[0]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -48,7 +48,7 @@ def train(runs, config, progress=lambda seconds: None):
 
     Each goes on from its checkpoint if there is one. A run ends before its last epoch where its
     loss or weights stop being finite (status "diverged") or where it provably can't learn any more
-    ("collapsed"). `progress` is called with the part of the runs' costs that was done.
+    ("collapsed"). `progress` is called with the estimated seconds of work done.
     """
     with store.locked(config.results, runs), threadpool_limits(1):
         # Another process may have trained some of them meanwhile.
@@ -168,7 +168,7 @@ class State:
 
     @classmethod
     def begin(cls, run, config):
-        """The run at its checkpoint, or else at initialization; StoreError for other last bits."""
+        """The run at its checkpoint, or else at initialization; StoreError if it would round differently here."""
         xp, graph = load_backend(config.backend), run.graph()
         now = provenance(config.backend, engine_of(graph, config))
         path = store.checkpoint_path(config.results, run)
@@ -263,17 +263,17 @@ def check_same_bits(path, begun, now):
         if begun.get(part) != now[part]:
             raise store.StoreError(
                 f"{path} was begun with {part} {begun.get(part)!r} at commit {begun['commit']}; "
-                f"{now[part]!r} has other last bits: go on with that ({way_back}), or delete the "
+                f"{now[part]!r} would round differently: return to the former ({way_back}), or delete the "
                 "file to begin anew"
             )
 
 
 def has_collapsed(state):
-    """Whether f provably no longer depends on x in training, for ever.
+    """Whether f provably can never again depend on x in training.
 
     In a batch of B samples a normalized value is below sqrt(B) in size. A ReLU layer is therefore
     off on every batch if (|gamma| + r_gamma) sqrt(B) + beta + r_beta <= 0, where r is the farthest
-    that momentum alone can still move gamma and beta: they have no gradient there and no decay.
+    that momentum alone can still carry gamma and beta: they have no gradient there and no decay.
     f is then constant if no path from layer 1 to L avoids such layers.
     """
     run, graph = state.run, state.run.graph()

@@ -122,7 +122,7 @@ def in_processes(stacks, config, jobs, bar, total):
             child.kill()  # a checkpoint is whole at any moment
         executor.shutdown(cancel_futures=True)
     if any((child.exitcode or 0) > 0 for child in children):
-        reason = "could not start: the reason stands above"
+        reason = "could not start: the reason is above"
     else:
         reason = f"was killed from outside (out of memory?): {AGAIN}, perhaps with fewer --jobs"
     raise WorkerError(f"a worker process {reason}")
@@ -226,7 +226,7 @@ def connected(distributed, address):
     """A client of the Dask scheduler at this address."""
 
     async def kind():
-        # A Client would wait for ever for what is no part of Dask.
+        # A Client never gives up on a server that is not Dask's.
         arguments = distributed.Security().get_connection_args("client")
         async with distributed.rpc(address, connection_args=arguments) as there:
             return (await there.identity())["type"]
