@@ -242,8 +242,9 @@ def is_whole(run, reader):
 
 def judge_claims(args):
     """Judge the paper's claims from stored runs."""
-    reader = Reader(args.results, args.published)
-    show(claims.write(claims.judge(experiments(args), reader.read), args.figures))
+    asked = experiments(args)
+    findings = claims.judge(asked, Reader(args.results, args.published).read)
+    show(claims.write(findings, asked["fig2"], args.figures))
 
 
 def draw_spectra(args):

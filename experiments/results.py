@@ -78,14 +78,6 @@ def learned(made, accuracy=LEARNED):
     return bool(is_finite and fits and kept and not ended_early)
 
 
-def distance_to_rank_B(arrays, B):
-    """tau_B of every W at the end: the norm of its singular values beyond the B largest, over its norm."""
-    last = [s[-1] for s in spectra_of(arrays)]
-    beyond = numpy.array([norm_of_spectrum(s[B:], "frobenius") for s in last])
-    size = numpy.array([norm_of_spectrum(s, "frobenius") for s in last])
-    return beyond / numpy.maximum(size, SMALLEST)
-
-
 def csv_rows(preset, run, made, view, fields):
     """The finite numbers of one run's history as dicts with the same keys in every figure.
 

@@ -5,60 +5,52 @@ import itertools
 import numpy
 
 from . import statistics
-from .judges import LEAST, by_majority, has_learned, last, listed, share, span
+from .judges import NOTABLE, by_majority, span
 
 ENOUGH_SEEDS = 3  # fewer give no p and no range
 SIGNIFICANT = 0.05
-NAMES = {"eta": "η", "B": "B"}
 
 
-def trend(settings, field, by, sign, of="rank", permutations=statistics.PERMUTATIONS):
-    """A column is all settings that differ in the varied field alone. It is eligible with at least
-    three values that have learned. Over all its runs: Kendall's τ_b of the final rank (or train
-    accuracy) against the field's logarithm (λ: its order); p, two-sided, from 10,000 permutations
-    of the labels with a fixed seed and Holm's correction over the figure's columns, in which one
-    that is not eligible counts with p = 1. A column shows the trend, or its opposite, if p < 0.05
-    and the Theil-Sen slope over the range of the field that has learned is at least 5 % of the full
-    rank (of 100 % for accuracies). By majority of the columns; not decided with fewer than three
-    seeds. (Mended: over the whole range of the field falls of 140 % were found.)
+def trend(settings, field, by, sign, of="rank"):
+    """The rule for trends. A column is all settings that differ in the varied field alone, eligible
+    with at least three values that have learned. Over its runs: Kendall's τ_b of the final rank (or
+    train accuracy) against the field's logarithm (λ: its order), and its two-sided p from 10,000
+    permutations, with Holm's correction over the figure's columns (p = 1 for one that is not
+    eligible). It shows the trend, or its opposite, if p < 0.05 and the Theil-Sen slope over the
+    range of the field that has learned is at least 5 % of the full rank (of 100 % for accuracies).
+    By majority of the columns; not decided with fewer than three seeds. (Mended: over the whole
+    range of the field it gave falls of 140 %.)
     """
-    enough_seeds = _enough_seeds(settings)
     values = sorted({getattr(setting.run, field) for setting in settings})
     places = dict(zip(values, range(len(values)) if field == "lam" else numpy.log(values)))
     columns = sorted({getattr(setting.run, by) for setting in settings})
     points = {}
     for column in columns:
-        trained = [one for one in settings if getattr(one.run, by) == column and has_learned(one)]
-        if len(trained) >= 3:
-            x = [places[getattr(one.run, field)] for one in trained for _ in one.seeds]
-            points[column] = x, numpy.concatenate([_final(one, of) for one in trained])
+        in_column = [setting for setting in settings if getattr(setting.run, by) == column]
+        learned = [setting for setting in in_column if setting.has_learned()]
+        if len(learned) >= 3:
+            x = [places[getattr(one.run, field)] for one in learned for _ in one.histories]
+            points[column] = x, numpy.concatenate([one.final(of) for one in learned])
+    enough_seeds = _enough_seeds(settings)
     p = [1.0] * len(columns)
     if enough_seeds:
-        for place, (x, y) in enumerate(points.values()):
-            p[place] = statistics.permutation_p(x, y, permutations)
-    shown = opposite = 0
-    texts = []
+        p[: len(points)] = [statistics.permutation_p(x, y) for x, y in points.values()]
+    shown, opposite, texts = 0, 0, []
     for (column, (x, y)), corrected in zip(points.items(), statistics.holm(p)):
         change = statistics.slope(x, y) * (max(x) - min(x))
         if corrected < SIGNIFICANT:
-            shown += sign * change >= LEAST
-            opposite += sign * change <= -LEAST
+            shown += sign * change >= NOTABLE
+            opposite += sign * change <= -NOTABLE
         chance = f", p = {corrected:.2g}" if enough_seeds else ""
         tau = f"τ_b = {statistics.tau_b(x, y):.2f}{chance}"
-        texts.append(f"{change:+.1f} % at {NAMES[by]} = {column:g} ({tau})")
+        texts.append(f"{change:+.1f} % at {by} = {column:g} ({tau})")
     verdict = by_majority(shown, opposite, len(points)) if enough_seeds else "not decided"
-    told = f"{shown} show it, {opposite} the opposite" if enough_seeds else "too few seeds for p"
-    eligible = f"{len(points)} of {len(columns)} columns are eligible"
-    return verdict, f"{eligible}, {told}; change: {listed(texts)}"
+    counts = f"{len(points)} of {len(columns)} columns are eligible, {shown} show it"
+    return verdict, f"{counts}, {opposite} the opposite; change: {', '.join(texts)}"
 
 
 def _enough_seeds(settings):
-    return all(len(setting.seeds) >= ENOUGH_SEEDS for setting in settings)
-
-
-def _final(setting, of):
-    """The final ranks or accuracies of the seeds, in percent."""
-    return share(setting, last(setting, of)) if of == "rank" else last(setting, of)
+    return all(len(setting.histories) >= ENOUGH_SEEDS for setting in settings)
 
 
 def smaller_B_lower_rank(settings):
@@ -93,16 +85,15 @@ def smaller_B_needs_smaller_eta(settings):
     seeds. (Mended: the η of the best accuracy is mostly the grid's smallest, which censors it.)
     """
     largest = {}
-    for setting in settings:
-        eta = setting.run.eta if has_learned(setting) else 0.0
+    for setting in sorted(settings, key=lambda setting: setting.run.B):
+        eta = setting.run.eta if setting.has_learned() else 0.0
         largest[setting.run.B] = max(eta, largest.get(setting.run.B, 0.0))
-    sizes = sorted(largest)
-    found = [largest[B] for B in sizes]
-    texts = [f"{eta or 'none'} at B = {B}" for B, eta in zip(sizes, found)]
-    measured = f"largest η that learns: {listed(texts)}"
-    if len(sizes) != 6 or not _enough_seeds(settings):
+    texts = [f"{eta or 'none'} at B = {B}" for B, eta in largest.items()]
+    measured = f"largest η that learns: {', '.join(texts)}"
+    if len(largest) != 6 or not _enough_seeds(settings):
         return "not decided", measured
-    tau, p = statistics.tau_b(sizes, found), statistics.exact_p(sizes, found)
+    sizes, etas = list(largest), list(largest.values())
+    tau, p = statistics.tau_b(sizes, etas), statistics.exact_p(sizes, etas)
     verdict = "not seen"
     if p < SIGNIFICANT:
         verdict = "holds" if tau > 0 else "fails"
@@ -110,9 +101,9 @@ def smaller_B_needs_smaller_eta(settings):
 
 
 def compared(ranks, others):
-    """How ranks of some seeds, in percent, lie to others: below, above or like them."""
+    """How the ranks of some seeds lie to others: below, above or like them."""
     gap = abs(numpy.mean(ranks) - numpy.mean(others))
-    if gap > max(LEAST, numpy.ptp(ranks), numpy.ptp(others)):
+    if gap > max(NOTABLE, numpy.ptp(ranks), numpy.ptp(others)):
         if max(ranks) < min(others):
             return "below"
         if min(ranks) > max(others):
@@ -120,43 +111,42 @@ def compared(ranks, others):
     return "like"
 
 
-def smaller_B_lower_rank_at_equal_steps(settings):
+def lower_rank_at_equal_steps(settings):
     """At one η and λ, the rank of B_a at epoch 60 against that of B_b < B_a at epoch 60 B_b / B_a,
-    where that is a measured epoch: equal steps, equal E, before the first drop of η. A pair counts
-    if E is at least 9.2 and both have at least 20 % train accuracy there, in every one of at least
-    three seeds. Below: the highest seed of the smaller batch lies below the lowest of the larger
-    one, and the means are apart by more than 5 % of the full rank and more than either range; above
-    likewise; else like. By majority of at least three pairs, but it fails only if at least half are
-    above; mixed says little, as half of the tables without any effect are. (Mended: cells of the
-    first control either died or had too little decay.)
+    where that is measured: equal steps, equal E, before the first drop of η. A pair counts if E is
+    at least 9.2 and both have at least 20 % train accuracy there in every one of at least three
+    seeds. Below: every seed of the smaller batch lies below every seed of the larger one, the means
+    apart by more than 5 % of the full rank and more than either range; above likewise; else like.
+    By majority of at least three pairs, but it fails only if at least half are above; mixed says
+    little: half of the tables without any effect are. (Mended: cells of the first control either
+    died or had too little decay.)
     """
-    found, texts = [], []
+    lies, texts = [], []
     for small, large in itertools.permutations(settings, 2):
         b, a = small.run, large.run
         budget = 60 * a.steps() * 2 * a.eta * a.lam / (1 - a.momentum)
         if b.B < a.B and (b.eta, b.lam) == (a.eta, a.lam) and budget >= 9.2:
             ranks, others = _ranks_at(60 * b.B / a.B, small), _ranks_at(60, large)
-            if ranks is not None and others is not None:
-                found.append(compared(ranks, others))
+            if ranks and others:
+                lies.append(compared(ranks, others))
                 pair = f"{span(ranks)} % at B = {b.B}, {span(others)} % at B = {a.B}"
-                texts.append(f"{found[-1]} ({pair}, η = {a.eta:g})")
-    below, above = found.count("below"), found.count("above")
-    verdict = by_majority(below, above, len(found))
-    if verdict == "fails" and 2 * above < len(found):
+                texts.append(f"{lies[-1]} ({pair}, η = {a.eta:g})")
+    below, above = lies.count("below"), lies.count("above")
+    verdict = by_majority(below, above, len(lies))
+    if verdict == "fails" and 2 * above < len(lies):
         verdict = "mixed"
-    if len(found) < 3:
+    if len(lies) < 3:
         verdict = "not decided"
-    return verdict, f"of {len(found)} pairs {below} are below, {above} above: {listed(texts)}"
+    return verdict, f"of {len(lies)} pairs {below} are below, {above} above: {', '.join(texts)}"
 
 
 def _ranks_at(epoch, setting):
-    """The ranks of all seeds at an epoch, in percent; None unless three or more train there."""
+    """The rank of every seed at an epoch; none unless three or more seeds all train there."""
     ranks = []
-    for made in setting.seeds:
-        (place,) = numpy.nonzero((made["epoch"] == epoch) & (made["train_accuracy"] >= 20))
-        ranks += list(made["rank"][place])
-    enough = len(ranks) == len(setting.seeds) >= ENOUGH_SEEDS
-    return share(setting, ranks) if enough else None
+    for history in setting.histories:
+        trains = (history["epoch"] == epoch) & (history["train_accuracy"] >= 20)
+        ranks += list(history["rank"][trains])
+    return ranks if len(ranks) == len(setting.histories) >= ENOUGH_SEEDS else []
 
 
 def what_carries_the_trend(settings):
@@ -167,33 +157,32 @@ def what_carries_the_trend(settings):
     a: only η / B and E matter. e like b and not like c: E alone. Else not decided. (Mended: with η
     = 0.03 and B = 16 the small batch died, with 0.01 nothing decayed.)
     """
-    a = max(settings, key=lambda setting: setting.run.B).run
     ranks = {}
     for setting in settings:
-        if has_learned(setting) and len(setting.seeds) >= ENOUGH_SEEDS:
-            ranks[_cell(setting.run, a)] = share(setting, last(setting, "rank"))
+        if setting.has_learned() and len(setting.histories) >= ENOUGH_SEEDS:
+            ranks[_cell(setting.run)] = setting.final("rank")
     lies = {}
     for one, other in itertools.permutations(ranks, 2):
         lies[one + other] = compared(ranks[one], ranks[other])
-    to_a = lies.get("ba")
+    b_to_a = lies.get("ba")
     readings = {
-        "steps and budget, not B": to_a == "like" and lies.get("ca") == lies.get("cb") == "below",
-        "batch size": to_a == "below",
-        "noise raises the rank": to_a == "above",
+        "steps and budget, not B": b_to_a == "like" and lies.get("ca") == lies.get("cb") == "below",
+        "batch size": b_to_a == "below",
+        "noise raises the rank": b_to_a == "above",
         "only η / B and E matter": lies.get("da") == "like",
         "E alone": lies.get("eb") == "like" and lies.get("ec", "like") != "like",
     }
     verdict = "; ".join(words for words, is_so in readings.items() if is_so) or "not decided"
-    texts = [f"{letter} {span(values)} %" for letter, values in sorted(ranks.items())]
-    return verdict, f"final ranks of cells that have learned: {listed(texts)}"
+    texts = [f"{cell} {span(values)} %" for cell, values in sorted(ranks.items())]
+    return verdict, f"final ranks of cells that have learned: {', '.join(texts)}"
 
 
-def _cell(run, a):
-    """The letter of the control's cell, by what differs from a."""
-    if run.B == a.B:
+def _cell(run):
+    """The letter of the control's cell."""
+    if run.B == 128:
         return "a"
     if run.steps_of_B:
         return "b"
-    if run.eta < a.eta:
+    if run.eta < 0.05:
         return "d"
-    return "e" if run.lam < a.lam else "c"
+    return "e" if run.lam < 5e-4 else "c"

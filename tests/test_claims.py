@@ -7,7 +7,7 @@ import numpy
 import pytest
 
 from experiments import claims, judges, trends
-from experiments.figures import CELLS, Experiment
+from experiments.figures import CELLS, FIGURES, Experiment
 from experiments.judges import Setting
 from experiments.runs import Run
 
@@ -16,69 +16,75 @@ ETAS = (0.001, 0.01, 0.1)
 LAMBDAS = (0.0, 1e-4, 2e-4, 4e-4, 8e-4, 6e-3)
 
 
-def made_up(rank=90.0, accuracy=100.0, **given):
-    """The history of a run whose full rank is 100, that ends at this rank and train accuracy."""
+def made_up(end=90.0, **given):
+    """The history of a run that has learned and ends at this rank, in percent."""
     made = {
         "epoch": numpy.array([0.0, 60.0, 100.0]),
         "train_loss": numpy.array([2.3, 0.05, 0.05]),
-        "train_accuracy": numpy.array([10.0, accuracy, accuracy]),
-        "rank": numpy.array([100.0, 95.0, rank]),
-        "rank_from_start": numpy.array([100.0, 95.0, rank]),
-        "full_rank": 100.0,
+        "train_accuracy": numpy.array([10.0, 100.0, 100.0]),
+        "rank": numpy.array([100.0, 95.0, end]),
+        "rank_from_start": numpy.array([100.0, 95.0, end]),
         "norm": numpy.ones(3),
         "distance": numpy.ones(3),
         "layer_rank": numpy.full(11, 90.0),
         "layer_norm_kept": numpy.ones(11),
-        "tau_B": numpy.ones((11, 2)),
-        "diverged": False,
-        "collapsed": False,
+        "tau_B": numpy.ones(3),
+        "learned": True,
     }
     return made | given
 
 
-def ending(ranks, accuracy=100.0, **fields):
+def ending(ranks, **fields):
     """The Setting whose seeds end at these ranks."""
-    return Setting(Run(epochs=100, **fields), [made_up(rank, accuracy) for rank in ranks])
+    return Setting(Run(epochs=100, **fields), [made_up(rank) for rank in ranks])
 
 
 def around(rank):
     return (rank - 0.5, rank, rank + 0.5)
 
 
-def word(judge, settings, *more):
-    return judge(settings, *more)[0]
+def unlearned(setting):
+    """The same but for its second seed, which has not learned."""
+    seeds = list(setting.histories)
+    seeds[1] = seeds[1] | {"learned": False}
+    return setting._replace(histories=seeds)
+
+
+def word(judge, settings):
+    return judge(settings)[0]
 
 
 # Trends.
 
 
-def grid(change, accuracy=lambda B, eta: 100.0, seeds=3):
+def grid(change=(0, 0, 0), learns=lambda B, eta: True, seeds=3):
     """Figure 2, with ranks of 50 and more by `change` with each doubling of B, for each eta."""
     found = []
     for (eta, step), (place, B) in itertools.product(zip(ETAS, change), enumerate(BATCHES)):
-        ranks = [50 + step * place + seed / 10 for seed in range(seeds)]
-        found.append(ending(ranks, accuracy(B, eta), B=B, eta=eta))
+        setting = ending([50 + step * place + seed / 10 for seed in range(seeds)], B=B, eta=eta)
+        found.append(setting if learns(B, eta) else unlearned(setting))
     return found
 
 
-def dies_above(eta_alive):
-    return lambda B, eta: 100.0 if eta <= eta_alive else 10.0
+def learns_to(most):
+    return lambda B, eta: eta <= most
 
 
 @pytest.mark.parametrize(
     "settings, said",
     [
-        (grid((3, 3, 3)), "holds"),
         (grid((3, 3, 0)), "holds"),
         (grid((-3, 0, 0)), "fails"),
         (grid((3, -3, 0)), "mixed"),
         (grid((3, 0, 0)), "mixed"),
         (grid((0, 0, 0)), "not seen"),
         (grid((0.9, 0.9, 0.9)), "not seen"),  # 4.5 % of the full rank
-        (grid((3, 0, 0), dies_above(0.01)), "holds"),  # one of two that are eligible
-        (grid((3, 3, 3), dies_above(0.001)), "holds"),
-        (grid((0, 0, 0), dies_above(0.001)), "not decided"),
-        (grid((3, 3, 3), dies_above(0)), "not decided"),
+        (grid((2, 2, 2)), "holds"),
+        (grid((2, 2, 2), lambda B, eta: B >= 32), "not seen"),  # 4 % where it has learned
+        (grid((3, 3, 3), lambda B, eta: B >= 32), "holds"),
+        (grid((3, 3, 3), lambda B, eta: B >= 64), "not decided"),  # two values have learned
+        (grid((3, 0, 0), learns_to(0.01)), "holds"),  # one of two that are eligible
+        (grid((0, 0, 0), learns_to(0.001)), "not decided"),
         (grid((3, 3, 3), seeds=2), "not decided"),
     ],
 )
@@ -86,43 +92,32 @@ def test_smaller_B_lower_rank(settings, said):
     assert word(trends.smaller_B_lower_rank, settings) == said
 
 
-def test_a_trend_is_measured_over_the_range_that_has_learned():
-    """2 a doubling over three of six values are 4. Fault: the whole range, where they are 10."""
-    column = grid((2, 2, 2), lambda B, eta: 100.0 if B >= 32 else 10.0)
-    verdict, measured = trends.smaller_B_lower_rank(column)
-    assert verdict == "not seen" and "+4.0 %" in measured
-    assert word(trends.smaller_B_lower_rank, grid((2, 2, 2))) == "holds"
-
-
-def test_a_column_needs_three_values_that_learned_in_every_seed():
-    column = [setting for setting in grid((3, 3, 3)) if setting.run.B >= 32]
+def test_columns_that_are_not_eligible_count_in_holm_s_correction():
+    """p = 0.04 of one in three columns is 0.12. Fault: Holm's correction over the eligible alone."""
+    ranks = {4: (50, 52, 62), 8: (57, 58, 70), 16: (65, 66, 75)}
+    column = [ending(values, B=B, eta=0.1) for B, values in ranks.items()]
+    others = [unlearned(one) for one in grid() if one.run.eta < 0.1]
     assert word(trends.smaller_B_lower_rank, column) == "holds"
-    for setting in column:
-        if setting.run.B == 32:
-            setting.seeds[1]["train_accuracy"][-1] = 49.0
-    assert word(trends.smaller_B_lower_rank, column) == "not decided"
+    assert word(trends.smaller_B_lower_rank, column + others) == "not decided"
 
 
 @pytest.mark.parametrize(
-    "judge, field, values, rising",
+    "judge, field, values, measured, other",
     [
-        (trends.smaller_B_lower_rank, "B", BATCHES, "holds"),
-        (trends.larger_eta_lower_rank, "eta", ETAS, "fails"),
-        (trends.larger_lambda_lower_rank, "lam", LAMBDAS, "fails"),
+        (trends.larger_eta_lower_rank, "eta", ETAS, "rank", "train_accuracy"),
+        (trends.larger_lambda_lower_rank, "lam", LAMBDAS, "rank", "train_accuracy"),
+        (trends.larger_eta_worse_training, "eta", ETAS, "train_accuracy", "rank"),
     ],
 )
-def test_the_direction_of_every_trend_of_ranks(judge, field, values, rising):
-    falling = {"holds": "fails", "fails": "holds"}[rising]
-    for step, said in ((8, rising), (-8, falling)):
-        ranks = [around(50 + step * place) for place in range(len(values))]
-        settings = [ending(rank, **{field: value}) for rank, value in zip(ranks, values)]
+def test_the_direction_of_a_trend(judge, field, values, measured, other):
+    """Ranks and accuracies go opposite ways. Fault: one for the other, or the wrong sign."""
+    for step, said in ((8, "fails"), (-8, "holds")):
+        settings = []
+        for place, value in enumerate(values):
+            numbers = {measured: numpy.full(3, 50 + step * place)}
+            numbers[other] = numpy.full(3, 50 - step * place)
+            settings.append(Setting(Run(**{field: value}), [made_up(**numbers)] * 3))
         assert word(judge, settings) == said
-
-
-def test_larger_eta_trains_worse_by_the_accuracy_and_not_by_the_rank():
-    for accuracies, said in (((99, 90, 80), "holds"), ((80, 90, 99), "fails")):
-        found = [ending((90, 91, 92), accuracy, eta=eta) for eta, accuracy in zip(ETAS, accuracies)]
-        assert word(trends.larger_eta_worse_training, found) == said
 
 
 @pytest.mark.parametrize(
@@ -136,14 +131,10 @@ def test_larger_eta_trains_worse_by_the_accuracy_and_not_by_the_rank():
     ],
 )
 def test_smaller_B_needs_smaller_eta(most, said):
-    """For each B, up to which eta every seed learns; beyond, one dies."""
-    settings = grid((0, 0, 0))
-    for setting in settings:
-        if setting.run.eta > most[BATCHES.index(setting.run.B)]:
-            setting.seeds[1]["train_accuracy"][-1] = 10.0
-    assert word(trends.smaller_B_needs_smaller_eta, settings) == said
-    two_seeds = [setting._replace(seeds=setting.seeds[:2]) for setting in settings]
-    assert word(trends.smaller_B_needs_smaller_eta, two_seeds) == "not decided"
+    """For each B, up to which eta every seed learns."""
+    for seeds, expected in ((3, said), (2, "not decided")):
+        settings = grid(learns=lambda B, eta: eta <= most[BATCHES.index(B)], seeds=seeds)
+        assert word(trends.smaller_B_needs_smaller_eta, settings) == expected
 
 
 # The control.
@@ -164,25 +155,18 @@ def test_ranks_differ_beyond_both_ranges_and_a_twentieth_of_the_full_rank(ranks,
     assert trends.compared(ranks, others) == said
 
 
-def measured_at(epoch, ranks, accuracy=100.0, **fields):
-    """A Setting with these ranks and this accuracy at one epoch; the last epoch misleads."""
-    seeds = []
-    for rank in ranks:
-        made = made_up(epoch=numpy.array([0.0, epoch, 100.0]), rank=200.0)
-        made["rank"][1], made["train_accuracy"][1] = rank, accuracy
-        seeds.append(made)
-    return Setting(Run(**fields), seeds)
-
-
 def pair(small, large=90, B=(32, 64), eta=0.1, epoch=30.0, accuracy=100.0):
-    """Two settings at equal steps."""
-    b = measured_at(epoch, around(small), accuracy, B=B[0], eta=eta)
-    return [b, measured_at(60.0, around(large), B=B[1], eta=eta)]
-
-
-def pairs(*small):
-    """As many pairs, each at its own eta; the larger batch has rank 90."""
-    return [one for i, rank in enumerate(small) for one in pair(rank, eta=0.1 + i / 10)]
+    """Two settings with these ranks at equal steps; those at the end mislead."""
+    settings = []
+    for size, at, rank in ((B[0], epoch, small), (B[1], 60.0, large)):
+        seeds = []
+        for of_seed in around(rank):
+            made = made_up(epoch=numpy.array([0.0, at, 100.0]))
+            made["rank"][1] = of_seed
+            made["train_accuracy"][1] = accuracy
+            seeds.append(made)
+        settings.append(Setting(Run(B=size, eta=eta), seeds))
+    return settings
 
 
 @pytest.mark.parametrize(
@@ -199,26 +183,27 @@ def pairs(*small):
     ],
 )
 def test_smaller_B_lower_rank_at_equal_steps(small, said):
-    assert word(trends.smaller_B_lower_rank_at_equal_steps, pairs(*small)) == said
+    """As many pairs, each at its own eta; the larger batch has rank 90."""
+    settings = [one for i, rank in enumerate(small) for one in pair(rank, eta=0.1 + i / 10)]
+    assert word(trends.lower_rank_at_equal_steps, settings) == said
 
 
 @pytest.mark.parametrize(
-    "settings",
+    "settings, number",
     [
-        pair(60, epoch=25.0),  # not measured where the steps are equal
-        pair(60, epoch=15.0),
-        pair(60, accuracy=19.0),
-        pair(60, eta=0.01),  # E = 4.7
-        [pair(60)[0], pair(60, eta=0.2)[1]],
-        [setting._replace(seeds=setting.seeds[:2]) for setting in pair(60)],
+        (pair(60), 1),
+        (pair(60, B=(16, 64), epoch=15.0), 1),
+        (pair(60, epoch=25.0), 0),  # not measured where the steps are equal
+        (pair(60, accuracy=19.0), 0),
+        (pair(60, eta=0.01), 0),  # E = 4.7
+        ([pair(60)[0], pair(60, eta=0.2)[1]], 0),
+        ([setting._replace(histories=setting.histories[:2]) for setting in pair(60)], 0),
     ],
 )
-def test_a_pair_counts_at_equal_steps_with_enough_decay_accuracy_and_seeds(settings):
+def test_a_pair_counts_at_equal_steps_with_enough_decay_accuracy_and_seeds(settings, number):
     """Fault: any of these conditions dropped."""
-    judge = trends.smaller_B_lower_rank_at_equal_steps
-    assert judge(pair(60))[1].startswith("of 1 pairs 1 are below")
-    assert judge(pair(60, B=(16, 64), epoch=15.0))[1].startswith("of 1 pairs 1 are below")
-    assert judge(settings)[1].startswith("of 0 pairs")
+    measured = trends.lower_rank_at_equal_steps(settings)[1]
+    assert measured.startswith(f"of {number} pairs {number} are below")
 
 
 @pytest.mark.parametrize(
@@ -233,25 +218,24 @@ def test_a_pair_counts_at_equal_steps_with_enough_decay_accuracy_and_seeds(setti
         ({"a": 90, "d": 80}, "not decided"),
         ({"a": 80, "b": 90, "c": 40, "e": 91}, "noise raises the rank; E alone"),
         ({"a": 80, "b": 90, "c": 89, "e": 91}, "noise raises the rank"),  # e is like c too
-        ({"a": 90, "b": 60, "c": 40, "e": 41}, "batch size"),  # e is like c
     ],
 )
 def test_what_carries_the_trend(ranks, said):
+    judge = trends.what_carries_the_trend
     settings = [ending(around(rank), **{"eta": 0.05} | CELLS[cell]) for cell, rank in ranks.items()]
-    assert word(trends.what_carries_the_trend, settings) == said
-    dead = [setting._replace(accuracy=101) for setting in settings]
-    assert word(trends.what_carries_the_trend, dead) == "not decided"
-    one_seed = [setting._replace(seeds=setting.seeds[:1]) for setting in settings]
-    assert word(trends.what_carries_the_trend, one_seed) == "not decided"
+    assert word(judge, settings) == said
+    assert word(judge, [unlearned(setting) for setting in settings]) == "not decided"
+    two_seeds = [setting._replace(histories=setting.histories[:2]) for setting in settings]
+    assert word(judge, two_seeds) == "not decided"
 
 
 # Where rank is lost, and how close W comes to rank B.
 
 
 def without_decay(relative, from_start, B=16, **fields):
-    """Three seeds at lambda = 0 that start at rank 100 and end at these by the two counts."""
-    made = made_up(relative, rank_from_start=numpy.array([100.0, 95.0, from_start]))
-    return Setting(Run(B=B, **({"lam": 0.0} | fields)), [made] * 3)
+    """Three seeds at lambda = 0; the last ends at these by the two counts, from 100."""
+    worst = made_up(relative, rank_from_start=numpy.array([100.0, 95.0, from_start]))
+    return Setting(Run(B=B, **({"lam": 0.0} | fields)), [made_up(100.0), made_up(100.0), worst])
 
 
 @pytest.mark.parametrize(
@@ -265,37 +249,33 @@ def without_decay(relative, from_start, B=16, **fields):
 )
 def test_no_rank_is_lost_without_decay(ends, said):
     settings = [without_decay(*counts, B=B) for counts, B in zip(ends, (16, 32))]
-    settings.append(without_decay(5, 5, lam=1e-3))
-    settings.append(without_decay(5, 5, B=64)._replace(accuracy=101))  # has not learned
+    settings += [without_decay(5, 5, lam=1e-3), unlearned(without_decay(5, 5, B=64))]
     assert word(judges.no_rank_lost_without_decay, settings) == said
 
 
 @pytest.mark.parametrize(
     "by_descent, by_sgd, said",
     [
-        ((98, 98, 98), {32: (60, 60, 60), 64: (70, 70, 70)}, "holds"),
-        ((98, 98, 96.9), {32: (60, 60, 60), 64: (70, 70, 70)}, "mixed"),  # 3.1 of 30
-        ((60, 60, 60), {32: (60, 60, 60), 64: (70, 70, 70)}, "fails"),
-        ((99, 99, 99), {32: (60, 60, 60), 64: (96, 96, 96)}, "holds"),  # too little
-        ((99, 99, 99), {64: (96, 96, 96)}, "not decided"),
+        ((98, 98, 98), {32: 60, 64: 70}, "holds"),
+        ((98, 98, 96.9), {32: 60, 64: 70}, "mixed"),  # 3.1 of 30
+        ((60, 60, 60), {32: 60, 64: 70}, "fails"),
+        ((99, 99, 99), {32: 60, 64: 96}, "holds"),  # 4 are too little
+        ((99, 99, 99), {64: 96}, "not decided"),
         ((98, 98, 98), {}, "not decided"),
     ],
 )
 def test_gradient_descent_keeps_the_rank(by_descent, by_sgd, said):
-    settings = [ending(by_descent, B=5000, m=5000)]
-    settings += [ending(ranks, B=B, m=5000) for B, ranks in by_sgd.items()]
     judge = judges.gradient_descent_keeps_the_rank
-    assert word(judge, settings) == said
-    unlearned = settings[0]._replace(accuracy=101)
-    assert word(judge, [unlearned, *settings[1:]]) == "not decided"
+    descent = ending(by_descent, B=5000, m=5000)
+    others = [ending((rank,) * 3, B=B, m=5000) for B, rank in by_sgd.items()]
+    assert word(judge, [descent, *others]) == said
+    assert word(judge, [unlearned(descent), *others]) == "not decided"
 
 
 def close(end, B=32, **fields):
-    """Two matrices lie far from rank B and nine at this distance, in the last of three seeds."""
-    tau = numpy.full((11, 2), 0.5)
-    tau[2:, 1] = end
-    seeds = [made_up(tau_B=numpy.zeros((11, 2)))] * 2 + [made_up(tau_B=tau)]
-    return Setting(Run(B=B, **fields), seeds)
+    """A setting of which the last of three seeds ends at this tau_B."""
+    near, far = (made_up(tau_B=numpy.array([0.5, 0.5, tau])) for tau in (0.0, end))
+    return Setting(Run(B=B, **fields), [near, near, far])
 
 
 @pytest.mark.parametrize(
@@ -309,21 +289,22 @@ def close(end, B=32, **fields):
 )
 def test_W_is_close_to_rank_at_most_B(ends, said):
     """Those at B = 64 of 100, with E = 3.5, or not learned say nothing."""
-    others = [close(0.0, B=64), close(0.0, eta=0.002), close(0.0)._replace(accuracy=101)]
+    others = [close(0.0, B=64), close(0.0, eta=0.002), unlearned(close(0.0))]
     assert word(judges.close_to_rank_B, [close(end) for end in ends] + others) == said
 
 
 def test_tau_B_is_the_distance_to_the_nearest_matrix_of_rank_B(rng):
-    """By the SVD, at the start and at the end; a W with at most B singular values is left out."""
-    weights = rng.normal(size=(3, 6, 8))
-    s = numpy.linalg.svd(weights, compute_uv=False)
-    arrays = {"epoch": numpy.arange(3.0), "spectrum 2-1": s, "spectrum 3-2": s[:, :4]}
-    expected = []
-    for W in weights[[0, -1]]:
-        left, values, right = numpy.linalg.svd(W)
-        nearest = left[:, :4] @ numpy.diag(values[:4]) @ right[:4]
-        expected.append(numpy.linalg.norm(W - nearest) / numpy.linalg.norm(W))
-    numpy.testing.assert_allclose(claims.tau_B(arrays, 4), [expected])
+    """By the SVD; the median over the W with more than B singular values."""
+    arrays, expected = {"spectrum 2-1": numpy.ones((3, 4))}, []
+    for p in range(3):
+        weights = rng.normal(size=(3, 6, 8))
+        arrays[f"spectrum {p + 3}-2"] = numpy.linalg.svd(weights, compute_uv=False)
+        for W in weights:
+            left, values, right = numpy.linalg.svd(W)
+            nearest = left[:, :4] @ numpy.diag(values[:4]) @ right[:4]
+            expected.append(numpy.linalg.norm(W - nearest) / numpy.linalg.norm(W))
+    medians = numpy.median(numpy.reshape(expected, (3, 3)), axis=0)
+    numpy.testing.assert_allclose(claims.tau_B(arrays, 4), medians)
 
 
 # Figure 1.
@@ -344,15 +325,14 @@ def moving(d, lam, drifts=10.0, dataset="mnist", **given):
         ([moving(50, 1e-5)], "fails"),
         ([moving(500, 1e-5), moving(50, 1e-4)], "mixed"),
         ([moving(500, 1e-5), *[moving(500, 1e-4, drifts=2.9)] * 2], "mixed"),
-        ([moving(500, 1e-5, drifts=2.9)], "not decided"),  # decay alone moves W
+        ([moving(500, 1e-5, drifts=2.9)] * 2, "not decided"),  # decay alone moves W
         ([moving(500, 1e-5, dataset="cifar10")], "not decided"),  # nothing to compare with
-        ([], "not decided"),
     ],
 )
 def test_d_is_orders_of_magnitude_smaller_without_decay(settings, said):
     judge = judges.far_smaller_without_decay
     assert word(judge, [moving(1, 0.0), *settings]) == said
-    assert word(judge, [moving(1, 0.0)._replace(accuracy=101), *settings]) == "not decided"
+    assert word(judge, [unlearned(moving(1, 0.0)), *settings]) == "not decided"
 
 
 UNSETTLED = {"train_loss": numpy.array([2.3, 0.06, 0.045])}
@@ -367,7 +347,7 @@ FALLING = {"distance": numpy.array([numpy.nan, 5000.0, 500.0])}
         ([moving(9, 1e-5)], "fails"),  # hardly more than without decay
         ([moving(500, 1e-5, **FALLING)], "fails"),
         ([moving(11, 1e-5), moving(9, 1e-4)], "mixed"),
-        ([moving(11, 1e-5, drifts=2.9)], "not decided"),
+        ([moving(11, 1e-5, drifts=2.9)] * 2, "not decided"),
         ([moving(11, 1e-5, **UNSETTLED)], "not decided"),
         ([moving(11, 1e-5, **RISING)], "not decided"),
     ],
@@ -379,7 +359,7 @@ def test_W_does_not_converge(settings, said):
 def decayed(kept, rank=0.0, lams=(1e-4, 1e-3), epochs=2000):
     """CIFAR-10: for each lambda what is kept of ||W||, and the final rank."""
     options = {"network": "MLP-5-200", "momentum": 0.0, "milestones": (), "epochs": epochs}
-    seeds = [[made_up(rank, 10.0, layer_norm_kept=numpy.array([0.0, share]))] * 2 for share in kept]
+    seeds = [[made_up(rank, layer_norm_kept=numpy.array([0.0, share]))] * 2 for share in kept]
     return [Setting(Run(lam=lam, **options), made) for lam, made in zip(lams, seeds)]
 
 
@@ -404,14 +384,12 @@ def test_W_goes_to_zero_and_its_rank_is_zero(settings, gone, rank_zero):
 
 def layered(*ranks, network="MLP-BN-10-100"):
     """A setting whose seeds end at these ranks by layer."""
-    seeds = [made_up(layer_rank=numpy.array(of_seed, dtype="float64")) for of_seed in ranks]
-    return Setting(Run(network=network), seeds)
+    return Setting(Run(network=network), [made_up(layer_rank=numpy.array(one)) for one in ranks])
 
 
 LOWER = [90, 70, 30, 70, 90, 10]  # the output matrix is the last
 LEVEL = [30, 30, 30, 30, 30, 10]
 FULL = [95, 90, 85, 90, 95, 10]
-WAVY = [90, 60, 63, 30, 90, 10]  # rises by 3 on the way down
 
 
 @pytest.mark.parametrize(
@@ -423,7 +401,7 @@ WAVY = [90, 60, 63, 30, 90, 10]  # rises by 3 on the way down
         ([LOWER, LOWER, FULL, FULL], "not decided"),  # in two the rank is not constrained
         ([[90, 70, 66, 70, 71, 10]] * 3, "holds"),  # 5 below the lower end
         ([[90, 70, 67, 70, 71, 10]] * 3, "fails"),
-        ([WAVY] * 3, "fails"),
+        ([[90, 60, 63, 30, 90, 10]] * 3, "fails"),  # rises by 3 on the way down
         ([[90, 61, 63, 30, 90, 10]] * 3, "holds"),  # by 2
         ([[90, 30, 60, 57, 90, 10]] * 3, "fails"),  # falls on the way up
     ],
@@ -432,28 +410,17 @@ def test_the_bottleneck(settings, said):
     assert word(judges.bottleneck, [layered(ranks, ranks) for ranks in settings]) == said
     one_seed_differs = [layered(ranks, LEVEL) for ranks in settings]
     assert word(judges.bottleneck, one_seed_differs) in ("fails", "not decided")
-    unlearned = [layered(ranks)._replace(accuracy=101) for ranks in settings]
-    assert word(judges.bottleneck, unlearned) == "not decided"
-
-
-def test_ranks_by_layer_are_in_percent_of_the_width():
-    """Of 500, 90 and 66 are 4.8 % apart."""
-    of_500 = [layered([90, 70, 66, 70, 90, 10], network="MLP-BN-5-500")] * 3
-    assert word(judges.bottleneck, of_500) == "fails"
 
 
 def blocks(*pairs):
     """Ranks by layer of a residual network with these pairs in its blocks."""
-    return [100, *(rank for pair in pairs for rank in pair), 10]
-
-
-WITHIN = blocks((30, 31), (50, 50), (70, 68))
+    return [100, *itertools.chain(*pairs), 10]
 
 
 @pytest.mark.parametrize(
     "ranks, within, across",
     [
-        (WITHIN, "holds", "fails"),
+        (blocks((30, 31), (50, 50), (70, 68)), "holds", "fails"),
         (blocks((40, 60), (60, 40), (50, 50)), "fails", "holds"),
         (blocks((50, 50), (50, 50), (50, 50)), "holds", "holds"),
         (blocks((40, 40), (50, 50), (45, 45)), "holds", "fails"),  # 6.7 apart
@@ -463,18 +430,10 @@ WITHIN = blocks((30, 31), (50, 50), (70, 68))
     ],
 )
 def test_equal_ranks_within_and_across_blocks(ranks, within, across):
-    settings = [layered(ranks, ranks, network="RES-BN-3-100")] * 3
+    """Fault: the first seed alone."""
+    settings = [layered(blocks((50, 50), (50, 50), (50, 50)), ranks)] * 3
     assert word(judges.equal_within_blocks, settings) == within
     assert word(judges.equal_across_blocks, settings) == across
-    assert word(judges.equal_within_blocks, settings[:2]) == "not decided"
-
-
-def test_equal_ranks_in_half_of_the_settings_are_mixed_and_every_seed_counts():
-    judge = judges.equal_within_blocks
-    equal = layered(WITHIN, WITHIN, network="RES-BN-3-100")
-    in_one = layered(WITHIN, blocks((20, 60), (60, 90), (10, 90)), network="RES-BN-3-100")
-    assert word(judge, [equal] * 2 + [in_one] * 2) == "mixed"
-    assert word(judge, [in_one] * 3) == "fails"
 
 
 # Verdicts from stored runs, and the page.
@@ -495,19 +454,14 @@ def stored(run):
 
 
 def judged(lacking=lambda run: False, preset="night"):
-    """Found, and {(judge, place, variant): Finding}; true gradients are there but `lacking`."""
-    names = ("fig2", "fig2-true", "fig6-true", "fig3")
-
-    def read(run):
-        is_there = not run.detached and run.scalar and not lacking(run)
-        return stored(run) if is_there else None
-
-    found = claims.judge({name: Experiment(name, preset) for name in names}, read)
-    findings = {}
-    for claim, by_variant in found.rows:
-        for variant, finding in by_variant.items():
-            findings[claim.judge, claim.place, variant] = finding
-    return found, findings
+    """Findings, and those of (claim, place); runs of Figures 2 and 6 with true gradients exist."""
+    experiments = {name: Experiment(name, preset) for name in FIGURES}
+    there = set(experiments["fig2-true"].runs() + experiments["fig6-true"].runs())
+    findings = claims.judge(
+        experiments, lambda run: stored(run) if run in there and not lacking(run) else None
+    )
+    of_true = [one for one in findings if one.batch_norm == "true gradient"]
+    return findings, {(one.claim, one.figure): one for one in of_true}
 
 
 @pytest.fixture(scope="module")
@@ -515,124 +469,106 @@ def whole():
     return judged()
 
 
-TREND = trends.smaller_B_lower_rank, "fig2", "true gradient"
-PAIRS = trends.smaller_B_lower_rank_at_equal_steps, "fig2, fig6", "true gradient"
+TREND = claims.CLAIMS[0][0], "fig2"
+PAIRS = claims.CLAIMS[4][0], "fig2, fig6"
 
 
 def test_a_claim_is_judged_from_whole_seeds_and_says_what_is_missing(whole):
-    _, findings = whole
+    findings = whole[1]
     assert findings[TREND].verdict == "holds" and findings[TREND].otherwise == "tol 1e-2: not seen"
-    assert findings[PAIRS].verdict == "holds" and not findings[PAIRS].seeds
-    assert findings[PAIRS].runs == 81  # what two figures share counts once
-    assert findings[TREND[0], "fig2", "the memo's text"] == claims.Finding("not run", 0, 54)
+    assert findings[PAIRS].verdict == "holds" and findings[PAIRS].runs == 81  # 12 runs are shared
+    assert findings[claims.CLAIMS[1][0], "fig4"].verdict == "not run"
     _, findings = judged(lambda run: run.seed == 2 and (run.B, run.eta) == (4, 0.1))
-    assert findings[TREND][:4] == ("not decided", 53, 54, "2 of 3 seeds")
-    assert findings[PAIRS].verdict == "not decided" and "so far holds" in findings[PAIRS].measured
+    assert findings[TREND][4:8] == ("not decided", 53, 54, 2)
+    assert findings[PAIRS].verdict == "not decided" and "pairs" in findings[PAIRS].measured
     _, findings = judged(lambda run: run.B == 4)
-    assert findings[TREND] == claims.Finding("not decided", 45, 54)
+    assert findings[TREND][4:8] == ("not decided", 45, 54, 0)
+
+
+def test_ranks_are_in_percent_of_the_full_rank_and_of_the_width():
+    run = Run(network="MLP-BN-5-500", B=16)
+    view = Experiment("fig2", "night").view
+    made = claims._histories(run, *stored(run), view)[claims.AS_RULED]
+    assert made["rank"][[0, -1]] == pytest.approx([100, 60], abs=1)
+    assert made["layer_rank"] == pytest.approx([60] * 5 + [1.2])
 
 
 def test_figure_3_of_the_memo_s_text_is_judged_at_a_smaller_eta():
     asked = set()
-    names = ("fig2", "fig3", "fig3-true")
-    claims.judge({name: Experiment(name, "night") for name in names}, asked.add)
+    claims.judge({name: Experiment(name, "night") for name in FIGURES}, asked.add)
     of_figure_3 = {(run.detached, run.eta) for run in asked if run.lam == 6e-3}
     assert of_figure_3 == {(True, 0.01), (False, 0.1)}
 
 
 def test_few_epochs_and_smoke_decide_nothing():
-    _, findings = judged(preset="quick")
-    assert findings[TREND].verdict == "too early"
-    assert findings[judges.bottleneck, "fig6", "true gradient"].verdict == "not seen"
-    words = {finding.verdict for finding in judged(preset="smoke")[1].values()}
-    assert words == {"says nothing", "not run"}
+    assert judged(preset="quick")[1][TREND].verdict == "too early"
+    words = ["holds", "fails", "mixed", "not seen", "not decided", "batch size"]
+    seen = [claims._in_preset(word, "quick") for word in words]
+    assert seen == ["seen", "not seen", "not seen", "not seen", "too early", "too early"]
+    assert {claims._in_preset(word, "smoke") for word in words} == {"says nothing"}
 
 
 def test_the_page_has_a_line_for_every_claim_and_the_csv_a_row_for_every_verdict(whole, tmp_path):
-    found, findings = whole
-    page, table = claims.write(found, tmp_path)
+    findings, _ = whole
+    page, table = claims.write(findings, Experiment("fig2", "night"), tmp_path)
     assert (page.name, table.name) == ("claims-night.md", "claims-night.csv")
     with open(table, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["verdict"] for row in rows] == [finding.verdict for finding in findings.values()]
+    assert [row["verdict"] for row in rows] == [finding.verdict for finding in findings]
     text = page.read_text(encoding="utf-8")
     lines = [line.split(" | ") for line in text.split("##")[0].splitlines() if line.startswith("|")]
-    assert len(lines) == 2 + len(claims.CLAIMS)
-    assert lines[2][4] == "**holds**" and lines[2][3] == "not run"
-    for words in {claim.words for claim in claims.CLAIMS}:
-        assert text.count(f"## {words}\n\nRule: ") == 1
+    assert len(lines) == 2 + sum(len(figures) for _, _, *figures in claims.CLAIMS)
+    assert "holds" in lines[2][4] and lines[2][3] == "not run"
+    for claim, *_ in claims.CLAIMS:
+        assert text.count(f"## {claim}\n\nRule: ") == 1
 
 
 def test_every_judge_is_undecided_by_nothing_and_by_networks_that_died():
-    died = {"train_accuracy": numpy.full(3, 10.0), "train_loss": numpy.full(3, numpy.nan)}
-    run = Run(network="RES-BN-5-100", dataset="mnist", lam=1e-6)
-    lost = made_up(numpy.nan, layer_rank=numpy.full(12, numpy.nan), collapsed=True, **died)
-    for claim in claims.CLAIMS:
-        assert word(claim.judge, [Setting(run, [lost] * 3)]) == "not decided"
+    died = {"train_loss": numpy.full(3, numpy.nan), "learned": False}
+    lost = made_up(numpy.nan, layer_rank=numpy.full(12, numpy.nan), **died)
+    settings = [Setting(Run(network="RES-BN-5-100", lam=1e-6), [lost] * 3)]
+    for _, judge, *_ in claims.CLAIMS:
+        assert word(judge, []) == word(judge, settings) == "not decided"
 
 
 # Tables without any effect, of the sizes of the figures: a claim holds and fails in 5 % at most.
 
 
-def shares(judge, tables):
-    """{verdict: its share of the tables}."""
-    said = [judge(table)[0] for table in tables]
-    return {verdict: said.count(verdict) / len(said) for verdict in (*said, "holds", "fails")}
-
-
-def tables_without_effect(settings, rng, learn=1.0, number=150, **given):
-    """Ranks at three epochs that depend on the run alone; `learn` is the share that learns."""
-    for _ in range(number):
-        table = []
-        for setting in settings:
-            accuracy = numpy.full(3, 100.0 if rng.uniform() < learn else 10.0)
-            ranks = rng.normal(50, 20, (3, 1)) + rng.normal(0, 3, (3, 3)).round(1)
-            changed = {"train_accuracy": accuracy} | given
-            seeds = [setting.seeds[0] | changed | {"rank": of_seed} for of_seed in ranks]
-            table.append(setting._replace(seeds=seeds))
-        yield table
-
-
-FIG2 = [ending(around(50), B=B, eta=eta) for eta in ETAS for B in BATCHES]
+FIG2 = grid()
 FIG6 = [ending(around(50), B=B, eta=eta) for eta in (0.0125, 0.025, 0.05) for B in BATCHES[3:]]
 FIG3 = [ending(around(50), B=B, lam=lam) for B in BATCHES[2:] for lam in LAMBDAS]
 
 
-@pytest.mark.parametrize(
-    "settings, field, by, learn",
-    [(FIG2, "B", "eta", 1.0), (FIG2 + FIG6, "eta", "B", 1.0), (FIG3, "lam", "B", 0.7)],
-)
-def test_without_an_effect_a_trend_is_not_seen(settings, field, by, learn, rng):
-    """Faults: without p or without Holm's correction, 6 to 25 % of the tables fail."""
-    tables = tables_without_effect(settings, rng, learn)
-    said = shares(lambda table: trends.trend(table, field, by, 1, permutations=200), tables)
-    assert max(said["holds"], said["fails"]) <= 0.05 and said["not seen"] > 0.85
+def by_chance(settings, rng, share):
+    """The settings with ranks that depend on the run alone; this share of them learns."""
+    table = []
+    for setting in settings:
+        ranks = rng.normal(50, 20, (3, 1)) + rng.normal(0, 3, (3, 3)).round(1)
+        given = {"learned": rng.uniform() < share, "epoch": numpy.array([15.0, 30.0, 60.0])}
+        seeds = [made_up(rank=of_seed, **given) for of_seed in ranks]
+        table.append(setting._replace(histories=seeds))
+    return table
 
 
-def test_without_an_effect_smaller_B_needs_no_smaller_eta(rng):
-    """Fault: any positive tau-b holds."""
-    said = shares(trends.smaller_B_needs_smaller_eta, tables_without_effect(FIG2, rng, learn=0.6))
-    assert max(said["holds"], said["fails"]) <= 0.05
-
-
-def test_without_an_effect_batches_are_alike_at_equal_steps(rng):
-    """Fault: the means alone decide."""
-    tables = tables_without_effect(FIG2 + FIG6, rng, epoch=numpy.array([15.0, 30.0, 60.0]))
-    said = shares(trends.smaller_B_lower_rank_at_equal_steps, tables)
-    assert max(said["holds"], said["fails"]) <= 0.05 and "not decided" not in said
+def in_random_order(matrices):
+    return lambda rng: [layered(ranks) for ranks in rng.uniform(10, 90, (3, matrices))]
 
 
 @pytest.mark.parametrize(
-    "judge, network, matrices",
+    "judge, table",
     [
-        (judges.bottleneck, "MLP-BN-10-100", 11),
-        (judges.equal_within_blocks, "RES-BN-5-100", 12),
-        (judges.equal_across_blocks, "RES-BN-5-100", 12),
+        (trends.smaller_B_lower_rank, lambda rng: by_chance(FIG2, rng, 1)),
+        (trends.larger_eta_lower_rank, lambda rng: by_chance(FIG2 + FIG6, rng, 1)),
+        (trends.larger_lambda_lower_rank, lambda rng: by_chance(FIG3, rng, 0.7)),
+        (trends.smaller_B_needs_smaller_eta, lambda rng: by_chance(FIG2, rng, 0.6)),
+        (trends.lower_rank_at_equal_steps, lambda rng: by_chance(FIG2 + FIG6, rng, 1)),
+        (judges.bottleneck, in_random_order(11)),
+        (judges.equal_within_blocks, in_random_order(12)),
+        (judges.equal_across_blocks, in_random_order(12)),
     ],
 )
-def test_layers_in_random_order_show_nothing(judge, network, matrices, rng):
-    """Three settings of one seed. Fault: reversals ignored: a third of the orders show it."""
-    tables = []
-    for ranks in rng.uniform(10, 90, (150, 3, matrices)):
-        tables.append([layered(order, network=network) for order in ranks])
-    assert shares(judge, tables)["holds"] <= 0.05
+def test_without_an_effect_a_claim_rarely_holds(judge, table, rng):
+    """Nor does a trend fail. Faults: no p, no Holm's correction, means alone, reversals ignored."""
+    said = [word(judge, table(rng)) for _ in range(100)]
+    assert said.count("holds") <= 0.05 * len(said) and said.count("not decided") < 0.5 * len(said)
+    assert judge.__module__.endswith("judges") or said.count("fails") <= 0.05 * len(said)

