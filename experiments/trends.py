@@ -26,8 +26,7 @@ def trend(settings, field, by, sign, of="rank"):
     columns = sorted({getattr(setting.run, by) for setting in settings})
     points = {}
     for column in columns:
-        in_column = [setting for setting in settings if getattr(setting.run, by) == column]
-        learned = [setting for setting in in_column if setting.has_learned()]
+        learned = [one for one in settings if getattr(one.run, by) == column and one.has_learned()]
         if len(learned) >= 3:
             x = [places[getattr(one.run, field)] for one in learned for _ in one.histories]
             points[column] = x, numpy.concatenate([one.final(of) for one in learned])

@@ -50,13 +50,6 @@ def unlearned(setting):
     return setting._replace(histories=seeds)
 
 
-def word(judge, settings):
-    return judge(settings)[0]
-
-
-# Trends.
-
-
 def grid(change=(0, 0, 0), learns=lambda B, eta: True, seeds=3):
     """Figure 2, with ranks of 50 and more by `change` with each doubling of B, for each eta."""
     found = []
@@ -66,93 +59,18 @@ def grid(change=(0, 0, 0), learns=lambda B, eta: True, seeds=3):
     return found
 
 
-def learns_to(most):
-    return lambda B, eta: eta <= most
+def learning_up_to(*most, seeds=3):
+    """Figure 2 where every seed learns up to this eta, for each B."""
+    return grid(learns=lambda B, eta: eta <= most[BATCHES.index(B)], seeds=seeds)
 
 
-@pytest.mark.parametrize(
-    "settings, said",
-    [
-        (grid((3, 3, 0)), "holds"),
-        (grid((-3, 0, 0)), "fails"),
-        (grid((3, -3, 0)), "mixed"),
-        (grid((3, 0, 0)), "mixed"),
-        (grid((0, 0, 0)), "not seen"),
-        (grid((0.9, 0.9, 0.9)), "not seen"),  # 4.5 % of the full rank
-        (grid((2, 2, 2)), "holds"),
-        (grid((2, 2, 2), lambda B, eta: B >= 32), "not seen"),  # 4 % where it has learned
-        (grid((3, 3, 3), lambda B, eta: B >= 32), "holds"),
-        (grid((3, 3, 3), lambda B, eta: B >= 64), "not decided"),  # two values have learned
-        (grid((3, 0, 0), learns_to(0.01)), "holds"),  # one of two that are eligible
-        (grid((0, 0, 0), learns_to(0.001)), "not decided"),
-        (grid((3, 3, 3), seeds=2), "not decided"),
-    ],
-)
-def test_smaller_B_lower_rank(settings, said):
-    assert word(trends.smaller_B_lower_rank, settings) == said
-
-
-def test_columns_that_are_not_eligible_count_in_holm_s_correction():
-    """p = 0.04 of one in three columns is 0.12. Fault: Holm's correction over the eligible alone."""
-    ranks = {4: (50, 52, 62), 8: (57, 58, 70), 16: (65, 66, 75)}
-    column = [ending(values, B=B, eta=0.1) for B, values in ranks.items()]
-    others = [unlearned(one) for one in grid() if one.run.eta < 0.1]
-    assert word(trends.smaller_B_lower_rank, column) == "holds"
-    assert word(trends.smaller_B_lower_rank, column + others) == "not decided"
-
-
-@pytest.mark.parametrize(
-    "judge, field, values, measured, other",
-    [
-        (trends.larger_eta_lower_rank, "eta", ETAS, "rank", "train_accuracy"),
-        (trends.larger_lambda_lower_rank, "lam", LAMBDAS, "rank", "train_accuracy"),
-        (trends.larger_eta_worse_training, "eta", ETAS, "train_accuracy", "rank"),
-    ],
-)
-def test_the_direction_of_a_trend(judge, field, values, measured, other):
-    """Ranks and accuracies go opposite ways. Fault: one for the other, or the wrong sign."""
-    for step, said in ((8, "fails"), (-8, "holds")):
-        settings = []
-        for place, value in enumerate(values):
-            numbers = {measured: numpy.full(3, 50 + step * place)}
-            numbers[other] = numpy.full(3, 50 - step * place)
-            settings.append(Setting(Run(**{field: value}), [made_up(**numbers)] * 3))
-        assert word(judge, settings) == said
-
-
-@pytest.mark.parametrize(
-    "most, said",
-    [
-        ((0, 0.001, 0.01, 0.01, 0.1, 0.1), "holds"),
-        ((0.1, 0.1, 0.01, 0.01, 0.001, 0), "fails"),
-        ((0.01, 0.01, 0.1, 0.01, 0.01, 0.1), "not seen"),
-        ((0, 0, 0, 0.1, 0.1, 0.1), "not seen"),  # p = 0.1: two of 20 orders
-        ((0, 0, 0.01, 0.01, 0.1, 0.1), "holds"),  # two of 90
-    ],
-)
-def test_smaller_B_needs_smaller_eta(most, said):
-    """For each B, up to which eta every seed learns."""
-    for seeds, expected in ((3, said), (2, "not decided")):
-        settings = grid(learns=lambda B, eta: eta <= most[BATCHES.index(B)], seeds=seeds)
-        assert word(trends.smaller_B_needs_smaller_eta, settings) == expected
-
-
-# The control.
-
-
-@pytest.mark.parametrize(
-    "ranks, others, said",
-    [
-        ((80, 81, 82), (90, 91, 92), "below"),
-        ((99, 98, 97), (90, 91, 92), "above"),
-        ((86, 87, 88), (90, 91, 92), "like"),  # less than 5 apart
-        ((60, 70, 81), (80, 90, 100), "like"),  # the ranges overlap
-        ((82, 82, 91), (90, 99, 99), "like"),  # they do, though the means are further apart
-        ((80, 85, 90), (91, 92, 99), "like"),  # they don't, but one is as wide as the gap
-    ],
-)
-def test_ranks_differ_beyond_both_ranges_and_a_twentieth_of_the_full_rank(ranks, others, said):
-    assert trends.compared(ranks, others) == said
+def changing(field, values, **steps):
+    """A column of settings whose `steps` rise or fall by so much with each value."""
+    settings = []
+    for place, value in enumerate(values):
+        numbers = {name: numpy.full(3, 50.0 + step * place) for name, step in steps.items()}
+        settings.append(Setting(Run(**{field: value}), [made_up(**numbers)] * 3))
+    return settings
 
 
 def pair(small, large=90, B=(32, 64), eta=0.1, epoch=30.0, accuracy=100.0):
@@ -169,23 +87,251 @@ def pair(small, large=90, B=(32, 64), eta=0.1, epoch=30.0, accuracy=100.0):
     return settings
 
 
+def pairs(*small):
+    """As many pairs, each at its own eta; the larger batch has rank 90."""
+    return [one for i, rank in enumerate(small) for one in pair(rank, eta=0.1 + i / 10)]
+
+
+def cells(**ranks):
+    """The control."""
+    return [ending(around(rank), **{"eta": 0.05} | CELLS[cell]) for cell, rank in ranks.items()]
+
+
+def without_decay(*ends):
+    """For each B what is left by the two counts; with decay or without success all may be lost."""
+    settings = []
+    for B, (relative, from_start) in zip(BATCHES, ends):
+        worst = made_up(relative, rank_from_start=numpy.array([100.0, 95.0, from_start]))
+        settings.append(Setting(Run(B=B, lam=0.0), [made_up(100.0), worst]))
+    return [*settings, ending((5, 5), lam=1e-3), unlearned(ending((5, 5), lam=0.0, B=64))]
+
+
+def descent(*by_descent, **by_sgd):
+    """Final ranks of gradient descent, one a seed, and of SGD, one for each B."""
+    others = [ending((rank,) * 3, B=int(name[1:]), m=5000) for name, rank in by_sgd.items()]
+    return [ending(by_descent, B=5000, m=5000), *others]
+
+
+def close(*ends, B=32, **fields):
+    """For each setting the last tau_B of the last of three seeds."""
+    settings = []
+    for end in ends:
+        near, far = (made_up(tau_B=numpy.array([0.5, 0.5, tau])) for tau in (0.0, end))
+        settings.append(Setting(Run(B=B, **fields), [near, near, far]))
+    return settings
+
+
+SILENT = [*close(0.0, B=64), *close(0.0, eta=0.002), unlearned(close(0.0)[0])]  # E = 3.5
+
+
+def moving(d, lam, drifts=10.0, dataset="mnist", **given):
+    """Two seeds whose W move by d in the last epoch, so many times as far as by decay alone."""
+    run = Run(network="MLP-5-200", dataset=dataset, lam=lam, epochs=100, milestones=(), momentum=0)
+    norm = d / drifts / (2 * run.eta * lam * run.steps()) if lam else 1.0
+    late = {"epoch": numpy.array([0.0, 80.0, 100.0]), "distance": numpy.array([numpy.nan, d, d])}
+    return Setting(run, [made_up(norm=numpy.full(3, norm), **(late | given))] * 2)
+
+
+STILL = moving(1, 0.0)
+UNSETTLED = {"train_loss": numpy.array([2.3, 0.06, 0.045])}
+RISING = {"train_accuracy": numpy.array([10.0, 90.0, 93.0])}
+FALLING = {"distance": numpy.array([numpy.nan, 5000.0, 500.0])}
+
+
+def decayed(*kept, rank=0.0, lams=(1e-4, 1e-3), epochs=2000):
+    """CIFAR-10: for each lambda what is kept of ||W||, and the final rank."""
+    options = {"network": "MLP-5-200", "momentum": 0.0, "milestones": (), "epochs": epochs}
+    seeds = [[made_up(rank, layer_norm_kept=numpy.array([0.0, share]))] * 2 for share in kept]
+    return [Setting(Run(lam=lam, **options), made) for lam, made in zip(lams, seeds)]
+
+
+def layered(*ranks):
+    """A setting whose seeds end at these ranks by layer."""
+    return Setting(Run(), [made_up(layer_rank=numpy.array(one)) for one in ranks])
+
+
+def layers(*ranks):
+    """A setting for each; the output matrix is the last."""
+    return [layered(one, one) for one in ranks]
+
+
+LOWER = [90, 70, 30, 70, 90, 10]
+LEVEL = [30, 30, 30, 30, 30, 10]
+FULL = [95, 90, 85, 90, 95, 10]
+
+
+def blocks(*ranks):
+    """Three settings; in the second seed the blocks have these pairs of ranks."""
+    return [layered([100, 50, 50, 50, 50, 50, 50, 10], [100, *ranks, 10])] * 3
+
+
+CASES = {
+    trends.smaller_B_lower_rank: [
+        ("holds", grid((3, 3, 0))),
+        ("fails", grid((-3, 0, 0))),
+        ("mixed", grid((3, -3, 0))),
+        ("mixed", grid((3, 0, 0))),
+        ("not seen", grid((0.9, 0.9, 0.9))),  # 4.5 % of the full rank
+        ("holds", grid((2, 2, 2))),
+        ("not seen", grid((2, 2, 2), lambda B, eta: B >= 32)),  # 4 % where it has learned
+        ("holds", grid((3, 3, 3), lambda B, eta: B >= 32)),
+        ("not decided", grid((3, 3, 3), lambda B, eta: B >= 64)),  # two values have learned
+        ("holds", grid((3, 0, 0), lambda B, eta: eta < 0.1)),  # one of two that are eligible
+        ("not decided", grid((0, 0, 0), lambda B, eta: eta < 0.01)),
+        ("not decided", grid((3, 3, 3), seeds=2)),
+    ],
+    trends.larger_eta_lower_rank: [
+        ("holds", changing("eta", ETAS, rank=-8, train_accuracy=8)),
+        ("fails", changing("eta", ETAS, rank=8, train_accuracy=-8)),
+    ],
+    trends.larger_lambda_lower_rank: [
+        ("holds", changing("lam", LAMBDAS, rank=-8, train_accuracy=8)),
+        ("fails", changing("lam", LAMBDAS, rank=8, train_accuracy=-8)),
+    ],
+    trends.larger_eta_worse_training: [
+        ("holds", changing("eta", ETAS, rank=8, train_accuracy=-8)),
+        ("fails", changing("eta", ETAS, rank=-8, train_accuracy=8)),
+    ],
+    trends.smaller_B_needs_smaller_eta: [
+        ("holds", learning_up_to(0, 0, 0.01, 0.01, 0.1, 0.1)),  # p: two of 90 orders
+        ("fails", learning_up_to(0.1, 0.1, 0.01, 0.01, 0.001, 0)),
+        ("not seen", learning_up_to(0, 0, 0, 0.1, 0.1, 0.1)),  # two of 20
+        ("not decided", learning_up_to(0, 0, 0.01, 0.01, 0.1, 0.1, seeds=2)),
+    ],
+    trends.lower_rank_at_equal_steps: [
+        ("holds", pairs(60, 60, 90, 90)),
+        ("fails", pairs(99, 99, 90, 90)),
+        ("mixed", pairs(60, 60, 99)),
+        ("mixed", pairs(60, 90, 90)),
+        ("mixed", pairs(99, 90, 90)),
+        ("not seen", pairs(90, 90, 90)),
+        ("not decided", pairs(60, 60)),
+    ],
+    trends.what_carries_the_trend: [
+        ("steps and budget, not B", cells(a=90, b=89, c=40)),
+        ("not decided", cells(a=90, b=89, c=91)),  # no trend to carry
+        ("not decided", cells(a=90, b=86, c=83)),  # c is below a, and like b
+        ("batch size", cells(a=90, b=60, c=40)),
+        ("noise raises the rank", cells(a=80, b=95, c=40)),
+        ("only η / B and E matter", cells(a=90, d=88)),
+        ("not decided", cells(a=90, d=80)),
+        ("noise raises the rank; E alone", cells(a=80, b=90, c=40, e=91)),
+        ("noise raises the rank", cells(a=80, b=90, c=89, e=91)),  # e is like c too
+        ("not decided", [unlearned(setting) for setting in cells(a=90, b=60)]),
+        ("not decided", [ending((90, 91)), ending((60, 61), B=32, steps_of_B=128)]),
+    ],
+    judges.no_rank_lost_without_decay: [
+        ("holds", without_decay((99.5, 99.5), (99.0, 101.0))),
+        ("fails", without_decay((99.5, 99.5), (98.0, 99.5))),
+        ("fails", without_decay((99.5, 99.5), (99.5, 98.0))),
+        ("not decided", without_decay((99.5, 99.5))),  # one batch size
+    ],
+    judges.gradient_descent_keeps_the_rank: [
+        ("holds", descent(98, 98, 98, B32=60, B64=70)),
+        ("mixed", descent(98, 98, 96.9, B32=60, B64=70)),  # 3.1 of 30
+        ("fails", descent(60, 60, 60, B32=60, B64=70)),
+        ("holds", descent(99, 99, 99, B32=60, B64=96)),  # 4 are too little
+        ("not decided", descent(99, 99, 99, B64=96)),
+        ("not decided", [unlearned(descent(98, 98)[0]), *descent(98, 98, B32=60)[1:]]),
+    ],
+    judges.close_to_rank_B: [
+        ("holds", close(0.09, 0.09, 0.5) + SILENT),
+        ("mixed", close(0.09, 0.09, 0.5, 0.5) + SILENT),
+        ("fails", close(0.09, 0.11, 0.11) + SILENT),
+        ("not decided", close(0.09, 0.09) + SILENT),
+    ],
+    judges.far_smaller_without_decay: [
+        ("holds", [STILL, moving(500, 1e-5)]),
+        ("fails", [STILL, moving(50, 1e-5)]),
+        ("mixed", [STILL, moving(500, 1e-5), moving(50, 1e-4)]),
+        ("mixed", [STILL, moving(500, 1e-5), *[moving(500, 1e-4, drifts=2.9)] * 2]),
+        ("not decided", [STILL, *[moving(500, 1e-5, drifts=2.9)] * 2]),  # decay alone moves W
+        ("not decided", [STILL, moving(500, 1e-5, dataset="cifar10")]),  # nothing to compare with
+        ("not decided", [unlearned(STILL), moving(500, 1e-5)]),
+    ],
+    judges.does_not_converge: [
+        ("holds", [STILL, moving(11, 1e-5)]),
+        ("fails", [STILL, moving(9, 1e-5)]),  # hardly more than without decay
+        ("fails", [STILL, moving(500, 1e-5, **FALLING)]),
+        ("mixed", [STILL, moving(11, 1e-5), moving(9, 1e-4)]),
+        ("not decided", [STILL, moving(11, 1e-5, drifts=2.9)]),
+        ("not decided", [STILL, moving(11, 1e-5, **UNSETTLED)]),
+        ("not decided", [STILL, moving(11, 1e-5, **RISING)]),
+    ],
+    judges.goes_to_zero: [
+        ("holds", decayed(1e-9, 1e-9)),
+        ("fails", decayed(0.5, 2e-3)),
+        ("mixed", decayed(0.5, 1e-9)),
+        ("not decided", decayed(1e-9, 1e-9, epochs=100)),
+        ("not decided", decayed(1e-9, 1e-9, lams=(1e-6, 1e-4))),
+    ],
+    judges.has_rank_zero: [
+        ("holds", decayed(0.5, 1e-9)),
+        ("fails", decayed(1e-9, 1e-9, rank=90.0)),
+        ("not decided", decayed(0.5, 2e-3)),  # one W that is left is enough
+        ("not decided", decayed(1e-9, 1e-9, epochs=100)),
+        ("not decided", decayed(1e-9, 1e-9, lams=(1e-6, 1e-4))),
+    ],
+    judges.bottleneck: [
+        ("holds", layers(LOWER, LOWER, LEVEL)),
+        ("mixed", layers(LOWER, LOWER, LEVEL, LEVEL)),
+        ("fails", layers(LOWER, LEVEL, LEVEL)),
+        ("fails", [layered(LOWER, LEVEL)] * 3),
+        ("not decided", layers(LOWER, LOWER, FULL, FULL)),  # in two the rank is not constrained
+        ("holds", layers(*[[90, 70, 66, 70, 71, 10]] * 3)),  # 5 below the lower end
+        ("fails", layers(*[[90, 70, 67, 70, 71, 10]] * 3)),
+        ("fails", layers(*[[90, 60, 63, 30, 90, 10]] * 3)),  # rises by 3 on the way down
+        ("holds", layers(*[[90, 61, 63, 30, 90, 10]] * 3)),  # by 2
+        ("fails", layers(*[[90, 30, 60, 57, 90, 10]] * 3)),  # falls on the way up
+    ],
+    judges.equal_within_blocks: [
+        ("holds", blocks(50, 50, 50, 50, 50, 50)),
+        ("holds", blocks(30, 31, 50, 50, 70, 68)),
+        ("fails", blocks(40, 60, 60, 40, 50, 50)),
+        ("fails", blocks(10, 20, 50, 60, 90, 100)),  # 10 apart
+        ("fails", blocks(50, 53, 53, 50, 50, 54)),  # within 5, as much as between
+        ("not decided", blocks(90, 90, 80, 80, 95, 95)),  # not constrained
+    ],
+    judges.equal_across_blocks: [
+        ("holds", blocks(40, 60, 60, 40, 50, 50)),
+        ("fails", blocks(40, 40, 50, 50, 45, 45)),  # 6.7 apart
+        ("not decided", blocks(90, 90, 80, 80, 95, 95)),
+    ],
+}
+
+
+def word(judge, settings):
+    return judge(settings)[0]
+
+
+@pytest.mark.parametrize("judge", CASES)
+def test_a_judge_says_each_of_its_words(judge):
+    said = [word(judge, settings) for _, settings in CASES[judge]]
+    assert said == [verdict for verdict, _ in CASES[judge]]
+
+
+def test_columns_that_are_not_eligible_count_in_holm_s_correction():
+    """p = 0.04 of one in three columns is 0.12. Fault: corrected over the eligible alone."""
+    ranks = {4: (50, 52, 62), 8: (57, 58, 70), 16: (65, 66, 75)}
+    column = [ending(values, B=B, eta=0.1) for B, values in ranks.items()]
+    others = [unlearned(one) for one in grid() if one.run.eta < 0.1]
+    assert word(trends.smaller_B_lower_rank, column) == "holds"
+    assert word(trends.smaller_B_lower_rank, column + others) == "not decided"
+
+
 @pytest.mark.parametrize(
-    "small, said",
+    "ranks, others, said",
     [
-        ((60, 60, 60), "holds"),
-        ((60, 60, 90, 90), "holds"),
-        ((99, 99, 90, 90), "fails"),
-        ((60, 60, 99), "mixed"),
-        ((60, 90, 90), "mixed"),
-        ((99, 90, 90), "mixed"),
-        ((90, 90, 90), "not seen"),
-        ((60, 60), "not decided"),
+        ((80, 81, 82), (90, 91, 92), "below"),
+        ((99, 98, 97), (90, 91, 92), "above"),
+        ((86, 87, 88), (90, 91, 92), "like"),  # less than 5 apart
+        ((60, 70, 81), (80, 90, 100), "like"),  # the ranges overlap
+        ((82, 82, 91), (90, 99, 99), "like"),  # they do, though the means are further apart
+        ((80, 85, 90), (91, 92, 99), "like"),  # they don't, but one is as wide as the gap
     ],
 )
-def test_smaller_B_lower_rank_at_equal_steps(small, said):
-    """As many pairs, each at its own eta; the larger batch has rank 90."""
-    settings = [one for i, rank in enumerate(small) for one in pair(rank, eta=0.1 + i / 10)]
-    assert word(trends.lower_rank_at_equal_steps, settings) == said
+def test_ranks_differ_beyond_both_ranges_and_a_twentieth_of_the_full_rank(ranks, others, said):
+    assert trends.compared(ranks, others) == said
 
 
 @pytest.mark.parametrize(
@@ -206,93 +352,6 @@ def test_a_pair_counts_at_equal_steps_with_enough_decay_accuracy_and_seeds(setti
     assert measured.startswith(f"of {number} pairs {number} are below")
 
 
-@pytest.mark.parametrize(
-    "ranks, said",
-    [
-        ({"a": 90, "b": 89, "c": 40}, "steps and budget, not B"),
-        ({"a": 90, "b": 89, "c": 91}, "not decided"),  # no trend to carry
-        ({"a": 90, "b": 86, "c": 83}, "not decided"),  # c is below a, and like b
-        ({"a": 90, "b": 60, "c": 40}, "batch size"),
-        ({"a": 80, "b": 95, "c": 40}, "noise raises the rank"),
-        ({"a": 90, "d": 88}, "only η / B and E matter"),
-        ({"a": 90, "d": 80}, "not decided"),
-        ({"a": 80, "b": 90, "c": 40, "e": 91}, "noise raises the rank; E alone"),
-        ({"a": 80, "b": 90, "c": 89, "e": 91}, "noise raises the rank"),  # e is like c too
-    ],
-)
-def test_what_carries_the_trend(ranks, said):
-    judge = trends.what_carries_the_trend
-    settings = [ending(around(rank), **{"eta": 0.05} | CELLS[cell]) for cell, rank in ranks.items()]
-    assert word(judge, settings) == said
-    assert word(judge, [unlearned(setting) for setting in settings]) == "not decided"
-    two_seeds = [setting._replace(histories=setting.histories[:2]) for setting in settings]
-    assert word(judge, two_seeds) == "not decided"
-
-
-# Where rank is lost, and how close W comes to rank B.
-
-
-def without_decay(relative, from_start, B=16, **fields):
-    """Three seeds at lambda = 0; the last ends at these by the two counts, from 100."""
-    worst = made_up(relative, rank_from_start=numpy.array([100.0, 95.0, from_start]))
-    return Setting(Run(B=B, **({"lam": 0.0} | fields)), [made_up(100.0), made_up(100.0), worst])
-
-
-@pytest.mark.parametrize(
-    "ends, said",
-    [
-        (((99.5, 99.5), (99.0, 101.0)), "holds"),
-        (((99.5, 99.5), (98.0, 99.5)), "fails"),
-        (((99.5, 99.5), (99.5, 98.0)), "fails"),  # by the other count alone
-        (((99.5, 99.5),), "not decided"),  # one batch size
-    ],
-)
-def test_no_rank_is_lost_without_decay(ends, said):
-    settings = [without_decay(*counts, B=B) for counts, B in zip(ends, (16, 32))]
-    settings += [without_decay(5, 5, lam=1e-3), unlearned(without_decay(5, 5, B=64))]
-    assert word(judges.no_rank_lost_without_decay, settings) == said
-
-
-@pytest.mark.parametrize(
-    "by_descent, by_sgd, said",
-    [
-        ((98, 98, 98), {32: 60, 64: 70}, "holds"),
-        ((98, 98, 96.9), {32: 60, 64: 70}, "mixed"),  # 3.1 of 30
-        ((60, 60, 60), {32: 60, 64: 70}, "fails"),
-        ((99, 99, 99), {32: 60, 64: 96}, "holds"),  # 4 are too little
-        ((99, 99, 99), {64: 96}, "not decided"),
-        ((98, 98, 98), {}, "not decided"),
-    ],
-)
-def test_gradient_descent_keeps_the_rank(by_descent, by_sgd, said):
-    judge = judges.gradient_descent_keeps_the_rank
-    descent = ending(by_descent, B=5000, m=5000)
-    others = [ending((rank,) * 3, B=B, m=5000) for B, rank in by_sgd.items()]
-    assert word(judge, [descent, *others]) == said
-    assert word(judge, [unlearned(descent), *others]) == "not decided"
-
-
-def close(end, B=32, **fields):
-    """A setting of which the last of three seeds ends at this tau_B."""
-    near, far = (made_up(tau_B=numpy.array([0.5, 0.5, tau])) for tau in (0.0, end))
-    return Setting(Run(B=B, **fields), [near, near, far])
-
-
-@pytest.mark.parametrize(
-    "ends, said",
-    [
-        ((0.09, 0.09, 0.5), "holds"),
-        ((0.09, 0.09, 0.5, 0.5), "mixed"),
-        ((0.09, 0.11, 0.11), "fails"),
-        ((0.09, 0.09), "not decided"),
-    ],
-)
-def test_W_is_close_to_rank_at_most_B(ends, said):
-    """Those at B = 64 of 100, with E = 3.5, or not learned say nothing."""
-    others = [close(0.0, B=64), close(0.0, eta=0.002), unlearned(close(0.0))]
-    assert word(judges.close_to_rank_B, [close(end) for end in ends] + others) == said
-
-
 def test_tau_B_is_the_distance_to_the_nearest_matrix_of_rank_B(rng):
     """By the SVD; the median over the W with more than B singular values."""
     arrays, expected = {"spectrum 2-1": numpy.ones((3, 4))}, []
@@ -305,135 +364,6 @@ def test_tau_B_is_the_distance_to_the_nearest_matrix_of_rank_B(rng):
             expected.append(numpy.linalg.norm(W - nearest) / numpy.linalg.norm(W))
     medians = numpy.median(numpy.reshape(expected, (3, 3)), axis=0)
     numpy.testing.assert_allclose(claims.tau_B(arrays, 4), medians)
-
-
-# Figure 1.
-
-
-def moving(d, lam, drifts=10.0, dataset="mnist", **given):
-    """Two seeds whose W move by d in the last epoch, so many times as far as by decay alone."""
-    run = Run(network="MLP-5-200", dataset=dataset, lam=lam, epochs=100, milestones=(), momentum=0)
-    norm = d / drifts / (2 * run.eta * lam * run.steps()) if lam else 1.0
-    late = {"epoch": numpy.array([0.0, 80.0, 100.0]), "distance": numpy.array([numpy.nan, d, d])}
-    return Setting(run, [made_up(norm=numpy.full(3, norm), **(late | given))] * 2)
-
-
-@pytest.mark.parametrize(
-    "settings, said",
-    [
-        ([moving(500, 1e-5)], "holds"),
-        ([moving(50, 1e-5)], "fails"),
-        ([moving(500, 1e-5), moving(50, 1e-4)], "mixed"),
-        ([moving(500, 1e-5), *[moving(500, 1e-4, drifts=2.9)] * 2], "mixed"),
-        ([moving(500, 1e-5, drifts=2.9)] * 2, "not decided"),  # decay alone moves W
-        ([moving(500, 1e-5, dataset="cifar10")], "not decided"),  # nothing to compare with
-    ],
-)
-def test_d_is_orders_of_magnitude_smaller_without_decay(settings, said):
-    judge = judges.far_smaller_without_decay
-    assert word(judge, [moving(1, 0.0), *settings]) == said
-    assert word(judge, [unlearned(moving(1, 0.0)), *settings]) == "not decided"
-
-
-UNSETTLED = {"train_loss": numpy.array([2.3, 0.06, 0.045])}
-RISING = {"train_accuracy": numpy.array([10.0, 90.0, 93.0])}
-FALLING = {"distance": numpy.array([numpy.nan, 5000.0, 500.0])}
-
-
-@pytest.mark.parametrize(
-    "settings, said",
-    [
-        ([moving(11, 1e-5)], "holds"),
-        ([moving(9, 1e-5)], "fails"),  # hardly more than without decay
-        ([moving(500, 1e-5, **FALLING)], "fails"),
-        ([moving(11, 1e-5), moving(9, 1e-4)], "mixed"),
-        ([moving(11, 1e-5, drifts=2.9)] * 2, "not decided"),
-        ([moving(11, 1e-5, **UNSETTLED)], "not decided"),
-        ([moving(11, 1e-5, **RISING)], "not decided"),
-    ],
-)
-def test_W_does_not_converge(settings, said):
-    assert word(judges.does_not_converge, [moving(1, 0.0), *settings]) == said
-
-
-def decayed(kept, rank=0.0, lams=(1e-4, 1e-3), epochs=2000):
-    """CIFAR-10: for each lambda what is kept of ||W||, and the final rank."""
-    options = {"network": "MLP-5-200", "momentum": 0.0, "milestones": (), "epochs": epochs}
-    seeds = [[made_up(rank, layer_norm_kept=numpy.array([0.0, share]))] * 2 for share in kept]
-    return [Setting(Run(lam=lam, **options), made) for lam, made in zip(lams, seeds)]
-
-
-@pytest.mark.parametrize(
-    "settings, gone, rank_zero",
-    [
-        (decayed((1e-9, 1e-9)), "holds", "holds"),
-        (decayed((1e-9, 1e-9), rank=90.0), "holds", "fails"),
-        (decayed((0.5, 2e-3)), "fails", "not decided"),  # one W that is left is enough
-        (decayed((0.5, 1e-9)), "mixed", "holds"),
-        (decayed((1e-9, 1e-9), epochs=100), "not decided", "not decided"),
-        (decayed((1e-9, 1e-9), lams=(1e-6, 1e-4)), "not decided", "not decided"),
-    ],
-)
-def test_W_goes_to_zero_and_its_rank_is_zero(settings, gone, rank_zero):
-    assert word(judges.goes_to_zero, settings) == gone
-    assert word(judges.has_rank_zero, settings) == rank_zero
-
-
-# Ranks by layer.
-
-
-def layered(*ranks, network="MLP-BN-10-100"):
-    """A setting whose seeds end at these ranks by layer."""
-    return Setting(Run(network=network), [made_up(layer_rank=numpy.array(one)) for one in ranks])
-
-
-LOWER = [90, 70, 30, 70, 90, 10]  # the output matrix is the last
-LEVEL = [30, 30, 30, 30, 30, 10]
-FULL = [95, 90, 85, 90, 95, 10]
-
-
-@pytest.mark.parametrize(
-    "settings, said",
-    [
-        ([LOWER, LOWER, LEVEL], "holds"),
-        ([LOWER, LOWER, LEVEL, LEVEL], "mixed"),
-        ([LOWER, LEVEL, LEVEL], "fails"),
-        ([LOWER, LOWER, FULL, FULL], "not decided"),  # in two the rank is not constrained
-        ([[90, 70, 66, 70, 71, 10]] * 3, "holds"),  # 5 below the lower end
-        ([[90, 70, 67, 70, 71, 10]] * 3, "fails"),
-        ([[90, 60, 63, 30, 90, 10]] * 3, "fails"),  # rises by 3 on the way down
-        ([[90, 61, 63, 30, 90, 10]] * 3, "holds"),  # by 2
-        ([[90, 30, 60, 57, 90, 10]] * 3, "fails"),  # falls on the way up
-    ],
-)
-def test_the_bottleneck(settings, said):
-    assert word(judges.bottleneck, [layered(ranks, ranks) for ranks in settings]) == said
-    one_seed_differs = [layered(ranks, LEVEL) for ranks in settings]
-    assert word(judges.bottleneck, one_seed_differs) in ("fails", "not decided")
-
-
-def blocks(*pairs):
-    """Ranks by layer of a residual network with these pairs in its blocks."""
-    return [100, *itertools.chain(*pairs), 10]
-
-
-@pytest.mark.parametrize(
-    "ranks, within, across",
-    [
-        (blocks((30, 31), (50, 50), (70, 68)), "holds", "fails"),
-        (blocks((40, 60), (60, 40), (50, 50)), "fails", "holds"),
-        (blocks((50, 50), (50, 50), (50, 50)), "holds", "holds"),
-        (blocks((40, 40), (50, 50), (45, 45)), "holds", "fails"),  # 6.7 apart
-        (blocks((10, 20), (50, 60), (90, 100)), "fails", "fails"),  # 10 apart
-        (blocks((50, 53), (53, 50), (50, 54)), "fails", "holds"),  # within 5, as much as between
-        (blocks((90, 90), (80, 80), (95, 95)), "not decided", "not decided"),  # not constrained
-    ],
-)
-def test_equal_ranks_within_and_across_blocks(ranks, within, across):
-    """Fault: the first seed alone."""
-    settings = [layered(blocks((50, 50), (50, 50), (50, 50)), ranks)] * 3
-    assert word(judges.equal_within_blocks, settings) == within
-    assert word(judges.equal_across_blocks, settings) == across
 
 
 # Verdicts from stored runs, and the page.
