@@ -146,10 +146,10 @@ def _judged(rule, found, preset):
     rows = list(found.values())
     is_whole = [None not in seed for seed in zip(*rows)]
     counts = sum(len(row) - row.count(None) for row in rows), sum(map(len, rows)), sum(is_whole)
-    if not any(map(any, rows)):
-        return "not run", *counts
     if rule not in IN_PAIRS:  # a seed counts once all settings have it
         rows = [list(itertools.compress(row, is_whole)) for row in rows]
+    if not any(map(any, rows)):
+        return _in_preset("not decided", preset) if counts[0] else "not run", *counts
     verdicts = {}
     for criterion in CRITERIA:
         settings = []
