@@ -19,7 +19,7 @@ from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from time import process_time
-from timeit import timeit
+from timeit import Timer
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -78,7 +78,7 @@ def torch_loss(graph, params, x, labels):
 
 
 # Trainers. Each returns a function that takes a step of Eq. 2 with momentum on every row of sample
-# numbers and returns the parameters.
+# numbers and returns the parameters; minigrad's and PyTorch's go on from there in the next call.
 
 
 def by_minigrad(graph, params, x, y):
@@ -165,11 +165,9 @@ TRAINERS = [by_minigrad, by_torch, by_jax]
 def disagreement(graph, params, x, y):
     """How far the movements of all parameters in three steps differ, to the largest of them."""
     rows = mg.batches(len(x), 16, seed=0, epoch=1)[:3]
-    movements = []
-    for trainer in TRAINERS:
-        trained = trainer(graph, params, x, y)(rows)
-        movements.append(np.concatenate([np.ravel(trained[key] - params[key]) for key in params]))
-    return np.ptp(movements, axis=0).max() / np.abs(movements[0]).max()
+    ends = [trainer(graph, params, x, y)(rows) for trainer in TRAINERS]
+    moved = [np.concatenate([np.ravel(end[key] - params[key]) for key in params]) for end in ends]
+    return np.ptp(moved, axis=0).max() / np.abs(moved[0]).max()
 
 
 def gradient_norms(graph, params, x, y):
@@ -202,14 +200,11 @@ def ranks(n):
 
 def compare(functions, rounds, steps=1):
     """Cells: milliseconds a step of the first function, and its ratio to each of the others."""
-
-    def cpu_seconds(function):
-        return timeit(function, timer=process_time, number=1)
-
-    seconds = np.array([[*map(cpu_seconds, functions)] for _ in range(rounds + 1)])
-    seconds = seconds[1:]  # in the first turn JAX compiles
-    ratios = seconds[:, :1] / seconds[:, 1:]
-    return [median_and_range(a, ".3g") for a in (1e3 / steps * seconds[:, 0], *ratios.T)]
+    timers = [Timer(function, timer=process_time) for function in functions]
+    turns = [[timer.timeit(1) for timer in timers] for _ in range(rounds + 1)]
+    ours, *others = np.transpose(turns[1:])  # in the first turn JAX compiles
+    ratios = [ours / other for other in others]
+    return [median_and_range(cell, ".3g") for cell in (1e3 * ours / steps, *ratios)]
 
 
 def median_and_range(values, digits):
