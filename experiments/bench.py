@@ -236,7 +236,7 @@ def page(quick):
     steps = []
     for name, B in tqdm([*product(NETWORKS, sizes)]):
         case = problem(name)
-        rows = mg.batches(SAMPLES, B, seed=0, epoch=1)[: max(50, 2000 // B)]
+        rows = mg.batches(SAMPLES, B, seed=0, epoch=1)[: max(20, 800 // B)]
         functions = [partial(make(*case), rows) for make in (*TRAINERS, by_products)]
         steps.append((name, B, *compare(functions, rounds, len(rows))))
     case = problem("MLP-5-500", m=128)
