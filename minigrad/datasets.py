@@ -3,8 +3,8 @@
 import contextlib
 import gzip
 import hashlib
-import http.client
 import io
+import itertools
 import os
 import stat
 import tarfile
@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 DEADLINE = 20  # seconds in which the next BLOCK bytes must arrive, else a server is given up
 BLOCK = 1 << 16
-TRIES = 3  # transfers of one file from one address, if they break off
+TRIES = 3  # downloads of one file, from its addresses in turn
 SLACK = 1 << 20  # bytes by which a compressed file may be larger than its content
 
 
@@ -61,7 +61,7 @@ class Source(NamedTuple):
     title: str
     inputs: int
     samples: int  # for training
-    form: str = ""  # of the files, for messages
+    form: str = "files"  # of which there are several, for messages
     mean: tuple = ()  # of the training images' values in [0, 1], per channel
     deviation: tuple = ()  # their standard deviation
     read: Callable = None  # (contents of `train` or `test`, n) -> images (m, n), labels (m,), uint8
@@ -76,8 +76,36 @@ class Source(NamedTuple):
         return self.train | self.test
 
     def __str__(self):
-        return f"{self.title} ({self.form})" if self.form else self.title
+        return f"{self.title} ({self.form})"
 
+
+def listed(lines):
+    """{name: (SHA-256, bytes)} of files, one a line."""
+    rows = [line.split() for line in lines.strip().splitlines()]
+    return {name: (digest, int(size)) for digest, size, name in rows}
+
+
+MNIST_TRAIN = """
+ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db 47040016 train-images-idx3-ubyte
+65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5 60008 train-labels-idx1-ubyte
+"""
+MNIST_TEST = """
+0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7 7840016 t10k-images-idx3-ubyte
+ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2 10008 t10k-labels-idx1-ubyte
+"""
+CIFAR10_TRAIN = """
+cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5 30730000 data_batch_1.bin
+a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed 30730000 data_batch_2.bin
+bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67 30730000 data_batch_3.bin
+014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48 30730000 data_batch_4.bin
+755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add 30730000 data_batch_5.bin
+"""
+CIFAR10_TEST = """
+8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b 30730000 test_batch.bin
+"""
+CIFAR10_ARCHIVE = """
+c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd 170052171 cifar-10-binary.tar.gz
+"""
 
 # How to add a data set of ten classes: one entry here, and nothing else. `train` and `test` list
 # files in the order in which `read` takes them, with the SHA-256 and size of their content.
@@ -92,18 +120,8 @@ DATASETS = {
         mean=(0.1307,),
         deviation=(0.3081,),
         read=idx_files,
-        train={
-            "train-images-idx3-ubyte":
-                ("ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db", 47_040_016),
-            "train-labels-idx1-ubyte":
-                ("65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5", 60_008),
-        },
-        test={
-            "t10k-images-idx3-ubyte":
-                ("0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7", 7_840_016),
-            "t10k-labels-idx1-ubyte":
-                ("ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2", 10_008),
-        },
+        train=listed(MNIST_TRAIN),
+        test=listed(MNIST_TEST),
         urls=(
             "https://ossci-datasets.s3.amazonaws.com/mnist/",
             "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -118,26 +136,9 @@ DATASETS = {
         mean=(0.49139968, 0.48215842, 0.4465309),
         deviation=(0.24703223, 0.24348512, 0.26158783),
         read=labelled_rows,
-        train={
-            "data_batch_1.bin":
-                ("cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5", 30_730_000),
-            "data_batch_2.bin":
-                ("a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed", 30_730_000),
-            "data_batch_3.bin":
-                ("bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67", 30_730_000),
-            "data_batch_4.bin":
-                ("014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48", 30_730_000),
-            "data_batch_5.bin":
-                ("755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add", 30_730_000),
-        },
-        test={
-            "test_batch.bin":
-                ("8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b", 30_730_000),
-        },
-        archive={
-            "cifar-10-binary.tar.gz":
-                ("c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd", 170_052_171),
-        },
+        train=listed(CIFAR10_TRAIN),
+        test=listed(CIFAR10_TEST),
+        archive=listed(CIFAR10_ARCHIVE),
         urls=("https://www.cs.toronto.edu/~kriz/",),
         folders=("cifar-10-batches-bin", "cifar10/cifar-10-batches-bin"),
     ),
@@ -182,8 +183,6 @@ def find_or_fetch(name, root=None):
     if name not in DATASETS:
         raise ValueError(f"the data set must be one of {', '.join(DATASETS)}; got {name!r}")
     source = DATASETS[name]
-    if not source.files:
-        return {}
     given = [root] if root else [os.environ.get("MINIGRAD_DATA"), "data"]
     roots = [Path(os.path.expanduser(folder)) for folder in given if folder]
     for folder in roots:
@@ -208,29 +207,25 @@ def _find(name, root):
     """{file: path} of the files below `root`, under the usual names; plain files come first."""
     source, found = DATASETS[name], {}
     folders = [root / inner for inner in ("", name, *source.folders)]
-    try:
-        if root.exists() and not root.is_dir():
-            raise NotADirectoryError("it is no folder")
-        for file in source.files:
-            plain = [file, file.replace("-idx", ".idx")]
-            plain += [f"{file}/{inner}" for inner in plain]  # unpacked into a folder of its own
-            names = plain + [f"{inner}.gz" for inner in plain] + list(source.archive)
-            candidates = (folder / inner for inner in names for folder in folders)
-            path = next(filter(_is_file, candidates), None)
-            if path:
+    for file in source.files:
+        dotted = file.replace("-idx", ".idx")
+        names = [file, dotted, f"{file}/{file}", f"{file}/{dotted}"]
+        names += [f"{inner}.gz" for inner in names] + list(source.archive)
+        for path in [folder / inner for inner in names for folder in folders]:
+            if file not in found and _is_file(path):
                 found[file] = path
-    except (OSError, ValueError) as error:
-        reason = f"{root} can't be searched ({error})"
-        raise DataError(f"{reason}: allow it, or name another folder") from None
     return found
 
 
 def _is_file(path):
-    """Whether a file is there; OSError where that can't be seen, which Path.is_file may hide."""
+    """Whether a file is there; DataError where that can't be seen, which Path.is_file may hide."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return False
+    except (OSError, ValueError) as error:
+        remedy = "allow it, or name another folder"
+        raise DataError(f"{path} can't be reached ({error}): {remedy}") from None
 
 
 def _contents(source, paths):
@@ -256,24 +251,19 @@ def _verified(source, file, path):
             content = stream.read(size + SLACK)
         if file in source.files and content.startswith(b"\x1f\x8b"):
             content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(size + 1)
-        fault = f"{len(content)} bytes, not {size}"
-    except PermissionError:
-        raise DataError(f"{path} can't be read: allow it, or name another folder") from None
-    except (OSError, EOFError, zlib.error) as error:
-        content, fault = b"", error
-    digest = hashlib.sha256(content).hexdigest()
-    if digest == expected:
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        content = b""
+    except OSError as error:
+        remedy = "allow it, or name another folder"
+        raise DataError(f"{path} can't be read ({error.strerror}): {remedy}") from None
+    if hashlib.sha256(content).hexdigest() == expected:
         return content
     if len(content) < size:
-        raise DataError(
-            f"{path} is a damaged {file} of {source} ({fault}): "
-            "mend it, or delete it to have it downloaded anew"
-        )
+        remedy = "mend it, or delete it to have it downloaded anew"
+        raise DataError(f"{path} is a damaged {file} of {source}: {remedy}")
     # Fashion-MNIST, say, has the names and sizes of MNIST: nobody wants it deleted.
-    raise DataError(
-        f"{path} is not {file} of {source} but of another data set, or it was changed "
-        f"(SHA-256 {digest[:16]}..., not {expected[:16]}...): name another folder, or mend it"
-    )
+    reason = f"{path} is not {file} of {source} but of another data set, or it was changed"
+    raise DataError(f"{reason}: name another folder, or mend it")
 
 
 def _fetch(source, packed, folder):
@@ -282,38 +272,29 @@ def _fetch(source, packed, folder):
     largest = (source.files | source.archive)[file][1] + SLACK
     partial = folder / f"{packed}.{os.getpid()}"
     made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-    reasons = []
-    for url in [base + packed for base in source.urls]:
+    folder.mkdir(parents=True, exist_ok=True)
+    reasons = {}
+    for base in itertools.islice(itertools.cycle(source.urls), TRIES):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _download(url, partial, largest)
+            _download(base + packed, partial, largest)
             _verified(source, file, partial)
             os.replace(partial, folder / packed)
             return
         except DataError:
-            reasons.append(f"{url} sends another file")
+            reasons[base] = "it sends another file"
         except OSError as error:
-            reasons.append(textwrap.shorten(f"{url}: {error}", 300))
+            reasons[base] = textwrap.shorten(str(error), 300)
         finally:
-            with contextlib.suppress(OSError):  # a folder that isn't empty stays
-                partial.unlink(missing_ok=True)
-                for parent in made:
-                    parent.rmdir()
-    raise OSError("; ".join(reasons) or "no address is known")
+            partial.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # a folder that isn't empty stays
+        for parent in made:
+            parent.rmdir()
+    reason = "; ".join(f"{base + packed}: {reason}" for base, reason in reasons.items())
+    raise OSError(reason or "no address is known")
 
 
 def _download(url, path, largest):
-    """Write what `url` sends to `path`, anew where it breaks off. OSError says what failed."""
-    for _ in range(TRIES):
-        error = _transfer(url, path, largest)
-        if not isinstance(error, (ConnectionError, http.client.IncompleteRead)):
-            break
-    if error:
-        raise OSError(f"{type(error).__name__}: {error}")
-
-
-def _transfer(url, path, largest):
-    """None after a whole transfer, else the exception that ended it.
+    """Write what `url` sends to `path`, from the first byte on; OSError says what failed.
 
     urllib has no deadline for host names, redirects and headers, so a thread calls it. One that is
     given up ends with its next write, since the file is closed.
@@ -322,18 +303,19 @@ def _transfer(url, path, largest):
 
     def receive():
         try:
-            with urllib.request.urlopen(url, timeout=DEADLINE) as answer:
-                bar = tqdm(total=answer.length, desc=path.stem, unit="B", unit_scale=True)
-                with bar:
-                    while block := answer.read(BLOCK):
-                        file.write(block)
-                        bar.update(len(block))
-                        if file.tell() > largest:
-                            raise OSError(f"it sends more than {largest} bytes")
+            with (
+                urllib.request.urlopen(url, timeout=DEADLINE) as answer,
+                tqdm(total=answer.length, desc=path.stem, unit="B", unit_scale=True) as bar,
+            ):
+                while block := answer.read(BLOCK):
+                    file.write(block)
+                    bar.update(len(block))
+                    if bar.n > largest:
+                        raise OSError(f"it sends more than {largest} bytes")
                 if answer.length:
-                    raise ConnectionError(f"broken off {answer.length} bytes before its end")
+                    raise OSError(f"broken off {answer.length} bytes before its end")
         except Exception as error:  # many kinds: a malformed redirect or proxy is a ValueError
-            errors.append(error)
+            errors.append(f"{type(error).__name__}: {error}")
 
     thread = threading.Thread(target=receive, daemon=True)
     with open(path, "wb") as file:
@@ -342,8 +324,9 @@ def _transfer(url, path, largest):
             before = file.tell()
             thread.join(DEADLINE)
             if thread.is_alive() and file.tell() == before:
-                return TimeoutError(f"less than {BLOCK} bytes in {DEADLINE} seconds")
-    return errors[0] if errors else None
+                raise OSError(f"less than {BLOCK} bytes in {DEADLINE} seconds")
+    if errors:
+        raise OSError(errors[0])
 
 
 def _synthetic(name):

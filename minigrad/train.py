@@ -53,7 +53,7 @@ def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum, e
     check_values(loss, y)
     if velocity is None:
         velocity = {key: namespace(W).zeros_like(W) for key, W in params.items()}
-    if _is_fast(engine, graph, params, velocity, x, y, rows):
+    if _is_fast(engine, graph, x):
         fast.train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum)
     else:
         for batch in rows:
@@ -61,19 +61,19 @@ def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum, e
     return velocity
 
 
-def _is_fast(engine, *problem):
+def _is_fast(engine, graph, x):
     """Whether the compiled step trains; ValueError where it is asked for and can't be had."""
     if engine not in (None, "fast", "reference"):
         raise ValueError(f"engine must be 'fast', 'reference' or None, got {engine!r}")
     if engine == "reference":
         return False
-    if not fast.knows(*problem):
-        why_not = "it doesn't know this graph or kind of array"
+    if checks.on_host(x) and fast.knows_graph(graph):
+        why_not = fast.unavailable(x.dtype.name)
     else:
-        why_not = fast.unavailable(problem[-2].dtype.name)
-    if engine == "fast" and why_not is not None:
+        why_not = "it doesn't know this graph or kind of array"
+    if engine == "fast" and why_not:
         raise ValueError(f"engine='fast' can't be had, use None or 'reference': {why_not}")
-    return why_not is None
+    return not why_not
 
 
 @numpy.errstate(divide="ignore", over="ignore", invalid="ignore")

@@ -1,17 +1,15 @@
 """The steps of train_epoch, compiled by Numba; train.train_step shows all that they compute.
 
-They are used for problems that this package `knows`, and only if they agree with train_step on
-small networks: after a change in layers.py, say, train_step trains. Numba is imported when first
-needed.
+They are used for graphs that this package knows, and only if they agree with train_step on a small
+network: after a change in layers.py, say, train_step trains. Numba is imported when first needed.
 """
 
 import functools
-import itertools
 from pathlib import Path
 
 import numpy
 
-from ..graph import Edge, Graph, Layer, mlp, resnet
+from ..graph import Edge, Graph, Layer
 
 ENGINE = 5  # raised when the last bits change
 TOLERANCE = 1e-4  # relative to the largest entry of a matrix; rounding makes 1e-6 in float32
@@ -32,7 +30,7 @@ def unavailable(dtype="float32"):
 
         if numba.config.DISABLE_JIT:
             return "NUMBA_DISABLE_JIT switches Numba off"
-        difference = numpy.max([_difference(*case, dtype) for case in _cases()])  # NaN if one is
+        difference = numpy.max([_difference(B, dtype) for B in (4, 8, 10)])  # NaN if one is
     except ImportError as error:
         return f"Numba can't be imported ({error})"
     except Exception as error:  # of a broken installation, of the compiler, or of its cache
@@ -42,19 +40,6 @@ def unavailable(dtype="float32"):
     if not difference <= TOLERANCE:
         return f"a rule was changed: the compiled step differs from train_step by {difference:.0e}"
     return None
-
-
-def knows(graph, params, velocity, x, y, rows):
-    """Whether the compiled step supports this problem; train_step takes all others."""
-    arrays = (x, y, *params.values(), *velocity.values())
-    return (
-        all(type(a) is numpy.ndarray and a.dtype == x.dtype for a in arrays)
-        and x.dtype.name in ("float32", "float64")
-        and rows.size > 0
-        and 0 <= rows.min() <= rows.max() < len(x)  # take() below would clip
-        and all(key in graph.E_T or key[0] in ("gamma", "beta") for key in params)
-        and knows_graph(graph)
-    )
 
 
 def knows_graph(graph):
@@ -68,41 +53,37 @@ def knows_graph(graph):
     )
 
 
-def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum):
-    """As train.train_epoch, for what this `knows`."""
+def train_epoch(*args):
+    """As train.train_epoch, for a known graph and arrays of NumPy."""
     from . import table
 
-    table.train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum)
-
-
-def _cases():
-    """(graph, B, loss) that take every operation of the table."""
-    layers = [Layer(9), Layer(7), Layer(6, "identity"), Layer(7), Layer(3, "identity")]
-    edges = [Edge(p, q) for p, q in ((2, 1), (3, 2), (4, 3), (4, 1), (5, 4), (5, 3))]
-    skip = Graph(layers, [*edges, Edge(4, 2, trainable=False)])
-    variants = itertools.product((True, False), repeat=2)  # of batch norm
-    graphs = [skip, resnet(9, 1, 8, 3), *(mlp(9, 2, 8, 3, True, *variant) for variant in variants)]
-    return itertools.product(graphs, (4, 8, 10), ("cross_entropy", "mean_squared_error"))
+    table.train_epoch(*args)
 
 
 @numpy.errstate(divide="ignore", over="ignore", invalid="ignore")  # as train_epoch
-def _difference(graph, B, loss, dtype):
+def _difference(B, dtype):
     """The largest difference after two steps of both, relative to the largest entry of a matrix."""
     from ..network import init_params
     from ..train import train_step
 
+    variants = ((True, True), (True, False), (False, True), (False, False))
+    normalized = [Layer(7, "relu", True, detached, scalar) for detached, scalar in variants]
+    layers = [Layer(9), Layer(7), *normalized, Layer(7, "identity"), Layer(3, "identity")]
+    trainable = [(2, 1), (3, 2), (4, 2), (5, 2), (6, 2), (7, 3), (7, 4), (7, 5), (8, 7), (8, 2)]
+    edges = [Edge(p, q) for p, q in trainable]
+    graph = Graph(layers, [*edges, Edge(7, 6, trainable=False), Edge(7, 2, trainable=False)])
+
     rng = numpy.random.default_rng(0)
-    k = graph.width(graph.L)
     params = init_params(graph, rng, dtype=dtype, init="he")
     velocity = {key: rng.normal(size=W.shape).astype(dtype) for key, W in params.items()}
     x = (0.01 * rng.normal(size=(2 * B, 9))).astype(dtype)  # small, so that EPS counts
-    y = numpy.eye(k, dtype=dtype)[rng.integers(0, k, 2 * B)]
+    y = numpy.eye(3, dtype=dtype)[rng.integers(0, 3, 2 * B)]
     rows = rng.permutation(2 * B).reshape(2, B)
     expected = [{key: a.copy() for key, a in given.items()} for given in (params, velocity)]
-    settings = {"loss": loss, "eta": 0.1, "lam": 0.2, "momentum": 0.5}
-    train_epoch(graph, params, velocity, x, y, rows, **settings)
+    settings = "cross_entropy", 0.1, 0.2, 0.5  # and eta, lambda, momentum
+    train_epoch(graph, params, velocity, x, y, rows, *settings)
     for batch in rows:
-        train_step(graph, *expected, x[batch], y[batch], **settings)
+        train_step(graph, *expected, x[batch], y[batch], *settings)
     return numpy.max([
         abs(found[key] - a).max() / abs(a).max()
         for found, by_rules in zip((params, velocity), expected)

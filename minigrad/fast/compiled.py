@@ -14,7 +14,7 @@ import numpy
 
 FEW = (4, 8)  # batch sizes whose products are faster compiled here than by BLAS
 CHUNK = 128  # rows of W that are summed in turn: one sum over all would round more than BLAS
-MATRICES = 7  # of an operation, at most
+MATRICES = 5  # of an operation, at most
 
 Operation = enum.IntEnum(
     "Operation",
@@ -41,7 +41,8 @@ def matmul(z, v, W, scratch, accumulate):
     for start in range(0, n, CHUNK):
         stop = min(start + CHUNK, n)
         scratch[:] = 0
-        for j in range(start, stop - stop % 4, 4):
+        fours = stop - stop % 4
+        for j in range(start, fours, 4):
             for i in range(0, B, 2):
                 a0, a1, a2, a3 = v[i, j], v[i, j + 1], v[i, j + 2], v[i, j + 3]
                 b0, b1, b2, b3 = v[i + 1, j], v[i + 1, j + 1], v[i + 1, j + 2], v[i + 1, j + 3]
@@ -49,7 +50,7 @@ def matmul(z, v, W, scratch, accumulate):
                     w0, w1, w2, w3 = W[j, to], W[j + 1, to], W[j + 2, to], W[j + 3, to]
                     scratch[i, to] += a0 * w0 + a1 * w1 + a2 * w2 + a3 * w3
                     scratch[i + 1, to] += b0 * w0 + b1 * w1 + b2 * w2 + b3 * w3
-        for j in range(stop - stop % 4, stop):
+        for j in range(fours, stop):
             for i in range(B):
                 for to in range(d):
                     scratch[i, to] += v[i, j] * W[j, to]
@@ -107,15 +108,6 @@ def descend(W, velocity, gradient, eta, decay, momentum):
 
 
 @compiled
-def descend_scale(scale, velocity, gradients, eta, momentum):
-    """The step of one scalar for all units, whose gradient is the sum of theirs, or of one each."""
-    total = gradients.sum()
-    for j in range(len(scale)):
-        velocity[j, 0] = momentum * velocity[j, 0] + (total if len(scale) == 1 else gradients[j])
-        scale[j, 0] -= eta * velocity[j, 0]
-
-
-@compiled
 def add(to, source, accumulate):
     if accumulate:
         to += source
@@ -139,7 +131,7 @@ def relu_backward(dv, v):
 
 @compiled
 def batchnorm(z, gamma, beta, normalized, units, eps):
-    """z becomes gamma n + beta; A is kept in the last row of `units`."""
+    """z becomes gamma n + beta; A is kept in a row of `units`."""
     (B, d), one = z.shape, z.dtype.type(1)
     share = one / z.dtype.type(B)
     b, scale, shift, A = units[0], units[1], units[2], units[3]  # unpacking would lose their layout
@@ -165,13 +157,12 @@ def batchnorm(z, gamma, beta, normalized, units, eps):
 
 
 @compiled
-def batchnorm_backward(
-    da, gamma, gamma_velocity, beta, beta_velocity, normalized, units, detached, eta, momentum
-):
-    """da becomes dz, and gamma and beta take their step."""
+def batchnorm_backward(da, gamma, normalized, units, detached):
+    """da becomes dz; the first two rows of `units` become the gradients of beta and gamma."""
     (B, d), zero, one = da.shape, da.dtype.type(0), da.dtype.type(1)
     share = one / da.dtype.type(B)
     dbeta, dgamma, scale, A = units[0], units[1], units[2], units[3]
+    through_b, through_A = units[4], units[5]
     scale[:] = gamma[:, 0]
     dbeta[:] = 0
     dgamma[:] = 0
@@ -179,15 +170,15 @@ def batchnorm_backward(
         for j in range(d):
             dbeta[j] += da[i, j]
             dgamma[j] += da[i, j] * normalized[i, j]
-    descend_scale(gamma, gamma_velocity, dgamma, eta, momentum)
-    descend_scale(beta, beta_velocity, dbeta, eta, momentum)
     for j in range(d):
-        dbeta[j] *= share
-        dgamma[j] *= zero if detached else share
+        through_b[j] = dbeta[j] * share
+        through_A[j] = dgamma[j] * (zero if detached else share)
         scale[j] *= A[j]
+    if len(gamma) == 1:
+        dbeta[0], dgamma[0] = dbeta.sum(), dgamma.sum()
     for i in range(B):
         for j in range(d):
-            da[i, j] = scale[j] * (da[i, j] - dbeta[j] - normalized[i, j] * dgamma[j])
+            da[i, j] = scale[j] * (da[i, j] - through_b[j] - normalized[i, j] * through_A[j])
 
 
 @compiled
@@ -214,6 +205,7 @@ def matrix(memory, row, i):
 def run(memory, table, scalars):
     """Run the table: each row is an Operation, a flag, and start and shape of its matrices."""
     eta, decay, momentum, eps = scalars[0], scalars[1], scalars[2], scalars[3]
+    no_decay = scalars.dtype.type(0)
     for row in table:
         operation, flag = row[0], row[1] != 0
         m0, m1 = matrix(memory, row, 0), matrix(memory, row, 1)
@@ -235,11 +227,10 @@ def run(memory, table, scalars):
         elif operation == Operation.DESCEND_FEW:
             descend_8(m0, m1, m2, m3, eta, decay, momentum)
         elif operation == Operation.DESCEND:
-            descend(m0, m1, m2, eta, decay, momentum)
+            descend(m0, m1, m2, eta, decay if flag else no_decay, momentum)
         elif operation == Operation.CROSS_ENTROPY:
             cross_entropy(m0, m1, m2)
         elif operation == Operation.BATCHNORM:
             batchnorm(m0, m1, m2, m3, matrix(memory, row, 4), eps)
         elif operation == Operation.BATCHNORM_BACKWARD:
-            m4, m5, m6 = matrix(memory, row, 4), matrix(memory, row, 5), matrix(memory, row, 6)
-            batchnorm_backward(m0, m1, m2, m3, m4, m5, m6, flag, eta, momentum)
+            batchnorm_backward(m0, m1, m2, m3, flag)

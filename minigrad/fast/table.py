@@ -1,5 +1,6 @@
 """A training step of one network as operations on matrices that lie in one flat array."""
 
+import itertools
 import math
 from functools import partial
 
@@ -15,61 +16,52 @@ LINE = 16  # entries; matrices that begin where cache lines do save a tenth of t
 
 
 class Step:
-    """A step on B samples: `calls` alternates between products by BLAS and tables of operations."""
+    """A step on B samples; `given` are views of params and, by ("velocity", key), of velocity."""
 
     def __init__(self, graph, given, B, rule, scalars):
-        self.graph, self.given, self.scalars, self.few = graph, given, scalars, B in compiled.FEW
+        self.graph, self.given, self.few = graph, given, B in compiled.FEW
         self.block = min(BLOCK, max(W.size for W in given.values()))
-        shapes = dict(self._shapes(B))
-        sizes = [-(-math.prod(shape) // LINE) * LINE for shape in shapes.values()]
-        starts = numpy.cumsum([0, *sizes])
-        # Zero is also the cotangent of a layer without a path to L, which nothing writes.
-        memory = numpy.zeros(starts[-1] + LINE, scalars.dtype)
-        self.memory = memory[-memory.ctypes.data // memory.itemsize % LINE :]
-        self.at = {}
-        for (name, shape), start in zip(shapes.items(), starts):
-            self.at[name] = self.memory[start : start + math.prod(shape)].reshape(shape)
-        self.calls, self.table = [], []
+        self._allocate(B, scalars.dtype)
+        self.program = []  # rows of tables, and calls from Python
         self._forward()
         self._loss(rule)
         self._backward()
-        self._end_table()
+        self.calls = []
+        for kind, entries in itertools.groupby(self.program, type):
+            if kind is list:
+                table = numpy.array(list(entries), "int64")
+                entries = [partial(compiled.run, self.memory, table, scalars)]
+            self.calls.extend(entries)
 
-    def _shapes(self, B):
-        """Name and shape of every matrix; those of parameters are transposed."""
-        yield "target", (B, self.graph.width(self.graph.L))
-        yield "scratch", (1, max(B * max(layer.width for layer in self.graph.layers), self.block))
-        for p, layer in enumerate(self.graph.layers, start=1):
-            yield ("v", p), (B, layer.width)
-            yield ("U", p), (B, layer.width)
-            if layer.batchnorm:
-                yield ("normalized", p), (B, layer.width)
-                yield ("units", p), (4, layer.width)
-        for key, W in self.given.items():
-            yield key, W.shape[::-1]
+    def _allocate(self, B, dtype):
+        """The flat array, and views `at` names; those of parameters are transposed."""
+        widths = [layer.width for layer in self.graph.layers]
+        shapes = {"target": (B, widths[-1]), "scratch": (1, max(B * max(widths), self.block))}
+        for p, width in enumerate(widths, start=1):
+            shapes |= {(name, p): (B, width) for name in ("v", "U", "normalized")}
+            shapes["units", p] = (6, width)
+        shapes |= {key: W.shape[::-1] for key, W in self.given.items()}
+        ends = numpy.cumsum([-(-math.prod(shape) // LINE) * LINE for shape in shapes.values()])
+        # Zero is also the cotangent of a layer without a path to L, which nothing writes.
+        memory = numpy.zeros(ends[-1] + LINE, dtype)
+        self.memory = memory[-memory.ctypes.data // memory.itemsize % LINE :]
+        self.at = {}
+        for (name, shape), part in zip(shapes.items(), numpy.split(self.memory, ends)):
+            self.at[name] = part[: math.prod(shape)].reshape(shape)
 
     def _scratch(self, shape):
         return self.at["scratch"][0, : math.prod(shape)].reshape(shape)
 
     def _operation(self, operation, *matrices, flag=False):
-        """Append a row to the table."""
-        row = numpy.zeros(2 + 3 * compiled.MATRICES, "int64")
-        row[:2] = operation, flag
-        for i, a in enumerate(matrices):
-            start = (a.ctypes.data - self.memory.ctypes.data) // a.itemsize
-            row[2 + 3 * i : 5 + 3 * i] = start, *a.shape
-        self.table.append(row)
-
-    def _end_table(self):
-        if self.table:
-            table = numpy.array(self.table)
-            self.calls.append(partial(compiled.run, self.memory, table, self.scalars))
-            self.table = []
+        """Append a row: see compiled.run."""
+        row = [operation, flag]
+        for a in matrices:
+            row += [(a.ctypes.data - self.memory.ctypes.data) // a.itemsize, *a.shape]
+        self.program.append(row + [0] * (2 + 3 * compiled.MATRICES - len(row)))
 
     def _python(self, function, *args):
-        """Append a call from Python, usually numpy.matmul."""
-        self._end_table()
-        self.calls.append(partial(function, *args))
+        """Append a call from Python, usually of BLAS."""
+        self.program.append(partial(function, *args))
 
     def _forward(self):
         at = self.at
@@ -90,10 +82,11 @@ class Step:
         scratch = self._scratch(z.shape)
         if self.few:
             self._operation(Operation.MATMUL, z, v, W, scratch, flag=accumulate)
-            return
-        self._python(numpy.matmul, v, W, scratch if accumulate else z)
-        if accumulate:
+        elif accumulate:
+            self._python(numpy.matmul, v, W, scratch)
             self._operation(Operation.ADD, z, scratch, flag=True)
+        else:
+            self._python(numpy.matmul, v, W, z)
 
     def _loss(self, rule):
         df, f, y = self.at["U", self.graph.L], self.at["v", self.graph.L], self.at["target"]
@@ -111,10 +104,7 @@ class Step:
             if layer.activation == "relu":
                 self._operation(Operation.RELU_BACKWARD, U, at["v", p])
             if layer.batchnorm:
-                gamma = at["gamma", p], at["velocity", ("gamma", p)]
-                beta = at["beta", p], at["velocity", ("beta", p)]
-                matrices = U, *gamma, *beta, at["normalized", p], at["units", p]
-                self._operation(Operation.BATCHNORM_BACKWARD, *matrices, flag=layer.detached)
+                self._batchnorm_backward(p, U, layer.detached)
             for q in self.graph.pred[p]:
                 if q > 1 and (p, q) in at:
                     self._matmul_backward(at["U", q], U, at[p, q], accumulate=q in reached)
@@ -123,6 +113,14 @@ class Step:
                 reached.add(q)
                 if (p, q) in at:
                     self._descend(at[p, q], at["velocity", (p, q)], at["v", q], U)
+
+    def _batchnorm_backward(self, p, U, detached):
+        gamma, normalized, units = (self.at[name, p] for name in ("gamma", "normalized", "units"))
+        self._operation(Operation.BATCHNORM_BACKWARD, U, gamma, normalized, units, flag=detached)
+        for row, name in enumerate(("beta", "gamma")):
+            gradient = units[row : row + 1, : len(gamma)]
+            velocity = self.at["velocity", (name, p)]
+            self._operation(Operation.DESCEND, self.at[name, p], velocity, gradient)
 
     def _matmul_backward(self, dv, U, W, accumulate):
         if self.few:
@@ -144,7 +142,7 @@ class Step:
             rows = slice(start, start + step)
             gradient = self._scratch(W[rows].shape)
             self._python(numpy.matmul, v[:, rows].T, U, gradient)
-            self._operation(Operation.DESCEND, W[rows], velocity[rows], gradient)
+            self._operation(Operation.DESCEND, W[rows], velocity[rows], gradient, flag=True)
 
     def train(self, x, y, rows):
         """A step for every batch of rows (S, B), on what is given, in place."""
@@ -164,8 +162,8 @@ def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum):
     R = rows.shape[1:-1]
     for run in numpy.ndindex(R):
         scalars = [numpy.broadcast_to(a, (*R, 1, 1))[run].item() for a in (eta, 2 * lam, momentum)]
+        scalars = numpy.array([*scalars, layers.EPS], x.dtype)
         given = {key: W[run] for key, W in params.items()}
         given |= {("velocity", key): W[run] for key, W in velocity.items()}
-        scalars = numpy.array([*scalars, layers.EPS], x.dtype)
         step = Step(graph, given, rows.shape[-1], rule_of(loss), scalars)
         step.train(x, y, rows[(slice(None), *run)])
