@@ -281,7 +281,7 @@ def _fetch(source, packed, folder):
             os.replace(partial, folder / packed)
             return
         except DataError:
-            reasons[base] = "it sends another file"
+            reasons[base] = "it sends a damaged or another file"
         except OSError as error:
             reasons[base] = textwrap.shorten(str(error), 300)
         finally:
@@ -312,8 +312,6 @@ def _download(url, path, largest):
                     bar.update(len(block))
                     if bar.n > largest:
                         raise OSError(f"it sends more than {largest} bytes")
-                if answer.length:
-                    raise OSError(f"broken off {answer.length} bytes before its end")
         except Exception as error:  # many kinds: a malformed redirect or proxy is a ValueError
             errors.append(f"{type(error).__name__}: {error}")
 

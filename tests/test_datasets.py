@@ -19,7 +19,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import datasets
-from minigrad.datasets import DATASETS, DataUnavailable, Source, find_or_fetch, normalized
+from minigrad.datasets import DATASETS, DataUnavailable, Source, find_or_fetch
 
 NAMES = ("mnist", "cifar10")
 ARCHIVE = "cifar-10-binary.tar.gz"
@@ -30,21 +30,20 @@ WHERE = Path.cwd()
 
 
 def small(name):
-    """{file: bytes} in the publisher's format: 30 or 50 training and 10 test samples."""
+    """{file: bytes} of ten samples a file, and images and labels of the training and test set."""
     rng = numpy.random.default_rng(7)
-    contents = {}
-    for file in DATASETS[name].files:
-        m = 30 if file.startswith("train") else 10
-        labels = (numpy.arange(m) % 10).astype("uint8")
-        if name == "cifar10":
-            pixels = rng.integers(0, 256, (m, 3072), dtype="uint8")
-            contents[file] = numpy.column_stack([labels, pixels]).tobytes()
-        elif "labels" in file:
-            contents[file] = bytes([0, 0, 8, 1, 0, 0, 0, m]) + labels.tobytes()
+    source, contents, parts = DATASETS[name], {}, []
+    for files in (source.train, source.test):
+        m = 10 * len(files)
+        images = rng.integers(0, 256, (m, source.inputs), dtype="uint8")
+        labels = rng.integers(0, 10, m, dtype="uint8")
+        if name == "mnist":
+            contents |= zip(files, (bytes(16) + images.tobytes(), bytes(8) + labels.tobytes()))
         else:
-            header = bytes([0, 0, 8, 3, 0, 0, 0, m, 0, 0, 0, 28, 0, 0, 0, 28])
-            contents[file] = header + rng.integers(0, 256, (m, 784), dtype="uint8").tobytes()
-    return contents
+            rows = numpy.column_stack([labels, images]).reshape(len(files), -1)
+            contents |= zip(files, map(bytes, rows))
+        parts.append((images, labels))
+    return contents, parts
 
 
 def archived(contents):
@@ -65,14 +64,14 @@ def facts(contents):
     return {file: (hashlib.sha256(c).hexdigest(), len(c)) for file, c in contents.items()}
 
 
-SMALL = {name: small(name) for name in NAMES}
+SMALL = {name: small(name)[0] for name in NAMES}
 SMALL_ARCHIVE = {ARCHIVE: archived(SMALL["cifar10"] | {"readme.html": b"<html>"})}
 PACKED = {"mnist": compressed(SMALL["mnist"]), "cifar10": SMALL_ARCHIVE}
 
 
-def publish(monkeypatch, name, *urls, **others):
+def publish(monkeypatch, name, *urls):
     """From now on the data set can be had here."""
-    monkeypatch.setitem(DATASETS, name, DATASETS[name]._replace(urls=urls, **others))
+    monkeypatch.setitem(DATASETS, name, DATASETS[name]._replace(urls=urls))
 
 
 @pytest.fixture(autouse=True)
@@ -83,15 +82,14 @@ def here(tmp_path, monkeypatch):
         if variable == "MINIGRAD_DATA" or variable.lower().endswith("_proxy"):
             monkeypatch.delenv(variable)
     for name in NAMES:
-        of_all = facts(SMALL[name])
-        publish(
-            monkeypatch,
-            name,
-            "http://127.0.0.1:9/",  # where nobody listens
-            train={file: of_all[file] for file in DATASETS[name].train},
-            test={file: of_all[file] for file in DATASETS[name].test},
-            archive=facts(SMALL_ARCHIVE) if name == "cifar10" else {},
+        source, of_all = DATASETS[name], facts(SMALL[name])
+        source = source._replace(
+            train={file: of_all[file] for file in source.train},
+            test={file: of_all[file] for file in source.test},
+            archive=facts(SMALL_ARCHIVE) if source.archive else {},
         )
+        monkeypatch.setitem(DATASETS, name, source)
+        publish(monkeypatch, name, "http://127.0.0.1:9/")  # where nobody listens
     return tmp_path
 
 
@@ -105,27 +103,15 @@ def tree(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def oracle(name):
-    """(x, labels) of the small training set and of its test set, pixel by pixel in float64."""
+def assert_small(data, name):
+    """Against the images and labels themselves, in float64."""
     source = DATASETS[name]
     mean, deviation = (numpy.array(v)[:, None] for v in (source.mean, source.deviation))
-    for part in (source.train, source.test):
-        contents = [SMALL[name][file] for file in part]
-        if name == "mnist":
-            images, labels = contents[0][16:], contents[1][8:]
-        else:
-            rows = [c[i : i + 3073] for c in contents for i in range(0, len(c), 3073)]
-            images, labels = b"".join(r[1:] for r in rows), bytes(r[0] for r in rows)
-        pixels = numpy.array(list(images)).reshape(len(labels), len(mean), -1)
-        yield ((pixels / 255 - mean) / deviation).reshape(len(labels), -1), labels
-
-
-def assert_small(data, name):
-    (x_train, train), (x_test, test) = oracle(name)
-    assert data.name == name and all(a.dtype == "float32" for a in data[:4])
-    numpy.testing.assert_allclose(data.x_train, x_train, rtol=0, atol=1e-5)
-    numpy.testing.assert_allclose(data.x_test, x_test, rtol=0, atol=1e-5)
-    for y, labels in ((data.y_train, train), (data.y_test, test)):
+    assert data.name == name
+    for (images, labels), x, y in zip(small(name)[1], data[:4:2], data[1:4:2]):
+        expected = (images.reshape(len(images), len(mean), -1) / 255 - mean) / deviation
+        assert x.dtype == y.dtype == "float32"
+        numpy.testing.assert_allclose(x, expected.reshape(images.shape), rtol=0, atol=1e-5)
         numpy.testing.assert_array_equal(y, [[label == c for c in range(10)] for label in labels])
 
 
@@ -145,17 +131,14 @@ def refusal(name, *words, kind=mg.DataError, root=None):
 
 LAYOUTS = {
     "plain": ("mnist", lambda file: file),
-    "compressed": ("mnist", lambda file: f"{file}.gz"),
+    "compressed, in a folder": ("mnist", lambda file: f"mnist/{file}.gz"),
     "a dot": ("mnist", lambda file: file.replace("-idx", ".idx")),
-    "a dot, compressed": ("mnist", lambda file: file.replace("-idx", ".idx") + ".gz"),
     "torchvision": ("mnist", lambda file: f"MNIST/raw/{file}"),
-    "torchvision, compressed": ("mnist", lambda file: f"MNIST/raw/{file}.gz"),
-    "torchvision's own folder": ("mnist", lambda file: f"raw/{file}"),
+    "torchvision's own folder": ("mnist", lambda file: f"raw/{file}.gz"),
     "a folder a file": ("mnist", lambda file: f"{file}/{file}"),
-    "a folder a file, a dot": ("mnist", lambda file: f"{file}/{file.replace('-idx', '.idx')}"),
+    "a folder a file, a dot": ("mnist", lambda file: f"{file}/{file.replace('-idx', '.idx')}.gz"),
     "batches": ("cifar10", lambda file: f"{FOLDER}/{file}"),
     "batches in a folder": ("cifar10", lambda file: f"cifar10/{FOLDER}/{file}"),
-    "batches, compressed": ("cifar10", lambda file: f"cifar10/{file}.gz"),
 }
 
 
@@ -191,26 +174,23 @@ def test_the_variable_comes_before_data_and_only_the_folder_given_counts(here, m
 def test_a_tilde_is_the_home_folder(here, monkeypatch):
     monkeypatch.setenv("HOME", str(here))
     monkeypatch.setenv("MINIGRAD_DATA", "~/sets")
-    put(here / "sets", SMALL["mnist"])
-    put(here / "more", SMALL["cifar10"])
+    put(here / "sets", SMALL["mnist"] | SMALL["cifar10"])
     assert_small(mg.load_dataset("mnist"), "mnist")
-    assert_small(mg.load_dataset("cifar10", "~/more"), "cifar10")
+    assert_small(mg.load_dataset("cifar10", "~/sets"), "cifar10")
 
 
-@pytest.mark.parametrize("has", [0, 3], ids=["nothing", "all but one"])
-def test_what_the_folder_given_lacks_is_not_taken_from_elsewhere(here, monkeypatch, has):
+def test_what_the_folder_given_lacks_is_not_taken_from_elsewhere(here, monkeypatch):
     monkeypatch.setenv("MINIGRAD_DATA", str(here / "variable"))
     put(here / "variable", SMALL["mnist"])
-    put(here / "given", dict(list(SMALL["mnist"].items())[:has]))
+    put(here / "given", dict(list(SMALL["mnist"].items())[:3]))
     files = tree(here)
     message = refusal("mnist", "not in given", "downloaded", kind=DataUnavailable, root="given")
     assert "variable" not in message and tree(here) == files
 
 
-@pytest.mark.parametrize("name", ["", "MNIST", "synthetic", None])
-def test_an_unknown_name_is_a_value_error_that_lists_the_names(name):
+def test_an_unknown_name_is_a_value_error_that_lists_the_names():
     with pytest.raises(ValueError, match="mnist, cifar10, synthetic-mnist"):
-        mg.load_dataset(name)
+        mg.load_dataset("MNIST")
 
 
 def test_another_data_set_is_one_entry_of_the_table(here, monkeypatch):
@@ -228,19 +208,14 @@ def test_another_data_set_is_one_entry_of_the_table(here, monkeypatch):
 # Wrong files.
 
 
-def test_a_damaged_file_is_to_be_mended_or_deleted(here):
-    for name, cut in (("mnist", 1), ("cifar10", 3073)):
-        file = list(SMALL[name])[0]
-        put(here / "data", SMALL[name] | {file: SMALL[name][file][:-cut]})
-        refusal(name, Path("data") / file, "damaged", "mend", "delete it")
-
-
-@pytest.mark.parametrize("cut", [0, 3, 15, 500, -5])
-def test_a_broken_gzip_file_is_damaged(here, cut):
-    files = compressed(SMALL["mnist"])
-    files["train-images-idx3-ubyte.gz"] = files["train-images-idx3-ubyte.gz"][:cut]
+@pytest.mark.parametrize("cut", [0, 3, 15, -5])
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_a_file_that_was_cut_off_is_to_be_mended_or_deleted(here, cut, ending):
+    files = compressed(SMALL["mnist"]) if ending else dict(SMALL["mnist"])
+    file = f"train-images-idx3-ubyte{ending}"
+    files[file] = files[file][:cut]
     put(here / "data", files)
-    refusal("mnist", "train-images-idx3-ubyte.gz", "damaged", "delete it")
+    refusal("mnist", Path("data") / file, "damaged", "mend", "delete it")
 
 
 @pytest.mark.parametrize("form", ["plain", "compressed", "longer"])
@@ -311,14 +286,14 @@ def test_what_may_not_be_read_is_to_be_allowed(here):
         refusal("mnist", "t10k-labels-idx1-ubyte", "allow it")
     (here / "data").chmod(0)
     with as_a_user_whom_permissions_bind(here):
-        refusal("mnist", "data can't be searched", "Permission denied", "allow it")
+        refusal("mnist", "data", "Permission denied", "allow it")
     (here / "data").chmod(0o755)
 
 
 def test_a_root_that_can_be_no_folder_is_refused(here):
     (here / "file").write_text("no folder")
-    for root in ("file", os.devnull, "g" * 300, "a\0b"):
-        refusal("mnist", "can't be searched", "another folder", root=root)
+    for root in ("file", os.devnull, "g" * 256, "a\0b"):
+        refusal("mnist", "another folder", root=root)
 
 
 # Downloaded.
@@ -360,28 +335,23 @@ def slowly(*parts):
 
 REDIRECT = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: "
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-FAULTS = {  # name: (what is sent, how often it is asked for at most)
-    "416": ([b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\n\r\n"], 1),
-    "HTML": ([whole(b"<html>Please log in</html>")], 1),
-    "a wrong range": ([b"HTTP/1.1 206 OK\r\nContent-Range: bytes 5-9/9\r\n\r\nabcde"], 1),
-    "no content": ([b"HTTP/1.1 204 No Content\r\n\r\n"], 1),
-    "zeros": ([whole(bytes(5000))], 1),
-    "breaking off": ([whole(b"abc", length=1000)], 3),
-    "breaking off in a chunk": ([CHUNKED + b"ff\r\nabc"], 3),
-    "no answer": ([], 3),
-    "no HTTP": ([b"SSH-2.0-OpenSSH\r\n\r\n"], 1),
-    "a redirect to no address": ([REDIRECT + b"http://[::1\r\n\r\n"], 1),
-    "a redirect to no port": ([REDIRECT + b"http://127.0.0.1:port/\r\n\r\n"], 1),
-    "a redirect to no protocol": ([REDIRECT + b"what://is/this\r\n\r\n"], 1),
-    "a redirect to itself": ([REDIRECT + b"/again\r\n\r\n"], 11),
-    "a negative chunk": ([CHUNKED + b"-5\r\nabcde\r\n0\r\n\r\n"], 3),
-    "a chunk of no size": ([CHUNKED + b"many\r\nabcde\r\n"], 3),
-    "a chunk of any size": ([CHUNKED + b"f" * 40 + b"\r\nabcde\r\n"], 3),
-    "a byte now and then": (lambda: slowly(whole(b"", length=1000), *[b"a"] * 500), 1),
-    "a header now and then": (lambda: slowly(b"HTTP/1.1 200 OK\r\nA: ", *[b"a"] * 500), 1),
-    "answers to come": (lambda: slowly(*[b"HTTP/1.1 100 Continue\r\n\r\n"] * 500), 1),
-    "silence": (lambda: slowly(*[b""] * 500), 1),
-    "no end": (lambda: [b"HTTP/1.1 200 OK\r\n\r\n", *[bytes(MIB)] * 100], 1),
+FAULTS = {  # name: what is sent
+    "416": [b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\n\r\n"],
+    "HTML": [whole(b"<html>Please log in</html>")],
+    "no content": [b"HTTP/1.1 204 No Content\r\n\r\n"],
+    "breaking off": [whole(b"abc", length=1000)],
+    "breaking off in a chunk": [CHUNKED + b"ff\r\nabc"],
+    "no answer": [],
+    "no HTTP": [b"SSH-2.0-OpenSSH\r\n\r\n"],
+    "a redirect to no address": [REDIRECT + b"http://[::1\r\n\r\n"],
+    "a redirect to no port": [REDIRECT + b"http://127.0.0.1:port/\r\n\r\n"],
+    "a redirect to no protocol": [REDIRECT + b"what://is/this\r\n\r\n"],
+    "a negative chunk": [CHUNKED + b"-5\r\nabcde\r\n0\r\n\r\n"],
+    "a byte now and then": lambda: slowly(whole(b"", length=1000), *[b"a"] * 500),
+    "a header now and then": lambda: slowly(b"HTTP/1.1 200 OK\r\nA: ", *[b"a"] * 500),
+    "answers to come": lambda: slowly(*[b"HTTP/1.1 100 Continue\r\n\r\n"] * 500),
+    "silence": lambda: slowly(*[b""] * 500),
+    "no end": lambda: [b"HTTP/1.1 200 OK\r\n\r\n", *[bytes(MIB)] * 100],
 }
 
 
@@ -437,25 +407,23 @@ def test_a_transfer_that_breaks_off_is_begun_anew(here, server, broken):
     assert tree(here) == [f"data/cifar10/{ARCHIVE}"]
 
 
-@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # urllib leaves faulty answers open
-def test_a_faulty_server_is_given_up_and_leaves_nothing(here, server, monkeypatch, name, fault):
+def test_a_faulty_server_is_given_up_after_three_tries_and_leaves_nothing(
+    here, server, monkeypatch, fault
+):
     monkeypatch.setattr(datasets, "DEADLINE", 0.3)
-    sent, requests = FAULTS[fault]
+    sent = FAULTS[fault]
     server.fault = lambda number: sent() if callable(sent) else sent
     start = time.monotonic()
-    refusal(name, "can't be downloaded", server.url, "try again", kind=DataUnavailable)
+    refusal("cifar10", "can't be downloaded", server.url, "try again", kind=DataUnavailable)
     assert time.monotonic() - start < 5
-    assert len(server.requests) <= requests and server.sent < 30 * MIB
+    assert len(server.requests) <= 3 and server.sent < 30 * MIB
     assert list(here.iterdir()) == []
     gc.collect()
 
 
-PROXIES = ("http//proxy:3128", "http://proxy:port", "http://[::1", "what://proxy", ":")
-
-
-@pytest.mark.parametrize("proxy", PROXIES)
+@pytest.mark.parametrize("proxy", ["http//proxy:3128", "http://proxy:port", "http://[::1"])
 def test_a_mistyped_proxy_is_one_sentence(here, server, monkeypatch, proxy):
     monkeypatch.setattr(datasets, "DEADLINE", 1)
     monkeypatch.setenv("http_proxy", proxy)
@@ -465,13 +433,14 @@ def test_a_mistyped_proxy_is_one_sentence(here, server, monkeypatch, proxy):
 
 
 def test_no_network_is_one_sentence(here):
-    refusal("mnist", "can't be downloaded", "Connection refused", "mnist", kind=DataUnavailable)
-    refusal("cifar10", "binary version", "put it into data/cifar10", kind=DataUnavailable)
+    words = "can't be downloaded", "Connection refused", "binary version", "into data/cifar10"
+    refusal("cifar10", *words, kind=DataUnavailable)
     assert list(here.iterdir()) == []
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_full_disk_or_a_closed_folder_is_one_sentence(here, server):
+def test_a_full_disk_or_a_closed_folder_is_one_sentence(here, server, monkeypatch):
+    monkeypatch.setattr(datasets, "TRIES", 1)
     (here / "data" / "cifar10").mkdir(parents=True)
     (here / "data" / "cifar10" / f"{ARCHIVE}.{os.getpid()}").symlink_to("/dev/full")
     refusal("cifar10", "No space left on device", kind=DataUnavailable)
@@ -493,13 +462,13 @@ def test_two_processes_that_download_at_once_both_end_with_the_data_set(here, se
         both.wait()
 
     server.fault = fault
-    script = [
-        "from minigrad.datasets import DATASETS, Source, find_or_fetch",
-        f"entry = {dict(DATASETS['cifar10']._asdict(), read=None)!r}",
-        "DATASETS['cifar10'] = Source(**entry)",
-        "find_or_fetch('cifar10')",
-    ]
-    processes = [start("-c", "\n".join(script)) for _ in range(2)]
+    script = f"""
+from minigrad.datasets import DATASETS, Source, find_or_fetch
+entry = {dict(DATASETS["cifar10"]._asdict(), read=None)!r}
+DATASETS["cifar10"] = Source(**entry)
+find_or_fetch("cifar10")
+"""
+    processes = [start("-c", script) for _ in range(2)]
     assert [process.wait() for process in processes] == [0, 0]
     assert tree(here) == [f"data/cifar10/{ARCHIVE}"]
     assert_small(mg.load_dataset("cifar10"), "cifar10")
@@ -524,14 +493,6 @@ def test_real_data_has_the_bits_that_it_had(name, monkeypatch):
     assert " ".join(digests) == DIGESTS[name]
 
 
-def test_images_are_normalized_by_channel():
-    source = Source("", 4, 2, mean=(0.5, 0.25), deviation=(0.25, 0.5))
-    images = numpy.array([[0, 255, 0, 255], [51, 102, 51, 102]], "uint8")
-    x = normalized(images, source)
-    assert x.dtype == "float32"
-    numpy.testing.assert_allclose(x, [[-2, 2, -0.5, 1.5], [-1.2, -0.4, -0.1, 0.3]], atol=1e-6)
-
-
 @pytest.fixture(scope="module")
 def synthetic():
     return mg.load_dataset("synthetic-mnist")
@@ -548,14 +509,12 @@ def test_synthetic_data_is_the_same_every_time_normalized_and_balanced(synthetic
         numpy.testing.assert_array_equal(one, other)
 
 
-def test_synthetic_data_has_the_power_law_spectrum_of_natural_images(synthetic):
-    """Covariance eigenvalue i falls as 1/i, over two decades."""
+def test_the_covariance_of_synthetic_data_has_eigenvalues_like_1_over_i_up_to_100(synthetic):
     x = synthetic.x_train[:2000].astype("float64")
     values = numpy.linalg.eigvalsh(x.T @ x)[::-1]
     i = numpy.arange(1, 101)
-    slope, offset = numpy.polyfit(numpy.log(i), numpy.log(values[i - 1]), 1)
-    assert -1.2 < slope < -0.8
-    assert abs(numpy.log(values[i - 1]) - slope * numpy.log(i) - offset).max() < 0.5
+    log_ratio = numpy.log(values[:100] * i)
+    assert abs(log_ratio - log_ratio.mean()).max() < 0.7
     assert values[100:].sum() < 1e-6 * values.sum()
 
 
