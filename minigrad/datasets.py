@@ -61,7 +61,7 @@ class Source(NamedTuple):
     title: str
     inputs: int
     samples: int  # for training
-    form: str = "files"  # of which there are several, for messages
+    form: str = "files"  # of the publisher, for messages
     mean: tuple = ()  # of the training images' values in [0, 1], per channel
     deviation: tuple = ()  # their standard deviation
     read: Callable = None  # (contents of `train` or `test`, n) -> images (m, n), labels (m,), uint8

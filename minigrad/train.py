@@ -89,16 +89,15 @@ def evaluate(graph, params, x, y, loss, stats=None):
     xp = namespace(x)
     f, stats = _predict_in_chunks(graph, params, x, stats)
     value, _ = rule_of(loss)(f, y)
+    nan = xp.full_like(value, float("nan"))
     for A in stats.A.values():
         # An infinite variance makes A = 0, which turns any input into beta: the loss is finite.
-        overflown = (A == 0).any(axis=-1).any(axis=-1)
-        value = xp.where(overflown, xp.full_like(value, float("nan")), value)
+        value = xp.where((A == 0).any(axis=-1).any(axis=-1), nan, value)
     if y.shape[-1] == 1:
         hit = f[..., 0] * y[..., 0] > 0
     else:
         hit = f.argmax(axis=-1) == y.argmax(axis=-1)
-    accuracy = hit.mean(axis=-1)
-    accuracy = xp.where(xp.isfinite(value), accuracy, xp.full_like(accuracy, float("nan")))
+    accuracy = xp.where(xp.isfinite(value), hit.mean(axis=-1), nan)
     return value, accuracy, stats
 
 

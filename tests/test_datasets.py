@@ -449,12 +449,6 @@ def test_a_full_disk_or_a_closed_folder_is_one_sentence(here, server, monkeypatc
         refusal("mnist", "Permission denied", kind=DataUnavailable, root="new")
 
 
-def test_what_a_killed_download_leaves_is_never_taken_for_a_file(here, server):
-    put(here / "data" / "cifar10", {f"{ARCHIVE}.123": PACKED["cifar10"][ARCHIVE][:99]})
-    assert_small(mg.load_dataset("cifar10"), "cifar10")
-    assert server.requests == [(ARCHIVE, None)]
-
-
 def test_two_processes_that_download_at_once_both_end_with_the_data_set(here, server, start):
     both = threading.Barrier(2, timeout=60)
 
