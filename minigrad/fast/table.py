@@ -37,9 +37,11 @@ class Step:
         """The flat array, and views `at` names; those of parameters are transposed."""
         widths = [layer.width for layer in self.graph.layers]
         shapes = {"target": (B, widths[-1]), "scratch": (1, max(B * max(widths), self.block))}
-        for p, width in enumerate(widths, start=1):
-            shapes |= {(name, p): (B, width) for name in ("v", "U", "normalized")}
-            shapes["units", p] = (6, width)
+        for p, layer in enumerate(self.graph.layers, start=1):
+            shapes["v", p] = shapes["U", p] = (B, layer.width)
+            if layer.batchnorm:
+                shapes["normalized", p] = (B, layer.width)
+                shapes["units", p] = (6, layer.width)
         shapes |= {key: W.shape[::-1] for key, W in self.given.items()}
         ends = numpy.cumsum([-(-math.prod(shape) // LINE) * LINE for shape in shapes.values()])
         # Zero is also the cotangent of a layer without a path to L, which nothing writes.
