@@ -409,6 +409,7 @@ def test_a_transfer_that_breaks_off_is_begun_anew(here, server, broken):
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # urllib leaves faulty answers open
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_faulty_server_is_given_up_after_three_tries_and_leaves_nothing(
     here, server, monkeypatch, fault
 ):

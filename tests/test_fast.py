@@ -243,6 +243,10 @@ def other_eps(z):
     return (z.var(axis=-2, keepdims=True) + 10 * layers.EPS) ** -0.5, b
 
 
+def without_through_A(da, gamma, A, normalized, A_is_constant, b_is_constant):
+    return layers.batchnorm_backward(da, gamma, A, normalized, True, b_is_constant)
+
+
 def nesterov(params, velocity, factors, dscale, eta, lam, momentum):
     before = {key: W.copy() for key, W in params.items()}
     sgd_step(params, velocity, factors, dscale, eta, lam, momentum)
@@ -264,6 +268,7 @@ CHANGES = {
     "dz of batch norm": (network, "batchnorm_backward", halved(layers.batchnorm_backward, 0)),
     "gradient of gamma": (network, "batchnorm_backward", halved(layers.batchnorm_backward, 1)),
     "gradient of beta": (network, "batchnorm_backward", halved(layers.batchnorm_backward, 2)),
+    "true gradient": (network, "batchnorm_backward", without_through_A),
     "decay": (train, "sgd_step", lambda *args: sgd_step(*args[:5], 2 * args[5], args[6])),
     "momentum": (train, "sgd_step", lambda *args: sgd_step(*args[:6], args[6] / 2)),
     "Nesterov": (train, "sgd_step", nesterov),
