@@ -205,6 +205,8 @@ def find_or_fetch(name, root=None):
 
 def _find(name, root):
     """{file: path} of the files below `root`, under the usual names; plain files come first."""
+    if os.path.exists(root) and not os.path.isdir(root):
+        raise DataError(f"{root} is no folder: name another folder")
     source, found = DATASETS[name], {}
     folders = [root / inner for inner in ("", name, *source.folders)]
     for file in source.files:
@@ -221,7 +223,7 @@ def _is_file(path):
     """Whether a file is there; DataError where that can't be seen, which Path.is_file may hide."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except (OSError, ValueError) as error:
         remedy = "allow it, or name another folder"

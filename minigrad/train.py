@@ -67,10 +67,9 @@ def _is_fast(engine, graph, x):
         raise ValueError(f"engine must be 'fast', 'reference' or None, got {engine!r}")
     if engine == "reference":
         return False
+    why_not = "it doesn't know this graph or kind of array"
     if checks.on_host(x) and fast.knows_graph(graph):
         why_not = fast.unavailable(x.dtype.name)
-    else:
-        why_not = "it doesn't know this graph or kind of array"
     if engine == "fast" and why_not:
         raise ValueError(f"engine='fast' can't be had, use None or 'reference': {why_not}")
     return not why_not

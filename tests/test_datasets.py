@@ -156,6 +156,7 @@ def test_files_are_found_under_the_names_that_people_have(here, layout):
 @pytest.mark.parametrize("has", [(), ("test_batch.bin",)], ids=["alone", "beside a plain file"])
 def test_the_archive_is_read(here, has):
     put(here / "data", SMALL_ARCHIVE | {file: SMALL["cifar10"][file] for file in has})
+    put(here / "data", {"cifar10": b"a file where a folder is looked for"})
     assert_small(mg.load_dataset("cifar10"), "cifar10")
 
 
