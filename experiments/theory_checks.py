@@ -12,13 +12,10 @@ from minigrad.layers import EPS
 from minigrad.losses import LOSSES
 
 STEP = 1e-20  # of a complex step: nothing is subtracted, so its square may vanish beside 1
-CHUNK = 2**22  # numbers in the shifted copies of W that exist at one time
-TOGETHER = 10  # random batches whose gradients are computed side by side
-NORMS = ("spectral", "frobenius")
 
 
 def ratio(part, whole):
-    """part / whole, and 0 where both are 0."""
+    """part / whole, and 0 where both are 0, as on a sample for which all units are off."""
     return part / numpy.where(whole == 0, 1, whole)
 
 
@@ -28,9 +25,9 @@ def apart(found, expected):
 
 
 def beyond_rank(M, r):
-    """sigma_{r+1} / sigma_1, the largest of the matrices M (..., d_p, d_q)."""
+    """sigma_{r+1} / sigma_1 of M (d_p, d_q)."""
     s = numpy.linalg.svd(M, compute_uv=False)
-    return ratio(s[..., r:].max(initial=0, axis=-1), s[..., 0]).max()
+    return ratio(s[r:].max(initial=0), s[0])
 
 
 def slope(graph, params, x, edge, D, A=None):
@@ -47,66 +44,35 @@ def sketch(graph, params, x, edge, r, rng, A=None):
     """
     W = params[edge]
     P, Q = (swap(numpy.linalg.qr(rng.normal(size=(d, min(r, d))))[0]) for d in W.shape)
-    pairs = numpy.array(list(numpy.ndindex(len(P), len(Q))))
-    slopes = []
-    for chunk in numpy.array_split(pairs, -(-len(pairs) * W.size // CHUNK)):
-        i, j = chunk.T
-        slopes.append(slope(graph, params, x, edge, P[i, :, None] * Q[j, None, :], A))
-    slopes = numpy.concatenate(slopes).reshape(len(P), len(Q), *slopes[0].shape[1:])
-    return numpy.moveaxis(slopes, (0, 1), (-2, -1)), P, Q
+    rows = [slope(graph, params, x, edge, row[:, None] * Q[:, None, :], A) for row in P]
+    return numpy.moveaxis(rows, (0, 1), (-2, -1)), P, Q
 
 
-def lemma_1(graph, params, x, rng):
-    """Lemma 1, Eq. 13 and Eq. 14 on samples x, each as a relative error.
+def lemmas(graph, params, x, weight, rng):
+    """Lemma 2 and Eq. 24 for sum_j weight_j d f(x_j; X) / d W, weight (B, k), with A held.
 
-    rank: sigma_2 / sigma_1 of d f_c(x_b) / d W^{pq}; outer: of backpropagation's u_p v_q^T; path:
-    of f as the sum of <d f / d W^{p1}, W^{p1}> over the edges from the input.
-    """
-    cache, k = mg.forward(graph, params, x), graph.width(graph.L)
-    every_output = numpy.eye(k)[:, None] * numpy.ones((len(x), 1))  # (k, B, k)
-    U, _ = mg.backward(graph, params, cache, every_output)
-    rank, outer, f = [], [], 0
-    for p, q in graph.E_T:
-        found, P, Q = sketch(graph, params, x, (p, q), 4, rng)
-        product = numpy.einsum("cbi,bj->bcij", U[p] @ swap(P), cache.v[q] @ swap(Q))
-        rank.append(beyond_rank(found, 1))
-        outer.append(apart(product, found))
-        if q == 1:
-            f = f + slope(graph, params, x, (p, q), params[p, q])
-    return {"rank": max(rank), "outer": max(outer), "path": apart(f, cache.v[graph.L])}
-
-
-def lemma_2(graph, params, x, weight, rng, hold_A=True):
-    """Lemma 2 and Eq. 24 for sum_j weight_j d f(x_j; X) / d W, weight (B, k), samples by outputs.
-
-    rank: sigma_{B+1} / sigma_1; sharper: sigma_B / sigma_1 into normalized layers; outer: the
-    relative error of backpropagation's B outer products. Slopes are of f with A held, or free.
+    The largest sigma_{B+1} / sigma_1, and the largest relative error of backpropagation's B outer
+    products. Without batch norm and with B = 1 these are Lemma 1 and Eq. 13.
     """
     cache, B = mg.forward(graph, params, x), len(x)
     U, _ = mg.backward(graph, params, cache, weight)
-    rank, sharper, outer = [], [0.0], []
+    ranks, errors = [], []
     for p, q in graph.E_T:
-        by_sample, P, Q = sketch(graph, params, x, (p, q), B + 2, rng, cache.A if hold_A else None)
+        by_sample, P, Q = sketch(graph, params, x, (p, q), B + 2, rng, cache.A)
         found = numpy.einsum("bc,bcij->ij", weight, by_sample)
-        rank.append(beyond_rank(found, B))
-        if graph.layers[p - 1].batchnorm:
-            sharper.append(beyond_rank(found, B - 1))
-        outer.append(apart(swap(U[p] @ swap(P)) @ (cache.v[q] @ swap(Q)), found))
-    return {"rank": max(rank), "sharper": max(sharper), "outer": max(outer)}
+        ranks.append(beyond_rank(found, B))
+        errors.append(apart(swap(U[p] @ swap(P)) @ (cache.v[q] @ swap(Q)), found))
+    return max(ranks), max(errors)
 
 
-def off_the_start(graph, params):
-    """`params` with gamma and beta of batch norm 1.5 and 0.5, then 0.7 and -0.5, in turn."""
-    changed = dict(params)
-    normalized = [p for p, layer in enumerate(graph.layers, start=1) if layer.batchnorm]
-    for place, p in enumerate(normalized):
-        gamma, beta = (1.5, 0.5) if place % 2 == 0 else (0.7, -0.5)
-        changed["gamma", p] = numpy.full_like(params["gamma", p], gamma)
-        changed["beta", p] = numpy.full_like(params["beta", p], beta)
-    return changed
+def eq_14_error(graph, params, x):
+    """Of f as the sum of <d f / d W^{p1}, W^{p1}> over the edges from the input; relative."""
+    inputs = [edge for edge in graph.E_T if edge[1] == 1]
+    f = sum(slope(graph, params, x, edge, params[edge]) for edge in inputs)
+    return apart(f, mg.forward(graph, params, x).v[graph.L])
 
 
-def eq_5(graph, params, x):
+def eq_5_error(graph, params, x):
     """Eq. 5: by how much A (z - b) misses mean 0 and variance 1 - epsilon A^2 over the batch."""
     cache, errors = mg.forward(graph, params, x), []
     for p, n in cache.normalized.items():
@@ -122,7 +88,7 @@ def eq_23(graph, params, x, as_printed=False):
     and the recursion of Delta has alpha before D 1 beta too. A third, Q_q before D_q 1 beta_q in
     u^2, is mended unless `as_printed`.
     """
-    cache, B = mg.forward(graph, params, x), len(x)
+    cache, B, k = mg.forward(graph, params, x), len(x), graph.width(graph.L)
     alpha = numpy.eye(B) - 1 / B
     hidden = range(2, graph.L)
     D = {p: (cache.v[p] > 0).astype(float) for p in hidden}  # (B, d_p), the diagonals
@@ -135,9 +101,9 @@ def eq_23(graph, params, x, as_printed=False):
         delta[q] = alpha @ shift + u_3
         right[q] = alpha @ (Q[q] * shift) + u_3 if as_printed else delta[q]
     # u^1_{j0 j} by layer, (B, B, k, d_p): all that stands before W^{pq}, from f(x_{j0}) down.
-    left = {graph.L: numpy.einsum("ij,kd->ijkd", numpy.eye(B), numpy.eye(graph.width(graph.L)))}
+    left = {graph.L: numpy.einsum("ij,kd->ijkd", numpy.eye(B), numpy.eye(k))}
     for q in reversed(hidden):
-        left[q] = numpy.zeros((B, B, graph.width(graph.L), graph.width(q)))
+        left[q] = numpy.zeros((B, B, k, graph.width(q)))
         for p in range(q + 1, graph.L + 1):
             if q in graph.pred[p]:
                 above = left[p] if p == graph.L else numpy.einsum("aikd,ij->ajkd", left[p], alpha)
@@ -171,30 +137,29 @@ def residuals(graph, params, x, y, loss, lam):
     return fit[:, 0], f[:, 0], {e: factor.terms() + 2 * lam * params[e] for e, factor in factors}
 
 
-def descend(graph, x, y, B, eta, lam, loss, steps, seed=0):
+def descend(graph, x, y, B, eta, lam, loss, steps):
     """SGD without momentum from He's initialization: a history of some forty epochs; the last W.
 
     gradient: the mean of ||gradient of Eq. 6|| over the next epoch's batches; residual: max_i
-    ||g_i|| / (2 lambda ||W||) at the input matrix, NaN for 0 / 0; fit: max_i |l'_i|; most and
-    least: of |l'_i f(x_i)|; output: max_i |f(x_i)|.
+    ||g_i|| / (2 lambda ||W||) at the input matrix, NaN for 0 / 0; most and least: of
+    |l'_i f(x_i)|; output: max_i |f(x_i)|.
     """
-    params = mg.init_params(graph, numpy.random.default_rng(seed), dtype="float64", init="he")
-    velocity = {name: numpy.zeros_like(W) for name, W in params.items()}
+    params = mg.init_params(graph, numpy.random.default_rng(0), dtype="float64", init="he")
+    velocity = None
     epochs = numpy.unique(numpy.geomspace(1, steps * B // len(x), 40).round().astype(int))
     history = []
     for start, end in zip([0, *epochs], epochs):
-        rows = numpy.concatenate([mg.batches(len(x), B, seed, e) for e in range(start, end)])
-        mg.train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, 0.0)
+        rows = numpy.concatenate([mg.batches(len(x), B, 0, epoch) for epoch in range(start, end)])
+        velocity = mg.train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, 0.0)
         fit, f, g = residuals(graph, params, x, y, loss, lam)
         flat = numpy.concatenate([r.reshape(len(x), -1) for r in g.values()], axis=1)
-        next_epoch = mg.batches(len(x), B, seed, end)
+        next_epoch = mg.batches(len(x), B, 0, end)
         size = 2 * lam * numpy.linalg.norm(params[2, 1])
         largest = numpy.linalg.norm(g[2, 1], axis=(1, 2)).max()
         seen = {
             "step": end * (len(x) // B),
             "gradient": numpy.linalg.norm(flat[next_epoch].mean(axis=1), axis=1).mean(),
             "residual": largest / size if size else numpy.nan,
-            "fit": abs(fit).max(),
             "most": abs(fit * f).max(),
             "least": abs(fit * f).min(),
             "output": abs(f).max(),
@@ -216,69 +181,48 @@ def off_the_samples(x):
 
 
 def gaps(graph, params, x, y, loss, lam):
-    """{(p, q): W - U_S} of Eq. 18, the gradient of L_S^lambda over 2 lambda, and A.
-
-    x (..., B, n) may be a stack of batches.
-    """
+    """{(p, q): W - U_S} of Eq. 18, the gradient of L_S^lambda over 2 lambda, on the batch x."""
     cache = mg.forward(graph, params, x)
     _, df = LOSSES[loss](cache.v[graph.L], y)
     U, _ = mg.backward(graph, params, cache, df)
     factors = mg.factors(graph, cache, U).items()
-    return {e: params[e] + factor.matrix() / (2 * lam) for e, factor in factors}, cache.A
+    return {e: params[e] + factor.matrix() / (2 * lam) for e, factor in factors}
 
 
-def norms(M):
-    """The spectral and the Frobenius norms (2, ...) of M (..., d_p, d_q)."""
-    M = M if M.shape[-2] <= M.shape[-1] else swap(M)
-    squares = M @ swap(M)  # exact enough for the largest singular value
-    spectral = numpy.linalg.eigvalsh(squares)[..., -1]
-    return numpy.array([spectral, numpy.trace(squares, axis1=-2, axis2=-1)]) ** 0.5
+def spectral_norm(M):
+    """sigma_1 of M (d_p, d_q), from M M^T, which is exact enough for the largest."""
+    return numpy.linalg.eigvalsh(M @ M.T)[-1] ** 0.5
 
 
 def theorem_1(graph, params, x, y, loss, lam, ranks, batches, rng):
-    """Both sides of Eq. 10, left and right (norms, E_T, ranks), and size, ||W|| (norms, E_T).
+    """Both sides of Eq. 10 in the spectral norm, left and right (ranks, E_T), and ||W|| (E_T,).
 
     The right side is the least over random `batches`, and so no less than the least over all.
     """
-    left = numpy.empty((len(NORMS), len(graph.E_T), len(ranks)))
+    weights = [params[edge] for edge in graph.E_T]
+    left = numpy.array([[mg.distance_to_rank(W, r) for W in weights] for r in ranks])
     right = numpy.full_like(left, numpy.inf)
-    for column, B in enumerate(ranks):
-        for place, edge in enumerate(graph.E_T):
-            left[:, place, column] = [mg.distance_to_rank(params[edge], B, kind) for kind in NORMS]
-        for start in range(0, batches, TOGETHER):
-            number = min(TOGETHER, batches - start)
-            rows = numpy.array([rng.choice(len(x), B, replace=False) for _ in range(number)])
-            found, _ = gaps(graph, params, x[rows].astype("float64"), y[rows], loss, lam)
-            for place, edge in enumerate(graph.E_T):
-                least = norms(found[edge]).min(axis=1)
-                right[:, place, column] = numpy.minimum(right[:, place, column], least)
-    size = numpy.transpose([norms(params[edge]) for edge in graph.E_T])
-    return {"left": left, "right": right, "size": size}
+    for place, r in enumerate(ranks):
+        for _ in range(batches):
+            rows = rng.choice(len(x), r, replace=False)
+            found = gaps(graph, params, x[rows].astype("float64"), y[rows], loss, lam)
+            bound = [spectral_norm(found[edge]) for edge in graph.E_T]
+            right[place] = numpy.minimum(right[place], bound)
+    return {"left": left, "right": right, "size": [spectral_norm(W) for W in weights]}
 
 
-def eq_18(graph, params, x, y, loss, lam, rng):
+def eq_18_error(graph, params, x, y, loss, lam, rng):
     """Eq. 18 on a batch: 2 lambda (W - U_S) is the gradient of L_S^lambda with A held.
 
-    The relative error, the largest over all W, of slopes of L_S^lambda along W - U_S, which give
-    its length, and along a random direction.
+    The error of W - U_S over its length, the largest over all W, by slopes of L_S^lambda along a
+    random direction.
     """
-    found, A = gaps(graph, params, x, y, loss, lam)
+    cache = mg.forward(graph, params, x)
+    _, df = LOSSES[loss](cache.v[graph.L], y)
     errors = []
-    for edge, gap in found.items():
-        length = numpy.linalg.norm(gap)
-        for D in (gap / length, rng.normal(size=gap.shape) / gap.size**0.5):
-            shifted = params | {edge: params[edge] + STEP * 1j * D}
-            value, _ = LOSSES[loss](mg.forward(graph, shifted, x, A=A).v[graph.L], y)
-            derivative = (value + lam * (shifted[edge] ** 2).sum()).imag / STEP
-            errors.append(abs(derivative / (2 * lam) - (gap * D).sum()) / length)
+    for edge, gap in gaps(graph, params, x, y, loss, lam).items():
+        D = rng.normal(size=gap.shape)
+        of_loss = (df * slope(graph, params, x, edge, D, cache.A)).sum() / (2 * lam)
+        error = of_loss + (params[edge] * D).sum() - (gap * D).sum()
+        errors.append(abs(error) / numpy.linalg.norm(gap))
     return max(errors)
-
-
-def remembered(eta, lam, momentum, share=1e-4):
-    """The number of steps until pure decay leaves `share` of W.
-
-    Without a gradient a step of Eq. 2 is this matrix times (W, velocity). In the long run it
-    shrinks W by its largest eigenvalue.
-    """
-    step = [[1 - 2 * eta * lam, -eta * momentum], [2 * lam, momentum]]
-    return round(numpy.log(share) / numpy.log(abs(numpy.linalg.eigvals(step)).max()))
