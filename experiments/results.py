@@ -26,34 +26,36 @@ class View:
             raise ValueError(f"norm must be frobenius, spectral or start, got {self.norm!r}")
 
     def rank(self, s):
-        """The rank at every measured epoch (epochs,) of one W with singular values s (epochs, r)."""
+        """The rank at every epoch (epochs,) of one W with singular values s (epochs, r)."""
+        size = norm_of_spectrum(s, self.norm if self.norm == "spectral" else "frobenius")
         if self.norm == "start":
-            size = norm_of_spectrum(s[:1], "frobenius")
-        else:
-            size = norm_of_spectrum(s, self.norm)
+            size = size[:1]
         cutoff = self.tol * numpy.maximum(size, SMALLEST)
         return rank_of_spectrum(s, cutoff[:, None], None)
 
 
 def spectra_of(arrays):
     """Singular values (epochs, r) of every W, from the input on, in float64."""
-    return [values.astype("float64") for name, values in arrays.items() if name.startswith("spectrum ")]
+    names = [name for name in arrays if name.startswith("spectrum ")]
+    return [arrays[name].astype("float64") for name in names]
 
 
 def history(meta, arrays, view=View()):
     """One stored run as figures and claims read it, a dict.
 
-    Against "epoch" (epochs,): the measured numbers, accuracies in percent, rank, rank_from_start and
-    norm averaged over E_T. Against "layer" (|E_T|,): layer_rank and layer_norm_kept, both at the end.
-    A run that diverged or collapsed has no final rank, so its layer_rank is NaN.
+    Against "epoch" (epochs,): the measured numbers, accuracies in percent, rank, rank_from_start
+    and norm averaged over E_T. Against "layer" (|E_T|,): layer_rank and layer_norm_kept, both at
+    the end. A run that diverged or collapsed has no final rank, so its layer_rank is NaN.
     """
     spectra = spectra_of(arrays)
     averaged = spectra if view.output_layer else spectra[:-1]
     norms = [norm_of_spectrum(s, "frobenius") for s in spectra]
     from_start = View(norm="start")
-    ended_early = meta["status"] in ("diverged", "collapsed")
-    made = {name: values for name, values in arrays.items() if values.ndim == 1}
-    made |= {
+    layer_rank = numpy.array([view.rank(s)[-1] for s in spectra])
+    if meta["status"] in ("diverged", "collapsed"):
+        layer_rank[:] = numpy.nan
+    run_history = {name: values for name, values in arrays.items() if values.ndim == 1}
+    run_history |= {
         "train_accuracy": 100 * arrays["train_accuracy"],
         "test_accuracy": 100 * arrays["test_accuracy"],
         "rank": numpy.mean([view.rank(s) for s in averaged], axis=0),
@@ -61,42 +63,38 @@ def history(meta, arrays, view=View()):
         "norm": numpy.mean(norms[: len(averaged)], axis=0),
         "full_rank": numpy.mean([s.shape[-1] for s in averaged]),
         "layer": numpy.arange(1, len(spectra) + 1),
-        "layer_rank": numpy.array([numpy.nan if ended_early else view.rank(s)[-1] for s in spectra]),
+        "layer_rank": layer_rank,
         "layer_norm_kept": numpy.array([norm[-1] / norm[0] for norm in norms]),
         "diverged": meta["status"] == "diverged",
         "collapsed": meta["status"] == "collapsed",
     }
-    return made | {"learned": learned(made)}
+    return run_history | {"learned": learned(run_history)}
 
 
-def learned(made, accuracy=LEARNED):
-    """Whether a run ends finite, with enough training samples right, and with no W decayed to zero."""
-    ended_early = made["diverged"] or made["collapsed"]
-    is_finite = numpy.isfinite(made["train_loss"][-1])
-    fits = made["train_accuracy"][-1] >= accuracy
-    kept = (made["layer_norm_kept"] >= VANISHED).all()
+def learned(run_history, accuracy=LEARNED):
+    """Whether a run ends finite, fits enough training samples, and has no W decayed to zero."""
+    ended_early = run_history["diverged"] or run_history["collapsed"]
+    is_finite = numpy.isfinite(run_history["train_loss"][-1])
+    fits = run_history["train_accuracy"][-1] >= accuracy
+    kept = (run_history["layer_norm_kept"] >= VANISHED).all()
     return bool(is_finite and fits and kept and not ended_early)
 
 
-def csv_rows(preset, run, made, view, fields):
+def csv_rows(preset, run, run_history, view, fields):
     """The finite numbers of one run's history as dicts with the same keys in every figure.
 
-    `layer` is empty for a number of the whole network. Ranks by layer are those after the last epoch, NaN
-    for a run that diverged or collapsed.
+    `layer` is empty for a number of the whole network. Ranks by layer are those after the last
+    epoch, NaN for a run that diverged or collapsed.
     """
     setting = {"preset": preset} | run.as_dict() | asdict(view)
-    setting |= {
-        "milestones": " ".join(map(str, run.milestones)),
-        "diverged": made["diverged"],
-        "collapsed": made["collapsed"],
-        "learned": made["learned"],
-    }
-    last = made["epoch"][-1]
+    setting["milestones"] = " ".join(map(str, run.milestones))
+    setting |= {name: run_history[name] for name in ("diverged", "collapsed", "learned")}
+    last = run_history["epoch"][-1]
     for field in fields:
         by_layer = field == "layer_rank"
-        for at, value in zip(made["layer" if by_layer else "epoch"], made[field]):
+        for at, value in zip(run_history["layer" if by_layer else "epoch"], run_history[field]):
             if by_layer or numpy.isfinite(value):
                 epoch, layer = (last, int(at)) if by_layer else (at, "")
                 name = "rank" if by_layer else field
-                place = {"epoch": int(epoch), "layer": layer, "field": name, "value": float(value)}
-                yield setting | place
+                number = {"field": name, "value": float(value)}
+                yield setting | {"epoch": int(epoch), "layer": layer} | number

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from . import plots, report
 from .figures import BATCH_SIZES, ETAS, Experiment
-from .results import View, history
+from .results import View, history, spectra_of
 from .store import StoreError
 
 FIGURES = {
@@ -22,18 +22,21 @@ CUTOFFS = numpy.logspace(-7, -1, 25)
 
 
 def write(preset, seeds, read, folder):
-    """Draw the stored runs, read(run) -> (meta, arrays) or None, into folder/spectra.*; returns the paths."""
+    """Draw runs, read(run) -> (meta, arrays) or None, into folder/spectra.*; returns the paths."""
     experiments = {name: Experiment(name, preset, seeds) for name in FIGURES}
     curves, table = {}, []
     for name, experiment in experiments.items():
-        for title, lines in experiment.columns:
-            for run in (run for line in lines for run in line.runs):
-                if (stored := read(run)) is not None and stored[0]["status"] == "finished":
-                    ranks = [history(*stored, View(tol=tol))["rank"][-1] for tol in CUTOFFS]
-                    learned = history(*stored)["learned"]
-                    curves[name, run] = ranks, learned
-                    setting = {"figure": name, "eta": run.eta, "B": run.B, "seed": run.seed, "learned": learned}
-                    table += [setting | {"tol": tol, "rank": rank} for tol, rank in zip(CUTOFFS, ranks)]
+        for run in experiment.runs():
+            stored = read(run)
+            if stored is None or stored[0]["status"] != "finished":
+                continue
+            spectra = [s[-1:] for s in spectra_of(stored[1])]
+            ranks = [numpy.mean([View(tol=tol).rank(s) for s in spectra]) for tol in CUTOFFS]
+            learned = history(*stored)["learned"]
+            curves[name, run] = ranks, learned
+            setting = {"figure": name, "eta": run.eta, "B": run.B, "seed": run.seed}
+            for tol, rank in zip(CUTOFFS, ranks):
+                table.append(setting | {"learned": learned, "tol": tol, "rank": rank})
     if not curves:
         raise StoreError(f"no finished run of Figure 2 is stored: make fig2 PRESET={preset} first")
     wanted = sum(len(experiment.runs()) for experiment in experiments.values())
@@ -43,20 +46,23 @@ def write(preset, seeds, read, folder):
         f"({len(curves)} of {wanted} runs)"
     )
     stem = folder / (f"spectra-{preset}" if preset != "quick" else "spectra")
-    return [*report.write_picture(stem, picture(curves, title)), report.write_csv(f"{stem}.csv", table)]
+    paths = report.write_picture(stem, picture(curves, title))
+    return [*paths, report.write_csv(f"{stem}.csv", table)]
 
 
 def picture(curves, title):
     """A row for every variant of batch norm, a column for every eta, a line for every run."""
-    styles = {B: place for place, B in enumerate(BATCH_SIZES)}
+    styles = {}
+    for B, colour, dash in zip(BATCH_SIZES, plots.COLOURS, plots.DASHES):
+        styles[B] = {"color": colour, "linestyle": dash}
     with style.context(plots.STYLE, after_reset=True):
         figure = Figure(figsize=(plots.WIDTH, 5.6), layout="constrained")
         figure.suptitle(textwrap.fill(title, 95), fontsize=10)
         panels = figure.subplots(len(FIGURES), len(ETAS), sharex=True, sharey=True, squeeze=False)
         for (name, run), (ranks, learned) in curves.items():
             panel = panels[list(FIGURES).index(name), ETAS.index(run.eta)]
-            colour = plots.COLOURS[styles[run.B]] if learned else plots.GREY
-            panel.semilogx(CUTOFFS, ranks, color=colour, linestyle=plots.DASHES[styles[run.B]])
+            grey = {} if learned else {"color": plots.GREY}
+            panel.semilogx(CUTOFFS, ranks, **styles[run.B] | grey)
         for panel in panels.flat:
             panel.axvline(View().tol, color="0.3", linewidth=0.7)
         for panel, eta in zip(panels[0], ETAS):
@@ -65,10 +71,7 @@ def picture(curves, title):
             panel.set_ylabel(f"{words}\naverage rank")
         for panel in panels[-1]:
             panel.set_xlabel("cutoff / ‖W‖")
-        handles = [
-            Line2D([], [], label=f"B = {B}", color=plots.COLOURS[place], linestyle=plots.DASHES[place])
-            for B, place in styles.items()
-        ]
+        handles = [Line2D([], [], label=f"B = {B}", **styles[B]) for B in styles]
         handles.append(Line2D([], [], label="not learned", color=plots.GREY))
         handles.append(Line2D([], [], label="the memo's cutoff", color="0.3", linewidth=0.7))
         figure.legend(handles=handles, loc="outside lower center", ncols=4)
