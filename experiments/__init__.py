@@ -10,9 +10,10 @@ Read in this order; results travel as {run: (meta, arrays)}:
     workers     train what is missing, in processes here or on a Dask cluster
     store       one run, one file, whole or absent
     results     numbers of a stored run: its history, how a rank is counted
-    plots       numbers in, a picture out; report: the files
-    claims      the memo's claims, judged from stored runs by judges and trends (with statistics)
-    theory      the memo's lemmas and theorems, tried by theory_checks
+    plots       numbers in, a picture out
+    report      Markdown, CSV and pictures as files
+    claims      the paper's claims, judged from stored runs by judges and trends (with statistics)
+    theory      the paper's lemmas and theorems, tried by theory_checks
     spectra     counts of Figure 2's ranks at several cutoffs
     bench       speed against JAX, PyTorch and the matrix products; trainer: training by PyTorch
 
@@ -21,5 +22,5 @@ A new figure is a row of FIGURES in figures.py and its name in the Makefile.
 
 import os
 
-# Pictures are files. A notebook's MPLBACKEND, which its commands inherit, may not even be importable here.
+# Pictures are files. A notebook's MPLBACKEND, which its commands inherit, may not be importable.
 os.environ["MPLBACKEND"] = "agg"

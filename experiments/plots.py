@@ -12,9 +12,10 @@ from matplotlib.lines import Line2D
 
 STYLE = Path(__file__).with_name("paper.mplstyle")
 WIDTH = 7.2  # inches, the text width of a page
-# Okabe and Ito's colours, safe for colour-blind eyes; dashes and markers tell lines apart in grey too.
+# Okabe and Ito's colours, safe for colour-blind eyes; dashes and markers differ in grey too.
 COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9")
-DASHES = ("-", (0, (6, 1.5)), (0, (3, 1.2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)))
+PATTERNS = ((6, 1.5), (3, 1.2), (1, 1), (5, 1, 1, 1), (3, 1, 1, 1, 1, 1))
+DASHES = ("-", *((0, pattern) for pattern in PATTERNS))
 MARKERS = "os^DP*<"
 GREY = "0.65"
 ENDS = {  # marks of runs that ended before their last epoch
@@ -25,7 +26,7 @@ GREY_MEANS = "Grey: not learned (train accuracy below 50 %, ended early, or a W 
 
 
 class Row(NamedTuple):
-    """A row of panels: the field drawn, its label, its axis, and the field that it is drawn against."""
+    """A row of panels: the field drawn, its label, its axis, and the field drawn against."""
 
     field: str
     label: str
@@ -51,12 +52,12 @@ class Column(NamedTuple):
 
 
 def picture(columns, rows, title, note):
-    """The figure. Of each line the seeds that learned give a mean in colour and their range as a band.
+    """The figure: of each line the mean, in colour, and the range of the seeds that learned.
 
-    Every other seed is a thin grey line. Runs that ended early have a mark where they ended, or at the upper
-    edge where no number is finite.
+    Every other seed is a thin grey line. Runs that ended early have a mark where they ended, or at
+    the upper edge where no number is finite.
     """
-    with style.context(STYLE, after_reset=True):  # a user's matplotlibrc must not change the picture
+    with style.context(STYLE, after_reset=True):  # whatever the user's matplotlibrc
         height = 1.6 * len(rows) + 1.2
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         figure.suptitle(textwrap.fill(title, 95), fontsize=10)
@@ -69,10 +70,11 @@ def picture(columns, rows, title, note):
         for column, top, bottom in zip(columns, panels[0], panels[-1]):
             top.set_title(column_title(column, 100 // len(columns)))
             label_x(bottom, rows[-1], column)
-        histories = [made for column in columns for line in column.lines for made in line.histories]
-        if not all(made["learned"] for made in histories):
+        lines = [line for column in columns for line in column.lines]
+        histories = [history for line in lines for history in line.histories]
+        if not all(history["learned"] for history in histories):
             note = f"{note} {GREY_MEANS}"
-        handles = legend_handles(columns, histories)
+        handles = legend_handles(lines, histories)
         widest = max(len(handle.get_label()) for handle in handles)
         figure.legend(
             handles=handles, loc="outside lower center", ncols=max(1, 110 // (widest + 6)),
@@ -83,26 +85,27 @@ def picture(columns, rows, title, note):
 
 def draw(panel, row, line):
     """Draw one line in one panel."""
-    look = look_of(line)
+    line_style = style_of(line)
     if row.x == "epoch":  # few markers, each line's at other places
         every = max(1, len(line.histories[0]["epoch"]) // 4)
-        look["markevery"] = (line.style * every // 6 % every, every)
-    learned = [made for made in line.histories if made["learned"]]
-    for made in line.histories:
-        if not made["learned"]:
-            panel.plot(*curve(made, row), **look | {"color": GREY, "linewidth": 0.7, "zorder": 1.5})
-    if learned:
-        x, values = curve(learned[0], row)[0], numpy.array([curve(made, row)[1] for made in learned])
-        panel.plot(x, values.mean(axis=0), **look)
-        band = {"color": look["color"], "alpha": 0.25, "linewidth": 0}
-        panel.fill_between(x, values.min(axis=0), values.max(axis=0), **band)
-    for made in line.histories:
+        line_style["markevery"] = (line.style * every // 6 % every, every)
+    thin_grey = {"color": GREY, "linewidth": 0.7, "zorder": 1.5}
+    curves = [curve(history, row) for history in line.histories if history["learned"]]
+    for history in line.histories:
+        if not history["learned"]:
+            panel.plot(*curve(history, row), **line_style | thin_grey)
+    if curves:
+        x, learned = curves[0][0], [y for _, y in curves]
+        panel.plot(x, numpy.mean(learned, axis=0), **line_style)
+        band = {"color": line_style["color"], "alpha": 0.25, "linewidth": 0}
+        panel.fill_between(x, numpy.min(learned, axis=0), numpy.max(learned, axis=0), **band)
+    for history in line.histories:
         for end, mark in ENDS.items():
-            if made[end]:
-                mark_end(panel, row, line, made, mark | {"color": look["color"]})
+            if history[end]:
+                mark_end(panel, row, line, history, mark | {"color": line_style["color"]})
 
 
-def look_of(line):
+def style_of(line):
     """Colour, dash and marker of a line."""
     return {
         "color": COLOURS[line.style % len(COLOURS)],
@@ -111,18 +114,18 @@ def look_of(line):
     }
 
 
-def curve(made, row):
-    """x and y of a history. The output layer, whose rank is at most k, stands apart behind a gap."""
-    x, y = made[row.x].astype("float64"), made[row.field]
+def curve(history, row):
+    """x and y of a history. The output layer, of rank at most k, stands apart behind a gap."""
+    x, y = history[row.x].astype("float64"), history[row.field]
     if row.x == "layer":
         x = numpy.array([*x[:-1], numpy.nan, x[-1] + 1])
         y = numpy.array([*y[:-1], numpy.nan, y[-1]])
     return x, y
 
 
-def mark_end(panel, row, line, made, mark):
+def mark_end(panel, row, line, history, mark):
     """Mark a run that ended early at its last finite value, or at the upper edge if it has none."""
-    x, y = curve(made, row)
+    x, y = curve(history, row)
     finite = numpy.flatnonzero(numpy.isfinite(y))
     mark |= {"linestyle": "", "clip_on": False, "zorder": 4}
     if len(finite):
@@ -160,7 +163,7 @@ def column_title(column, width):
     """The column's title, and below it the lines of which not every seed learned."""
     paragraphs, dead = [column.title], []
     for line in column.lines:
-        learned = sum(made["learned"] for made in line.histories)
+        learned = sum(history["learned"] for history in line.histories)
         if learned == 0:
             dead.append(line.label)
         elif learned < len(line.histories):
@@ -170,11 +173,11 @@ def column_title(column, width):
     return "\n".join(textwrap.fill(text, width, break_on_hyphens=False) for text in paragraphs)
 
 
-def legend_handles(columns, histories):
-    """A handle for every line, and for the marks that occur."""
-    lines = {line.label: line for column in columns for line in column.lines}
-    handles = [Line2D([], [], label=label, **look_of(line)) for label, line in lines.items()]
+def legend_handles(lines, histories):
+    """A handle for every label, and for the marks that occur."""
+    styles = {line.label: style_of(line) for line in lines}
+    handles = [Line2D([], [], label=label, **styles[label]) for label in styles]
     for end, mark in ENDS.items():
-        if any(made[end] for made in histories):
+        if any(history[end] for history in histories):
             handles.append(Line2D([], [], label=end, color="0.3", linestyle="", **mark))
     return handles

@@ -12,8 +12,8 @@ from threadpoolctl import threadpool_info
 from minigrad import fast
 from minigrad.backend import device_name, load_backend
 
-# The parts that decide a run's last bits, and how to restore them.
-DECIDING = {
+# The parts on which a run's last bits depend, and how to restore them.
+BITS_DEPEND_ON = {
     "backend": "--backend and the installed version choose it",
     "engine": "--engine, the installed Numba and the commit choose it",
     "device": "the machine and CUPY_TF32 decide it",
@@ -21,10 +21,20 @@ DECIDING = {
 }
 
 
-def engine_of(graph, config):
-    """The steps of a graph: minigrad.fast's, or those of minigrad.train.train_step, "reference"."""
-    can_be_fast = config.backend == "numpy" and config.engine != "reference" and fast.knows_graph(graph)
-    return fast.version() if can_be_fast and not fast.unavailable() else "reference"
+def why_reference(run, config):
+    """Why minigrad.train.train_step trains the run, a text; "" where the compiled step does."""
+    if config.backend != "numpy":
+        return "the compiled step is for NumPy"
+    if config.engine == "reference":
+        return "it was asked for"
+    if not fast.knows_graph(run.graph()):
+        return f"the compiled step doesn't know {run.network}"
+    return fast.unavailable() or ""
+
+
+def engine_of(run, config):
+    """What computes the steps of a run: the version of minigrad.fast, or "reference"."""
+    return "reference" if why_reference(run, config) else fast.version()
 
 
 @functools.cache

@@ -26,7 +26,7 @@ LOSSES = ("cross_entropy", "mean_squared_error")  # the other two take targets -
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One training run; the defaults are Section 4.1's settings. ValueError names rule and value."""
+    """One training run; the defaults are Section 4.1's. ValueError names rule and value."""
 
     network: str = "MLP-BN-10-100"
     dataset: str = "cifar10"
@@ -68,6 +68,7 @@ class Run:
         m = self.samples() if known else self.B
         normalized = self.normalized()
         tens = "0 for all, or a multiple of the 10 classes"
+        drops_are_whole = all(type(epoch) is int and epoch >= 0 for epoch in self.milestones)
         return {
             "dataset": (known, f"one of {', '.join(DATASETS)}"),
             "loss": (self.loss in LOSSES, f"one of {', '.join(LOSSES)}"),
@@ -80,13 +81,10 @@ class Run:
             "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
             "detached": (self.detached or normalized, "true without batch norm"),
             "scalar": (self.scalar or normalized, "true without batch norm"),
-            "milestones": (
-                all(type(epoch) is int and epoch >= 0 for epoch in self.milestones),
-                "epochs, integers >= 0",
-            ),
+            "milestones": (drops_are_whole, "epochs, integers >= 0"),
             "factor": (0 < self.factor <= 1, "in (0, 1]"),
             "epochs": (self.epochs >= 1, "at least 1"),
-            "steps_of_B": (0 <= self.steps_of_B <= m, f"0 for B's own, or a batch size up to m={m}"),
+            "steps_of_B": (0 <= self.steps_of_B <= m, f"0 for B's own, or at most m={m}"),
             "measure_every": (self.measure_every >= 1, "at least 1"),
             "seed": (self.seed >= 0, "an integer >= 0"),
         }
@@ -110,7 +108,8 @@ class Run:
 
     def eta_steps(self):
         """The sum over all steps of eta_t / eta."""
-        drops = (step_decay(1.0, epoch, self.milestones, self.factor) for epoch in range(self.epochs))
+        epochs = range(self.epochs)
+        drops = (step_decay(1.0, epoch, self.milestones, self.factor) for epoch in epochs)
         return self.steps() * sum(drops)
 
     def budget(self):
@@ -118,7 +117,7 @@ class Run:
         return self.eta_steps() * 2 * self.eta * self.lam / (1 - self.momentum)
 
     def measured(self, epoch):
-        """Whether an epoch (0 is before training) is measured: the first ten, every n-th, the last."""
+        """Whether an epoch (0: before training) is measured: the first ten, every n-th, the last."""
         return epoch <= 10 or epoch % self.measure_every == 0 or epoch == self.epochs
 
     def cost(self):
@@ -138,8 +137,8 @@ class Run:
     @property
     def key(self):
         """16 hex digits of the fields that differ from the defaults, and of changed rules."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        changed = {f.name: values[f.name] for f in fields(self) if values[f.name] != f.default}
+        defaults = {field.name: field.default for field in fields(self)}
+        changed = dict(asdict(self).items() - defaults.items())
         rules = [changed_rules()] if changed_rules() else []
         canonical = json.dumps([VERSION, changed, *rules], sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
@@ -147,7 +146,7 @@ class Run:
 
 @functools.cache
 def changed_rules():
-    """"" for the rules of minigrad as shipped, else six digits of each number of their fingerprint."""
+    """"" for the rules of minigrad as shipped, else six digits of each number of fingerprint()."""
     numbers = fingerprint()
     if len(numbers) == len(RULES) and numpy.allclose(numbers, RULES, rtol=1e-9, atol=0):
         return ""
@@ -156,4 +155,5 @@ def changed_rules():
 
 def grid(base, **axes):
     """Every combination of the axes' values over `base`, the last axis fastest."""
-    return [replace(base, **dict(zip(axes, values))) for values in itertools.product(*axes.values())]
+    points = itertools.product(*axes.values())
+    return [replace(base, **dict(zip(axes, values))) for values in points]

@@ -1,4 +1,4 @@
-"""One run, one file: RESULTS/KEY.npz, whole or absent; KEY.partial.npz is the checkpoint of a run under way.
+"""One run, one file: RESULTS/KEY.npz, whole or absent; its checkpoint is KEY.partial.npz.
 
 A file is numpy.savez of arrays, one JSON text called "meta" and a digest of both. No pickle.
 """
@@ -83,7 +83,7 @@ def read(path, run):
 def write(path, meta, arrays):
     """Write meta (JSON's types) and arrays (a dict by name): whole, or not at all."""
     text = json.dumps({"meta": meta, "arrays": list(arrays)})
-    # One name for a run's checkpoint and result, under its lock: a file left by kill -9 is overwritten.
+    # One name for a run's checkpoint and result: a file left by kill -9 is overwritten.
     partial = path.with_name(f".{path.name.partition('.')[0]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,15 +96,16 @@ def write(path, meta, arrays):
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
+        reason = error.strerror or error
         raise StoreError(
-            f"{path} can't be written ({error.strerror or error}): make room or mend the folder, then run "
-            "the same command again; no finished run is lost"
+            f"{path} can't be written ({reason}): make room or mend the folder, "
+            "then run the same command again; no finished run is lost"
         ) from None
 
 
 @contextlib.contextmanager
 def locked(results, runs):
-    """Hold these runs against other processes; the kernel frees them when the process ends, however it ends.
+    """Hold these runs against other processes; however this one ends, the kernel frees them.
 
     The lock files stay in RESULTS/.locks: removing one could let two processes in.
     """
@@ -117,9 +118,8 @@ def locked(results, runs):
                 file = stack.enter_context(open(folder / key, "w"))
                 fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
-            raise StoreError(
-                f"{folder} can't be written ({error.strerror}): give --results a folder that can be"
-            ) from None
+            reason = f"can't be written ({error.strerror})"
+            raise StoreError(f"{folder} {reason}: give --results another folder") from None
         yield
 
 

@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy
 from threadpoolctl import threadpool_limits
@@ -15,7 +16,7 @@ from minigrad.optim import step_decay
 from minigrad.train import batches, evaluate, train_epoch
 
 from . import store
-from .provenance import DECIDING, engine_of, provenance
+from .provenance import BITS_DEPEND_ON, engine_of, provenance
 from .runs import Run, changed_rules
 
 SAVE_EVERY = 20.0  # seconds between two checkpoints
@@ -26,21 +27,22 @@ LOADED = {}  # the arrays that load has returned, or that processes share
 class Config:
     """How and where runs are computed: never part of a run's key."""
 
-    results: str = "results"
-    published: str | None = None
-    data: str | None = None
+    results: str | Path = "results"
+    published: str | Path | None = None
+    data: str | Path | None = None
     backend: str = "numpy"
     engine: str | None = None  # "fast", "reference"; None: fast where it can be had
     keep_weights: bool = False
-    stack: int | None = None  # runs trained side by side at most; None: 1, on a GPU all that are alike
+    stack: int | None = None  # runs side by side at most; None: 1, on a GPU all that are alike
 
     def reader(self):
         """The Reader of finished runs."""
         return store.Reader(self.results, self.published)
 
-    def lacks(self, run):
-        """Whether the run, with its weights if they are to be kept, is yet to be trained."""
-        return not self.reader().has(run, self.keep_weights)
+    def missing(self, runs):
+        """Those of the runs, each once, that are yet to be trained: with weights, if kept."""
+        reader = self.reader()
+        return [run for run in dict.fromkeys(runs) if not reader.has(run, self.keep_weights)]
 
 
 def train(runs, config, progress=lambda seconds: None):
@@ -52,7 +54,7 @@ def train(runs, config, progress=lambda seconds: None):
     """
     with store.locked(config.results, runs), threadpool_limits(1):
         # Another process may have trained some of them meanwhile.
-        missing = [run for run in runs if config.lacks(run)]
+        missing = config.missing(runs)
         progress(sum(run.cost() for run in runs if run not in missing))
         if not missing:
             return
@@ -106,29 +108,21 @@ def train_one_epoch(states, data, engine):
     xp = namespace(x)
     epoch = states[0].epoch + 1
     runs = [state.run for state in states]
-    edges = runs[0].graph().E_T
-    before = [{edge: state.params[edge].copy() for edge in edges} for state in states]
-
-    def numbers(values):
-        return xp.asarray(numpy.array(values, "float32").reshape(-1, 1, 1))
-
-    train_epoch(
-        runs[0].graph(),
-        joined([state.params for state in states]),
-        joined([state.velocity for state in states]),
-        x,
-        y,
-        xp.asarray(numpy.stack([rows_of(run, len(x), epoch) for run in runs], axis=1)),
-        runs[0].loss,
-        numbers([eta_of(run, epoch) for run in runs]),
-        numbers([run.lam for run in runs]),
-        numbers([run.momentum for run in runs]),
-        engine,
-    )
-    for state, matrices in zip(states, before):
+    graph, before = runs[0].graph(), []
+    if runs[0].measured(epoch):
+        before = [{edge: state.params[edge].copy() for edge in graph.E_T} for state in states]
+    params = joined([state.params for state in states])
+    velocity = joined([state.velocity for state in states])
+    rows = xp.asarray(numpy.stack([rows_of(run, len(x), epoch) for run in runs], axis=1))
+    settings = [(eta_of(run, epoch), run.lam, run.momentum) for run in runs]
+    scalars = [
+        xp.asarray(numpy.array(values, "float32").reshape(-1, 1, 1)) for values in zip(*settings)
+    ]
+    train_epoch(graph, params, velocity, x, y, rows, runs[0].loss, *scalars, engine)
+    for state in states:
         state.epoch = epoch
-        if state.run.measured(epoch):
-            state.measure(data, matrices)
+    for state, matrices in zip(states, before):
+        state.measure(data, matrices)
 
 
 def joined(dicts):
@@ -136,8 +130,8 @@ def joined(dicts):
     together = {}
     for key, W in dicts[0].items():
         together[key] = namespace(W).stack([arrays[key] for arrays in dicts])  # keeps memory order
-        for place, arrays in enumerate(dicts):
-            arrays[key] = together[key][place]
+        for index, arrays in enumerate(dicts):
+            arrays[key] = together[key][index]
     return together
 
 
@@ -168,9 +162,9 @@ class State:
 
     @classmethod
     def begin(cls, run, config):
-        """The run at its checkpoint, or else at initialization; StoreError if it would round differently here."""
+        """The run at its checkpoint or initialization; StoreError if it would round differently."""
         xp, graph = load_backend(config.backend), run.graph()
-        now = provenance(config.backend, engine_of(graph, config))
+        now = provenance(config.backend, engine_of(run, config))
         path = store.checkpoint_path(config.results, run)
         if not path.exists():
             # On NumPy, products at small B are up to three times faster if columns are contiguous.
@@ -259,12 +253,12 @@ class State:
 
 def check_same_bits(path, begun, now):
     """StoreError for a checkpoint that would go on with other last bits here."""
-    for part, way_back in DECIDING.items():
+    for part, way_back in BITS_DEPEND_ON.items():
         if begun.get(part) != now[part]:
             raise store.StoreError(
                 f"{path} was begun with {part} {begun.get(part)!r} at commit {begun['commit']}; "
-                f"{now[part]!r} would round differently: return to the former ({way_back}), or delete the "
-                "file to begin anew"
+                f"{now[part]!r} would round differently: return to the former ({way_back}), "
+                "or delete the file to begin anew"
             )
 
 
@@ -328,7 +322,5 @@ def balanced(y, m, field):
     k = y.shape[1]
     of_each = [numpy.flatnonzero(y[:, c])[: m // k] for c in range(k)]
     if any(len(rows) < m // k for rows in of_each):
-        raise minigrad.DataError(
-            f"{field}={m} is more than the data set has of every class: take less"
-        )
+        raise minigrad.DataError(f"{field}={m} is more than the data set has: take less")
     return numpy.sort(numpy.concatenate(of_each))

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 import minigrad
 
-from . import store, train
+from . import train
 
 PATIENCE = 10  # seconds for a scheduler to answer
 AGAIN = "run the same command again, which goes on from the checkpoints"
@@ -37,7 +37,7 @@ def complete(runs, config, jobs=None, cluster=None):
     Returns {run: (meta, arrays)}. `jobs` is by default one per core, one on a GPU.
     """
     runs = list(dict.fromkeys(runs))
-    missing = [run for run in runs if config.lacks(run)]
+    missing = config.missing(runs)
     if missing:
         jobs = jobs or (1 if config.backend == "cupy" else cores())
         stacks = train.stacked(missing, config)
@@ -76,7 +76,7 @@ def describe(bar, stacks, total):
     bar.set_description(f"{sum(map(len, stacks))} of {total} runs left")
 
 
-def follow(futures, bar, total, step=lambda: None):
+def wait_for(futures, bar, total, step=lambda: None):
     """Wait for {future: its runs}, calling `step` meanwhile; raises a worker's error."""
     pending = set(futures)
     while pending:
@@ -99,7 +99,7 @@ def in_processes(stacks, config, jobs, bar, total):
     executor = concurrent.futures.ProcessPoolExecutor(
         jobs, context, _start_worker, (reports, shared_data(stacks, config))
     )
-    children = []
+    futures, children = {}, []
 
     def step():
         while not reports.empty():
@@ -110,10 +110,11 @@ def in_processes(stacks, config, jobs, bar, total):
     try:
         with signals_later():
             try:
-                futures = {executor.submit(_train_here, runs, config): runs for runs in stacks}
+                for runs in stacks:
+                    futures[executor.submit(_train_in_process, runs, config)] = runs
             finally:
                 children += executor._processes.values()  # nothing public names them
-        follow(futures, bar, total, step)
+        wait_for(futures, bar, total, step)
         return
     except BrokenProcessPool:
         pass  # its reason is known when all have ended
@@ -169,7 +170,7 @@ def _start_worker(reports, shared):
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-    _train_here.report = reports.put
+    _train_in_process.report = reports.put
     for key, arrays in shared.items():
         views = [numpy.frombuffer(memory, "float32").reshape(shape) for memory, shape in arrays]
         for view in views:
@@ -177,8 +178,8 @@ def _start_worker(reports, shared):
         train.LOADED[key] = views
 
 
-def _train_here(runs, config):
-    train.train(runs, config, _train_here.report)
+def _train_in_process(runs, config):
+    train.train(runs, config, _train_in_process.report)
 
 
 # A Dask cluster.
@@ -195,8 +196,9 @@ def on_cluster(stacks, config, address, bar, total):
     client = connected(distributed, address)
     data = Path(config.data or os.environ.get("MINIGRAD_DATA") or "data").expanduser()
     results = Path(config.results).absolute()
-    config = replace(config, results=str(results), data=str(data.absolute()))
-    with client, store.locked(results, []), tempfile.NamedTemporaryFile(dir=results) as sign:
+    results.mkdir(parents=True, exist_ok=True)
+    config = replace(config, results=results, data=data.absolute())
+    with client, tempfile.NamedTemporaryFile(dir=results) as probe:
         # Whoever sees this file of a random name sees the same folder.
         if not client.nthreads():
             raise WorkerError(f"--cluster {address}: it has no workers, start some")
@@ -204,20 +206,18 @@ def on_cluster(stacks, config, address, bar, total):
         try:
             futures = {}
             for runs in stacks:
-                future = executor.submit(_train_there, runs, config, sign.name, code())
+                future = executor.submit(_train_on_cluster, runs, config, probe.name, code())
                 future.add_done_callback(
                     lambda future, done=cost(runs): future.cancelled() or bar.update(done)
                 )
                 futures[future] = runs
-            follow(futures, bar, total)
+            wait_for(futures, bar, total)
         except distributed.KilledWorker:
-            raise WorkerError(
-                f"workers died again and again (out of memory?): see their logs, then {AGAIN}"
-            ) from None
+            reason = "workers died again and again (out of memory?): see their logs"
+            raise WorkerError(f"{reason}, then {AGAIN}") from None
         except (concurrent.futures.CancelledError, distributed.comm.CommClosedError):
-            raise WorkerError(
-                f"the scheduler at {address} has gone: start it again, then {AGAIN}"
-            ) from None
+            reason = f"the scheduler at {address} has gone: start it again"
+            raise WorkerError(f"{reason}, then {AGAIN}") from None
         finally:
             executor.shutdown(wait=False)
 
@@ -241,14 +241,14 @@ def connected(distributed, address):
         raise WorkerError(f"--cluster {address}: no Dask scheduler answers ({reason})") from None
 
 
-def _train_there(runs, config, sign, ours):
+def _train_on_cluster(runs, config, probe, expected_code):
     """Train on a worker of the cluster, if it is fit for that."""
     import distributed
 
     here = Path(__file__).parents[1]
-    if code() != ours:
+    if code() != expected_code:
         raise WorkerError(f"a worker has another minigrad in {here}: install the same, restart it")
-    if not Path(sign).exists():
+    if not Path(probe).exists():
         raise WorkerError(f"a worker doesn't see {config.results}: give --results that all see")
     if distributed.get_worker().state.nthreads > 1:  # they would share BLAS's number of threads
         raise WorkerError("a worker trains several runs at once: start it with --nthreads 1")

@@ -4,7 +4,7 @@ CBMM Memo 134, 2022. A network is a graph of layers (Eq. 3 and 4), its parameter
 arrays, and everything else is a function. The last two axes of an array have meaning. Every axis in
 front is free: stacked runs, and cotangents in front of them.
 
-THE LEGEND: the paper's symbols and a few of ours; there are no other single letters.
+THE LEGEND: the paper's symbols and a few of ours.
 
     p, q        layers 1..L, 1 the input and L the output; an edge (p, q) joins q to p, and q < p
     E_T         the trainable edges (p, q); pred[p] is every q with an edge (p, q)
@@ -30,7 +30,8 @@ THE LEGEND: the paper's symbols and a few of ours; there are no other single let
     e, h, i, j  an edge, the step of a difference, indices
 
 A cotangent is `d` and the name of its value: dz, dv, df. Reading order: graph, layers, network,
-tests/test_mathematics.py, then losses, optim, measures, train.
+tests/test_mathematics.py, then losses, optim, measures, train. Where they lead you, backend (NumPy
+or CuPy), checks (of arguments), gradcheck, datasets, fingerprint and fast (compiled steps).
 """
 
 from .backend import BackendError, load_backend

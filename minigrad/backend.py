@@ -25,10 +25,8 @@ def load_backend(name):
         cupy = importlib.import_module("cupy")
     except ImportError as error:
         reason = str(error).strip().splitlines()[0]
-        raise BackendError(
-            f"CuPy can't be imported ({reason}): "
-            "run pip install 'minigrad[gpu]', or use --backend numpy"
-        ) from None
+        way_out = "run pip install 'minigrad[gpu]', or use --backend numpy"
+        raise BackendError(f"CuPy can't be imported ({reason}): {way_out}") from None
     if not cupy.cuda.is_available():
         raise BackendError("CuPy finds no CUDA GPU: check its driver, or use --backend numpy")
     return cupy
@@ -47,7 +45,7 @@ def to_host(array):
 
 
 def device_name(xp):
-    """The device's name, and on a GPU whether TensorFloat-32 rounds its products, for provenance."""
+    """The device's name, and on a GPU whether TensorFloat-32 rounds products."""
     if xp is numpy:
         return "host"
     name = xp.cuda.runtime.getDeviceProperties(xp.cuda.Device().id)["name"].decode()

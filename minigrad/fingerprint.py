@@ -1,4 +1,4 @@
-"""The rules in some twenty numbers: a change of the mathematics changes one of them, a comment none."""
+"""The rules in some twenty numbers: a change of the mathematics changes one, a comment none."""
 
 import functools
 
@@ -21,17 +21,18 @@ VARIANTS = (  # loss, activation, detached, scalar: every rule at least once
 
 @functools.cache
 def fingerprint():
-    """Numbers that stand for all rules, float64 on the host: of trained networks, measures, data, batches.
+    """Numbers that stand for all rules, in float64 on the host.
 
-    None is a difference that cancels and no unit is near its kink, so other BLAS libraries change them by
-    1e-11 at most.
+    None is a difference that cancels and no unit is near its kink, so other BLAS libraries change
+    them by 1e-11 at most.
     """
     numbers = [
         *trained(parse("MLP-BN-2-5", n=6, k=3), "uniform", "cross_entropy"),
         *trained(parse("RES-2-5", n=6, k=3), "he", "mean_squared_error"),
     ]
     for loss, activation, detached, scalar in VARIANTS:
-        layers = [Layer(6), Layer(5, activation, True, detached, scalar), Layer(5), Layer(3, "identity")]
+        normed = Layer(5, activation, True, detached, scalar)
+        layers = [Layer(6), normed, Layer(5), Layer(3, "identity")]
         edges = [Edge(2, 1), Edge(3, 2), Edge(3, 1), Edge(4, 3), Edge(4, 2)]
         numbers += trained(Graph(layers, edges), "uniform", loss)
     rng = numpy.random.default_rng(1)
@@ -41,8 +42,7 @@ def fingerprint():
         numbers.append(distance({(2, 1): after}, {(2, 1): before}, [(2, 1)]))
     numbers.append(weighted([step_decay(0.1, epoch) for epoch in (0, 60, 100, 200)]))
     numbers.append(weighted(batches(30, 4, seed=1, epoch=2)))
-    for name in ("mnist", "cifar10"):
-        source = DATASETS[name]
+    for source in (DATASETS["mnist"], DATASETS["cifar10"]):
         images = rng.integers(0, 256, (2, source.inputs)).astype("uint8")
         numbers.append(weighted(normalized(images, source)))
     return tuple(map(float, numbers))
@@ -58,7 +58,7 @@ def trained(graph, init, loss):
     params = init_params(graph, rng, dtype="float64", init=init)
     velocity = {key: numpy.zeros_like(W) for key, W in params.items()}
     for batch in batches(len(x), 8, seed=0, epoch=1):
-        train_step(graph, params, velocity, x[batch], y[batch], loss, eta=0.1, lam=0.02, momentum=0.9)
+        train_step(graph, params, velocity, x[batch], y[batch], loss, 0.1, lam=0.02, momentum=0.9)
     value, accuracy, _ = evaluate(graph, params, x, y, loss)
     return value + accuracy, weighted(numpy.concatenate([W.ravel() ** 2 for W in params.values()]))
 

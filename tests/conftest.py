@@ -53,6 +53,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.delenv("MINIGRAD_DATA", raising=False)
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setattr("urllib.request._opener", None)  # urllib keeps the first one's proxies
     return tmp_path
 
 

@@ -181,11 +181,11 @@ def test_no_two_experiments_have_the_same_files():
 
 
 def test_synthetic_data_in_place_of_others_are_said_in_name_title_and_note():
-    experiment = Experiment("fig1", "quick", replaced=("mnist",))
+    experiment = Experiment("fig1", "quick", synthetic=("mnist",))
     assert {run.dataset for run in experiment.runs()} == {"synthetic-mnist", "cifar10"}
     assert "synthetic" in experiment.stem()
     assert "MNIST" in experiment.note() and "ynthetic" in experiment.note()
-    assert "synthetic" in Experiment("fig2", "quick", replaced=("cifar10",)).title()
+    assert "synthetic" in Experiment("fig2", "quick", synthetic=("cifar10",)).title()
 
 
 def test_settings_by_hand_are_said_in_the_note_and_a_changed_norm_in_the_title():
