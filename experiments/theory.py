@@ -148,10 +148,7 @@ def section_3_1(runs, c, on):
         falls = f"last over first ‖gradient of a batch‖ = {fall[name]:.1g}"
         return f"{name}: {falls}, {symbol} = {last[name][key]:.2g}"
 
-    statement = (
-        "away from W = 0 the residuals gᵢ of Eq. 9 can't all be small: max ‖gᵢ‖ ≥ c · 2λ‖W‖, "
-        "W the input matrix, c from the directions of the samples"
-    )
+    statement = "for the input W ≠ 0 not all gᵢ of Eq. 9 are small: max ‖gᵢ‖ ≥ c · 2λ‖W‖, c > 0"
     least = min(runs[name]["residual"].min() for name in ("GD, λ = 0.05", "SGD, λ = 0.05"))
     measured = f"GD and SGD, λ = 0.05: least max ‖gᵢ‖ / 2λ‖W‖ = {least:.2f}, c = {c:.2f}"
     yield Row("Eq. 6 to 9, Prop. 1", statement, measured, on, holds(least >= c > ROUNDING**0.5))
@@ -169,10 +166,7 @@ def section_3_1(runs, c, on):
     verdict = holds(last[name]["most"] < GONE) if fall[name] < GONE else not_reached
     yield Row("Prop. 2", statement, measured, on, verdict)
 
-    statement = (
-        "with an exponential-type loss SGD almost converges: the gradient gets small, "
-        "but no ℓ′ᵢ f(xᵢ) is 0"
-    )
+    statement = "with an exponential-type loss the gradient gets small, but no ℓ′ᵢ f(xᵢ) is 0"
     name = "logistic loss, SGD, λ = 0"
     measured = end(name, "min |ℓ′ᵢ f(xᵢ)|", "least")
     almost = GONE < fall[name] < ALMOST and last[name]["least"] > 0

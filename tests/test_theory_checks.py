@@ -45,7 +45,6 @@ def test_the_sketch_is_the_projected_gradient_and_keeps_its_rank(rng):
     expected, A = of_every_output(graph, params, x)[3, 2], mg.forward(graph, params, x).A
     for r in (4, 5, 9):
         found, P, Q = theory_checks.sketch(graph, params, x, (3, 2), r, rng, A)
-        assert found.shape[-2:] == (min(r, 5), min(r, 5))
         np.testing.assert_allclose(found, P @ expected @ Q.T, atol=1e-12 * abs(expected).max())
         ranks = np.linalg.matrix_rank(expected, 1e-9)
         np.testing.assert_array_equal(np.linalg.matrix_rank(found, 1e-9), ranks)
