@@ -108,9 +108,10 @@ class Run:
 
     def eta_steps(self):
         """The sum over all steps of eta_t / eta."""
-        epochs = range(self.epochs)
-        drops = (step_decay(1.0, epoch, self.milestones, self.factor) for epoch in epochs)
-        return self.steps() * sum(drops)
+        total = 0.0  # term by term: from Python 3.12 on, sum() has other last bits, hence keys
+        for epoch in range(self.epochs):
+            total += step_decay(1.0, epoch, self.milestones, self.factor)
+        return self.steps() * total
 
     def budget(self):
         """E = sum_t eta_t 2 lambda / (1 - momentum): weights without gradient shrink by exp(-E)."""

@@ -51,7 +51,7 @@ def command(tmp_path, start):
     def begin(*settings):
         options = [word for setting in (*SETTINGS, *settings) for word in ("--set", setting)]
         fixed = "fig1 --preset smoke --seeds 1 --jobs 2 --published none".split()
-        arguments = ("-W", "error", "command.py", *fixed, *options)
+        arguments = ("command.py", *fixed, *options)
         return start(*arguments, cwd=tmp_path, stdin=subprocess.DEVNULL)
 
     yield begin

@@ -1,0 +1,110 @@
+"""The README's tables say what the published files say."""
+
+import csv
+import functools
+import re
+from pathlib import Path
+
+import numpy
+import pytest
+
+from experiments.__main__ import PUBLISHED
+from experiments.figures import Experiment
+from experiments.results import history
+from experiments.store import Reader
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+VARIANTS = {
+    "the memo's text": ("", "the memo's text"),
+    "true gradient": ("-true", "true gradient"),
+    "standard": ("-standard", "standard batch norm"),
+}
+VERDICTS = {
+    "holds": "reproduced", "mixed": "partly", "fails": "not reproduced",
+    "not decided": "not decided", "not run": "not run",
+}
+CLAIMS = {  # a row of the README: the claim and figures of claims-night.csv
+    "Figure 2: smaller B, lower rank": ("smaller B, lower rank, at equal epochs", "fig2"),
+    "the same at equal steps and equal decay (ours)":
+        ("smaller B, lower rank, at equal steps (our control)", "fig2, fig6"),
+    "what carries it: B = 128 (a), 32 in as many steps (b), epochs (c), % of full rank (ours)":
+        ("what carries the trend (our control)", "control"),
+    "larger η, lower rank": ("larger η, lower rank", "fig2, fig6"),
+    "larger η, worse training": ("larger η, worse training", "fig2"),
+    "smaller B needs smaller η": ("smaller B needs smaller η", "fig2"),
+    "Figure 6: a bottleneck in the middle layers": ("MLPs have a bottleneck", "fig6"),
+    "W is close to rank B": ("W is close to rank at most B (Section 3.2)", "fig2"),
+}
+
+
+def table(header):
+    """The rows under a header, as lists of cells without links."""
+    text = TEXT.split(f"| {header} |")[1].split("\n\n")[0]
+    text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", text)
+    return [line.strip("| ").split(" | ") for line in text.splitlines()[2:]]
+
+
+SEEN = {of: (seen, verdict) for of, seen, verdict in table("of the memo | seen | reproduced?")}
+
+
+@functools.cache
+def findings():
+    with open(PUBLISHED.with_name("claims-night.csv"), encoding="utf-8") as file:
+        return {(row["claim"], row["figure"], row["batch_norm"]): row for row in csv.DictReader(file)}
+
+
+@functools.cache
+def ends(figure):
+    """{(η, B): the last rank and accuracy of every seed that learned}."""
+    found = {}
+    for run in Experiment(figure, "night", 3).runs():
+        if stored := Reader(PUBLISHED).read(run):
+            one = history(*stored)
+            if one["learned"]:
+                end = one["rank"][-1], one["train_accuracy"][-1]
+                found.setdefault((run.eta, run.B), []).append(end)
+    return found
+
+
+def written(numbers):
+    low, high = f"{min(numbers):.0f}", f"{max(numbers):.0f}"
+    return low if low == high else f"{low} to {high}"
+
+
+SETTING = re.compile(r"(.*), (η|B) = (.*): (.*) at (?:η|B) = (.*)")
+
+
+@pytest.mark.parametrize("row", CLAIMS)
+def test_what_was_seen_is_in_the_published_runs(row):
+    claim, figures = CLAIMS[row]
+    for entry in SEEN[row][0].split("; "):
+        if match := SETTING.fullmatch(entry):
+            variant, field, fixed, values, varied = match.groups()
+            places = [(float(value), float(fixed)) for value in varied.split(", ")]
+            if field == "η":
+                places = [place[::-1] for place in places]
+            end = ends(f"fig2{VARIANTS[variant][0]}")
+            column = int("%" in values)
+            said = values.replace(" %", "").split(", ")
+            assert said == [written(numpy.array(end[place])[:, column]) for place in places]
+        else:
+            variant, said = entry.split(": ", 1)
+            assert said in findings()[claim, figures, VARIANTS[variant][1]]["measured"]
+
+
+@pytest.mark.parametrize("row", SEEN)
+def test_a_verdict_is_that_of_the_claims_page(row):
+    said = re.findall(r"([^;:|]+): \*\*(.+?)\*\*", SEEN[row][1])
+    assert bool(said) == (row in CLAIMS)
+    for variant, verdict in said:
+        finding = findings()[(*CLAIMS[row], VARIANTS[variant.strip()][1])]
+        assert verdict == VERDICTS.get(finding["verdict"], finding["verdict"].split("; ")[0])
+
+
+def test_the_speed_is_that_of_the_bench():
+    bench = PUBLISHED.with_name("bench.md").read_text(encoding="utf-8")
+    for B, *ratios in table("B | to PyTorch | to JAX's compiled scan | to the matrix products alone"):
+        (line,) = re.findall(rf"\| MLP-BN-10-100 \| {B} \|.*", bench)
+        measured = [cell.split()[0] for cell in line.strip("| ").split(" | ")[3:]]
+        assert ratios == [f"{float(ratio):.2f}" for ratio in measured]
