@@ -53,11 +53,14 @@ def whole(name, value, least=0):
 
 
 def number(name, value, below=math.inf, W=None):
-    """A number in [0, below), or, with runs stacked in W, such an array (*R, 1, 1) in W's dtype."""
+    """A number in [0, below) as a float; or, with runs stacked in W, an array (*R, 1, 1) of them.
+
+    numpy.float64 is a float to Python but raises float32 arrays to float64.
+    """
     rule = f"{name} must be >= 0 and < {below}"
     if isinstance(value, numbers.Real):
         require(0 <= value < below, rule, value)  # NaN is not
-        return
+        return float(value)
     if W is None:
         raise TypeError(f"{rule}, got {value!r}")
     array(name, value, W)
@@ -65,6 +68,7 @@ def number(name, value, below=math.inf, W=None):
     require(value.shape in ((), shape), f"{name} must be a number or have shape {shape}", value)
     if on_host(value):
         require(((value >= 0) & (value < below)).all(), rule, value.ravel().tolist())
+    return value
 
 
 def targets(y, shape):
@@ -101,8 +105,8 @@ def parameters(name, graph, params, x, R=None):
     return R
 
 
-def epoch(graph, params, velocity, x, y, rows, eta, lam, momentum):
-    """The arguments of train_epoch; see losses.check_values for values of y."""
+def epoch(graph, params, velocity, x, y, rows):
+    """The arrays of train_epoch; see losses.check_values for values of y."""
     samples(graph, x, y)
     for a in (x, y):
         require(a.ndim == 2, "x and y must be (m, n) and (m, k)", a)
@@ -110,11 +114,9 @@ def epoch(graph, params, velocity, x, y, rows, eta, lam, momentum):
     if velocity is not None:
         parameters("velocity", graph, velocity, x, R)
     if on_host(x):
-        weights = [*params.values(), *(velocity or {}).values()]
-        tied = any(numpy.shares_memory(*pair) for pair in itertools.combinations(weights, 2))
+        pairs = itertools.combinations([*params.values(), *(velocity or {}).values()], 2)
+        tied = any(numpy.shares_memory(*pair) for pair in pairs)
         require(not tied, "params and velocity must each have memory of their own", "tied weights")
-        writable = all(W.flags.writeable for W in weights)
-        require(writable, "params and velocity must be writable", "a read-only array")
     array("rows", rows)
     fits = rows.dtype.kind in "iu" and rows.ndim >= 2 and rows.shape[1:-1] == R
     require(fits, f"rows must be integers (S, *R, B), R={R} as in params", rows)
@@ -122,10 +124,6 @@ def epoch(graph, params, velocity, x, y, rows, eta, lam, momentum):
         ends = int(rows.min()), int(rows.max())
         require(0 <= ends[0] and ends[1] < len(x), f"rows must be >= 0 and < m={len(x)}", ends)
     _enough(graph, rows.shape[-1])
-    W = next(iter(params.values()))
-    number("eta", eta, W=W)
-    number("lam", lam, W=W)
-    number("momentum", momentum, below=1, W=W)
 
 
 def prediction(graph, params, x, stats, y=None):

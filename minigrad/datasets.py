@@ -1,14 +1,11 @@
 """MNIST and CIFAR-10 as arrays, normalized; synthetic data of the same shapes."""
 
-import contextlib
 import gzip
 import hashlib
 import io
-import itertools
 import os
 import stat
 import tarfile
-import textwrap
 import threading
 import urllib.request
 import zlib
@@ -22,6 +19,7 @@ from tqdm import tqdm
 DEADLINE = 20  # seconds in which the next BLOCK bytes must arrive, else a server is given up
 BLOCK = 1 << 16
 TRIES = 3  # downloads of one file, from its addresses in turn
+ALLOW = "allow it, or name another folder"
 SLACK = 1 << 20  # bytes by which a compressed file may be larger than its content
 
 
@@ -225,9 +223,8 @@ def _is_file(path):
         return stat.S_ISREG(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return False
-    except (OSError, ValueError) as error:
-        remedy = "allow it, or name another folder"
-        raise DataError(f"{path} can't be reached ({error}): {remedy}") from None
+    except OSError as error:
+        raise DataError(f"{path} can't be reached ({error}): {ALLOW}") from None
 
 
 def _contents(source, paths):
@@ -239,9 +236,7 @@ def _contents(source, paths):
         elif file not in contents:
             archive = io.BytesIO(_verified(source, path.name, path))
             with tarfile.open(fileobj=archive) as tar:
-                members = {Path(member.name).name: member for member in tar}
-                for each in source.files:
-                    contents[each] = tar.extractfile(members[each]).read()
+                contents |= {Path(each.name).name: tar.extractfile(each).read() for each in tar}
     return contents
 
 
@@ -249,54 +244,47 @@ def _verified(source, file, path):
     """The bytes of an archive, or of a file, uncompressed; DataError if their SHA-256 is wrong."""
     expected, size = (source.files | source.archive)[file]
     try:
-        with open(path, "rb") as stream:
-            content = stream.read(size + SLACK)
+        content = path.read_bytes()
         if file in source.files and content.startswith(b"\x1f\x8b"):
-            content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(size + 1)
+            content = gzip.decompress(content)
     except (gzip.BadGzipFile, EOFError, zlib.error):
         content = b""
     except OSError as error:
-        remedy = "allow it, or name another folder"
-        raise DataError(f"{path} can't be read ({error.strerror}): {remedy}") from None
+        raise DataError(f"{path} can't be read ({error}): {ALLOW}") from None
     if hashlib.sha256(content).hexdigest() == expected:
         return content
     if len(content) < size:
         remedy = "mend it, or delete it to have it downloaded anew"
         raise DataError(f"{path} is a damaged {file} of {source}: {remedy}")
     # Fashion-MNIST, say, has the names and sizes of MNIST: nobody wants it deleted.
-    reason = f"{path} is not {file} of {source} but of another data set, or it was changed"
-    raise DataError(f"{reason}: name another folder, or mend it")
+    raise DataError(f"{path} is not {file} of {source}: name another folder, or mend it")
 
 
 def _fetch(source, packed, folder):
     """Download a .gz or an archive, which appears whole and verified; OSError says why not."""
     file = packed if packed in source.archive else packed.removesuffix(".gz")
-    largest = (source.files | source.archive)[file][1] + SLACK
+    _, size = (source.files | source.archive)[file]
     partial = folder / f"{packed}.{os.getpid()}"
-    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     reasons = {}
-    for base in itertools.islice(itertools.cycle(source.urls), TRIES):
+    for base in (source.urls * TRIES)[:TRIES]:
         try:
-            _download(base + packed, partial, largest)
+            _download(base + packed, partial, size + SLACK)
             _verified(source, file, partial)
             os.replace(partial, folder / packed)
             return
         except DataError:
             reasons[base] = "it sends a damaged or another file"
         except OSError as error:
-            reasons[base] = textwrap.shorten(str(error), 300)
+            reasons[base] = str(error)[:300]
         finally:
             partial.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # a folder that isn't empty stays
-        for parent in made:
-            parent.rmdir()
     reason = "; ".join(f"{base + packed}: {reason}" for base, reason in reasons.items())
     raise OSError(reason or "no address is known")
 
 
 def _download(url, path, largest):
-    """Write what `url` sends to `path`, from the first byte on; OSError says what failed.
+    """Write up to `largest` bytes that `url` sends to `path`; OSError says what failed.
 
     urllib has no deadline for host names, redirects and headers, so a thread calls it. One that is
     given up ends with its next write, since the file is closed.
@@ -309,11 +297,10 @@ def _download(url, path, largest):
                 urllib.request.urlopen(url, timeout=DEADLINE) as answer,
                 tqdm(total=answer.length, desc=path.stem, unit="B", unit_scale=True) as bar,
             ):
-                while block := answer.read(BLOCK):
+                for _ in range(0, largest, BLOCK):
+                    block = answer.read(BLOCK)
                     file.write(block)
                     bar.update(len(block))
-                    if bar.n > largest:
-                        raise OSError(f"it sends more than {largest} bytes")
         except Exception as error:  # many kinds: a malformed redirect or proxy is a ValueError
             errors.append(f"{type(error).__name__}: {error}")
 

@@ -91,6 +91,8 @@ class Graph:
         earlier = set()
         for e in self.edges:
             edge = (e.p, e.q)
+            rule = f"edge {edge}: trainable must be True or False"
+            require(type(e.trainable) is bool, rule, repr(e.trainable))
             rule = f"an edge (p, q) must satisfy 1 <= q < p <= L={self.L}"
             require(1 <= e.q < e.p <= self.L, rule, edge)
             require(edge not in earlier, "an edge may stand in a graph only once", f"{edge} twice")

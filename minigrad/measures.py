@@ -5,10 +5,8 @@ measures NaN and spares its neighbours in a stack. ValueError for another dtype 
 rank, tolerance or lambda that is negative or NaN.
 """
 
-import numpy
-
 from . import checks
-from .backend import linalg_errors, namespace, product, swap
+from .backend import namespace, product, swap
 
 
 def singular_values(W):
@@ -23,24 +21,12 @@ def singular_values(W):
     # LAPACK refuses a whole stack for one NaN, so a matrix that is not finite is replaced by zeros.
     M = xp.where(finite[..., None], W, xp.zeros_like(W)).astype("float64")
     if W.dtype == "float64":
-        s = _spectrum(lambda M: xp.linalg.svd(M, compute_uv=False), M)
+        s = xp.linalg.svd(M, compute_uv=False)
     else:
         M = M if M.shape[-2] <= M.shape[-1] else swap(M)
-        s = _spectrum(lambda M: xp.linalg.eigvalsh(M)[..., ::-1], product(M, swap(M)))
-        s = xp.maximum(s, 0) ** 0.5
+        squares = xp.linalg.eigvalsh(product(M, swap(M)))[..., ::-1]
+        s = xp.maximum(squares, 0) ** 0.5
     return xp.where(finite, s, xp.full_like(s, float("nan")))
-
-
-def _spectrum(values, M):
-    """values(M), (..., r); NaN for a matrix on which the iteration does not converge."""
-    xp = namespace(M)
-    try:
-        with linalg_errors(xp):
-            return values(M)
-    except numpy.linalg.LinAlgError:
-        if M.ndim == 2:
-            return xp.full(min(M.shape), float("nan"))
-        return xp.stack([_spectrum(values, one) for one in M])
 
 
 def rank_of_spectrum(s, tol=1e-4, norm="frobenius"):
@@ -97,23 +83,13 @@ def theorem1_bound(grad, lam, norm="spectral"):
 
 def stable_rank(W):
     """||W||_F^2 / ||W||_2^2, between 1 and the rank; 0 for a zero matrix."""
-    return stable_rank_of_spectrum(singular_values(W))
-
-
-def stable_rank_of_spectrum(s):
-    """The stable rank from the singular values s (..., r)."""
-    return (_relative(s) ** 2).sum(axis=-1)
+    return (_relative(singular_values(W)) ** 2).sum(axis=-1)
 
 
 def effective_rank(W):
     """exp of the entropy of sigma / sum(sigma) (Roy and Vetterli, 2007); 0 for a zero matrix."""
-    return effective_rank_of_spectrum(singular_values(W))
-
-
-def effective_rank_of_spectrum(s):
-    """The effective rank from the singular values s (..., r)."""
+    s = _relative(singular_values(W))
     xp = namespace(s)
-    s = _relative(s)
     share = s / xp.maximum(s.sum(axis=-1, keepdims=True), 1)  # the sum is 0 or at least 1
     entropy = -(share * xp.log(xp.where(share > 0, share, xp.ones_like(share)))).sum(axis=-1)
     return xp.exp(entropy) * (s.max(axis=-1) > 0)

@@ -49,10 +49,6 @@ class GradFactors(NamedTuple):
         """
         return (self.U * self.U).sum(axis=-1) ** 0.5 * (self.V * self.V).sum(axis=-1) ** 0.5
 
-    def gram(self):
-        """<U_i V_i^T, U_j V_j^T> = (U_i . U_j)(V_i . V_j), (..., B, B), without a matrix."""
-        return product(self.U, swap(self.U)) * product(self.V, swap(self.V))
-
 
 def init_params(graph, rng, xp=numpy, dtype="float32", init="uniform"):
     """Fresh params, keyed and shaped as Graph.shapes(): random W, gamma = 1, beta = 0.

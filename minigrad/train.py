@@ -49,12 +49,17 @@ def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum, e
     TypeError, before any step, for arguments that don't fit together; on a device, values of y and
     rows are not checked.
     """
-    checks.epoch(graph, params, velocity, x, y, rows, eta, lam, momentum)
+    checks.epoch(graph, params, velocity, x, y, rows)
     check_values(loss, y)
+    W = next(iter(params.values()))
+    eta, lam = checks.number("eta", eta, W=W), checks.number("lam", lam, W=W)
+    momentum = checks.number("momentum", momentum, below=1, W=W)
     if velocity is None:
         velocity = {key: namespace(W).zeros_like(W) for key, W in params.items()}
     if _is_fast(engine, graph, x):
-        fast.train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum)
+        from .fast import table  # imports Numba
+
+        table.train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum)
     else:
         for batch in rows:
             train_step(graph, params, velocity, x[batch], y[batch], loss, eta, lam, momentum)

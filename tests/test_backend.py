@@ -101,7 +101,7 @@ def one_pass(xp, graph, dtype, R):
         "cache": cache[:4],
         "loss": {"loss": loss},
         "gradients": mg.gradients(graph, cache, U, dscale),
-        "terms": {edge: (factor.terms(), factor.gram()) for edge, factor in factors.items()},
+        "terms": {edge: factor.terms() for edge, factor in factors.items()},
         "norms": {edge: factor.norms() for edge, factor in factors.items()},
         "held": mg.backward(graph, params, held, df),
         "samples": mg.gradients(graph, cache, *of_samples),

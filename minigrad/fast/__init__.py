@@ -5,11 +5,12 @@ network: after a change in layers.py, say, train_step trains. Numba is imported 
 """
 
 import functools
+import itertools
 from pathlib import Path
 
 import numpy
 
-from ..graph import Edge, Graph, Layer
+from ..graph import Edge, Graph, Layer, resnet
 
 ENGINE = 5  # raised when the last bits change
 TOLERANCE = 1e-4  # relative to the largest entry of a matrix; rounding makes 1e-6 in float32
@@ -31,9 +32,7 @@ def unavailable(dtype="float32"):
         if numba.config.DISABLE_JIT:
             return "NUMBA_DISABLE_JIT switches Numba off"
         difference = numpy.max([_difference(B, dtype) for B in (4, 8, 10)])  # NaN if one is
-    except ImportError as error:
-        return f"Numba can't be imported ({error})"
-    except Exception as error:  # of a broken installation, of the compiler, or of its cache
+    except Exception as error:  # Numba is missing or broken, or its compiler or cache fails
         cache = Path(__file__).with_name("__pycache__")
         reason = f"{type(error).__name__}: {error}"
         return f"Numba can't be used here ({reason}); if its cache is damaged, delete {cache}"
@@ -53,39 +52,28 @@ def knows_graph(graph):
     )
 
 
-def train_epoch(*args):
-    """As train.train_epoch, for a known graph and arrays of NumPy."""
-    from . import table
-
-    table.train_epoch(*args)
-
-
 @numpy.errstate(divide="ignore", over="ignore", invalid="ignore")  # as train_epoch
 def _difference(B, dtype):
     """The largest difference after two steps of both, relative to the largest entry of a matrix."""
     from ..network import init_params
     from ..train import train_step
+    from . import table
 
-    variants = ((True, True), (True, False), (False, True), (False, False))
-    normalized = [Layer(7, "relu", True, detached, scalar) for detached, scalar in variants]
-    layers = [Layer(9), Layer(7), *normalized, Layer(7, "identity"), Layer(3, "identity")]
-    trainable = [(2, 1), (3, 2), (4, 2), (5, 2), (6, 2), (7, 3), (7, 4), (7, 5), (8, 7), (8, 2)]
-    edges = [Edge(p, q) for p, q in trainable]
-    graph = Graph(layers, [*edges, Edge(7, 6, trainable=False), Edge(7, 2, trainable=False)])
-
-    rng = numpy.random.default_rng(0)
-    params = init_params(graph, rng, dtype=dtype, init="he")
-    velocity = {key: rng.normal(size=W.shape).astype(dtype) for key, W in params.items()}
-    x = (0.01 * rng.normal(size=(2 * B, 9))).astype(dtype)  # small, so that EPS counts
-    y = numpy.eye(3, dtype=dtype)[rng.integers(0, 3, 2 * B)]
-    rows = rng.permutation(2 * B).reshape(2, B)
-    expected = [{key: a.copy() for key, a in given.items()} for given in (params, velocity)]
-    settings = "cross_entropy", 0.1, 0.2, 0.5  # and eta, lambda, momentum
-    train_epoch(graph, params, velocity, x, y, rows, *settings)
-    for batch in rows:
-        train_step(graph, *expected, x[batch], y[batch], *settings)
-    return numpy.max([
-        abs(found[key] - a).max() / abs(a).max()
-        for found, by_rules in zip((params, velocity), expected)
-        for key, a in by_rules.items()
-    ])
+    differences = []
+    for detached, scalar in itertools.product((True, False), repeat=2):
+        graph = resnet(9, 1, 7, 3, True, detached, scalar)
+        rng = numpy.random.default_rng(0)
+        params = init_params(graph, rng, dtype=dtype, init="he")
+        velocity = {key: rng.normal(size=W.shape).astype(dtype) for key, W in params.items()}
+        x = (0.01 * rng.normal(size=(2 * B, 9))).astype(dtype)  # small, so that EPS counts
+        y = numpy.eye(3, dtype=dtype)[rng.integers(0, 3, 2 * B)]
+        rows = rng.permutation(2 * B).reshape(2, B)
+        expected = [{key: a.copy() for key, a in given.items()} for given in (params, velocity)]
+        settings = "cross_entropy", 0.1, 0.2, 0.5  # and eta, lambda, momentum
+        table.train_epoch(graph, params, velocity, x, y, rows, *settings)
+        for batch in rows:
+            train_step(graph, *expected, x[batch], y[batch], *settings)
+        for found, by_rules in zip((params, velocity), expected):
+            for key, a in by_rules.items():
+                differences.append(abs(found[key] - a).max() / abs(a).max())
+    return numpy.max(differences)

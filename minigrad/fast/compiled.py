@@ -26,10 +26,7 @@ Operation = enum.IntEnum(
 def compiled(rule):
     """IEEE arithmetic but for the order of sums: NaN and infinity stay what they are."""
     options = {"error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
-    try:
-        return numba.njit(cache=True, **options)(rule)
-    except RuntimeError:  # Numba finds no folder to keep compiled code in
-        return numba.njit(**options)(rule)
+    return numba.njit(cache=True, **options)(rule)
 
 
 @compiled
