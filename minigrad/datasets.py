@@ -1,11 +1,13 @@
 """MNIST and CIFAR-10 as arrays, normalized; synthetic data of the same shapes."""
 
+import contextlib
 import gzip
 import hashlib
 import io
 import os
 import stat
 import tarfile
+import textwrap
 import threading
 import urllib.request
 import zlib
@@ -257,7 +259,7 @@ def _verified(source, file, path):
         remedy = "mend it, or delete it to have it downloaded anew"
         raise DataError(f"{path} is a damaged {file} of {source}: {remedy}")
     # Fashion-MNIST, say, has the names and sizes of MNIST: nobody wants it deleted.
-    raise DataError(f"{path} is not {file} of {source}: name another folder, or mend it")
+    raise DataError(f"{path} is {file} of another data set than {source}: name another folder")
 
 
 def _fetch(source, packed, folder):
@@ -265,6 +267,7 @@ def _fetch(source, packed, folder):
     file = packed if packed in source.archive else packed.removesuffix(".gz")
     _, size = (source.files | source.archive)[file]
     partial = folder / f"{packed}.{os.getpid()}"
+    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     reasons = {}
     for base in (source.urls * TRIES)[:TRIES]:
@@ -276,9 +279,12 @@ def _fetch(source, packed, folder):
         except DataError:
             reasons[base] = "it sends a damaged or another file"
         except OSError as error:
-            reasons[base] = str(error)[:300]
+            reasons[base] = textwrap.shorten(str(error), 300)
         finally:
             partial.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # a folder that isn't empty stays
+        for parent in made:
+            parent.rmdir()
     reason = "; ".join(f"{base + packed}: {reason}" for base, reason in reasons.items())
     raise OSError(reason or "no address is known")
 
