@@ -82,6 +82,7 @@ def test_another_name_is_refused(name):
         ([IN, Layer(5, "relu", 1), OUT], [Edge(2, 1)], "layer 2: batchnorm.*got 1"),
         ([IN, Layer(5, detached=0), OUT], [Edge(2, 1)], "layer 2: detached.*got 0"),
         ([IN, Layer(5, scalar="no"), OUT], [Edge(2, 1)], "layer 2: scalar.*'no'"),
+        ([IN, OUT], [Edge(2, 1, trainable="no")], r"\(2, 1\): trainable.*'no'"),
         ([Layer(4, "identity", True), OUT], [Edge(2, 1)], "layer 1, the input"),
         ([IN, RELU], [Edge(2, 1)], "layer L=2"),
         ([IN, Layer(3, "identity", True)], [Edge(2, 1)], "layer L=2"),

@@ -437,6 +437,23 @@ def test_test_time_uses_the_statistics_that_it_is_given(name, rng):
     assert used == stats
 
 
+def test_an_output_of_zero_has_no_sign_and_hits_nothing():
+    graph = mg.mlp(2, 1, 3, 1)
+    params = {key: np.zeros(shape) for key, shape in graph.shapes().items()}
+    _, accuracy, _ = mg.evaluate(graph, params, np.ones((2, 2)), np.array([[1.0], [-1]]), "logistic")
+    assert accuracy == 0
+
+
+def test_an_overflow_of_one_unit_s_variance_makes_the_evaluation_nan(rng):
+    """Its A is 0, so its output is beta and the loss would be finite."""
+    graph = NETWORKS["mlp-bn"]
+    params, x = setting(graph, rng, dtype="float32")
+    params[2, 1][3] = 1e30
+    value, accuracy, stats = mg.evaluate(graph, params, x, x[:, :3], "mean_squared_error")
+    assert (stats.A[2] == 0).sum() == 1
+    assert np.isnan([value, accuracy]).all()
+
+
 def test_batches_cover_an_epoch_once_and_differ_between_epochs_and_seeds():
     rows = mg.batches(50, 8, seed=3, epoch=1)
     assert rows.shape == (6, 8)
