@@ -361,7 +361,9 @@ def test_a_faulty_server_is_given_up_after_three_tries_and_leaves_nothing(
     monkeypatch.setattr(datasets, "DEADLINE", 0.3)
     sent = FAULTS[fault]
     server.fault = lambda number: sent() if callable(sent) else sent
+    start = time.monotonic()
     refusal("cifar10", "can't be downloaded", server.url, "try again", kind=DataUnavailable)
+    assert time.monotonic() - start < 8  # the slow ones go on for ten seconds, three times
     assert len(server.requests) <= 3 and server.sent < 30 * MIB
     assert list(here.iterdir()) == []
     gc.collect()

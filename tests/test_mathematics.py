@@ -440,7 +440,8 @@ def test_test_time_uses_the_statistics_that_it_is_given(name, rng):
 def test_an_output_of_zero_has_no_sign_and_hits_nothing():
     graph = mg.mlp(2, 1, 3, 1)
     params = {key: np.zeros(shape) for key, shape in graph.shapes().items()}
-    _, accuracy, _ = mg.evaluate(graph, params, np.ones((2, 2)), np.array([[1.0], [-1]]), "logistic")
+    x, y = np.ones((2, 2)), np.array([[1.0], [-1.0]])
+    _, accuracy, _ = mg.evaluate(graph, params, x, y, "logistic")
     assert accuracy == 0
 
 
