@@ -35,7 +35,8 @@ def unavailable(dtype="float32"):
     except Exception as error:  # Numba is missing or broken, or its compiler or cache fails
         cache = Path(__file__).with_name("__pycache__")
         reason = f"{type(error).__name__}: {error}"
-        return f"Numba can't be used here ({reason}); if its cache is damaged, delete {cache}"
+        remedy = f"if its cache is damaged, delete {cache}, or name another in NUMBA_CACHE_DIR"
+        return f"Numba can't be used here ({reason}); {remedy}"
     if not difference <= TOLERANCE:
         return f"a rule was changed: the compiled step differs from train_step by {difference:.0e}"
     return None
