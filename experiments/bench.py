@@ -1,6 +1,6 @@
 """How fast minigrad is beside PyTorch, JAX and the matrix products of a step alone.
 
-    python -m experiments.bench [--quick]
+    python -m experiments.bench
 
 A step gathers a batch of CIFAR-10's shape, goes forward and backward, and updates, in float32 with
 standard batch norm. Norms are those of all per-sample gradients, by Lemma 1 and by PyTorch's
@@ -9,7 +9,6 @@ time. A ratio is minigrad's time to another's in the same turn, so below 1 minig
 Median (range) of the turns.
 """
 
-import argparse
 import os
 import platform
 import re
@@ -34,6 +33,8 @@ from .provenance import provenance
 ETA, LAM, MOMENTUM = 0.01, 5e-4, 0.9
 EPS = 1e-5  # what minigrad adds to the variance
 SAMPLES = 10_000  # more than caches hold
+ROUNDS = 7
+BATCH_SIZES, WIDTHS = (4, 16, 128), (100, 500, 2000)
 NETWORKS = ("MLP-BN-10-100", "MLP-5-500", "RES-BN-5-500")
 VARIANTS = ((True, True), (False, True), (False, False))  # of batch norm: detached, scalar
 
@@ -198,10 +199,10 @@ def ranks(n):
     return partial(mg.rank, W), partial(np.linalg.matrix_rank, W, 1e-4 * np.linalg.norm(W))
 
 
-def compare(functions, rounds, steps=1):
+def compare(functions, steps=1):
     """Cells: milliseconds a step of the first function, and its ratio to each of the others."""
     timers = [Timer(function, timer=process_time) for function in functions]
-    turns = [[timer.timeit(1) for timer in timers] for _ in range(rounds + 1)]
+    turns = [[timer.timeit(1) for timer in timers] for _ in range(ROUNDS + 1)]
     ours, *others = np.transpose(turns[1:])  # in the first turn JAX compiles
     ratios = [ours / other for other in others]
     return [median_and_range(cell, ".3g") for cell in (1e3 * ours / steps, *ratios)]
@@ -222,7 +223,7 @@ def machine():
     return ", ".join(f"{name}: {value}" for name, value in found.items()) + "\n"
 
 
-def page(quick):
+def page():
     """The measurements in Markdown; SystemExit where the libraries don't agree."""
     import jax
 
@@ -232,16 +233,15 @@ def page(quick):
     if not apart <= 1e-12:
         sys.exit(f"PyTorch or JAX trains otherwise than minigrad, by {apart:.0e} in float64")
 
-    rounds, sizes, widths = (3, (4, 128), (500,)) if quick else (7, (4, 16, 128), (100, 500, 2000))
     steps = []
-    for name, B in tqdm([*product(NETWORKS, sizes)]):
+    for name, B in tqdm([*product(NETWORKS, BATCH_SIZES)]):
         case = problem(name)
         rows = mg.batches(SAMPLES, B, seed=0, epoch=1)[: max(20, 800 // B)]
         functions = [partial(make(*case), rows) for make in (*TRAINERS, by_products)]
-        steps.append((name, B, *compare(functions, rounds, len(rows))))
+        steps.append((name, B, *compare(functions, len(rows))))
     case = problem("MLP-5-500", m=128)
-    others = [("norms, MLP-5-500, B = 128", *compare(gradient_norms(*case), rounds))]
-    others += [(f"rank, {n} x {n}", *compare(ranks(n), rounds)) for n in widths]
+    others = [("norms, MLP-5-500, B = 128", *compare(gradient_norms(*case)))]
+    others += [(f"rank, {n} x {n}", *compare(ranks(n))) for n in WIDTHS]
 
     agreed = f"In float64 three steps agree to {apart:.0e} of the way, for every batch norm.\n"
     header = ("step", "B", "minigrad, ms", "to PyTorch", "to JAX", "to products")
@@ -267,6 +267,4 @@ def write_page(path, page):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser("python -m experiments.bench")
-    parser.add_argument("--quick", action="store_true", help="fewer sizes and turns")
-    write_page("figures/bench.md", partial(page, parser.parse_args().quick))
+    write_page("figures/bench.md", page)

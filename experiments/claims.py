@@ -1,6 +1,7 @@
 """The memo's claims, each with its judge; their verdicts from stored runs; the page of them."""
 
 import functools
+import inspect
 import itertools
 from dataclasses import replace
 from typing import NamedTuple
@@ -211,19 +212,15 @@ def write(findings, experiment, folder):
         row[finding.batch_norm] = _said(finding)
     for claim, rule, *_ in CLAIMS:
         items = [_item(one) for one in findings if one.claim == claim and one.done]
-        sections += [f"## {claim}", f"Rule: {_text(rule)}", "\n".join(items)]
+        sections += [f"## {claim}", f"Rule: {inspect.getdoc(rule)}", "\n".join(items)]
     rows = [[*place, *row.values()] for place, row in table.items()]
     page = [f"Preset {experiment.preset}.", report.markdown(["claim", "figure", *VARIANTS], rows)]
     page += ["## The words", WORDS]
-    page += map(_text, (judges.by_majority, judges.by_thirds, trends.trend))
+    page += map(inspect.getdoc, (judges.by_majority, judges.by_thirds, trends.trend))
     text = "\n\n".join(part.strip() for part in page + sections) + "\n"
     stem = f"{folder}/{experiment.stem().replace(experiment.name, 'claims', 1)}"
     records = [finding._asdict() for finding in findings]
     return [report.write_text(f"{stem}.md", text), report.write_csv(f"{stem}.csv", records)]
-
-
-def _text(rule):
-    return " ".join(rule.__doc__.split())
 
 
 def _said(finding):

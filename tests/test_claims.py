@@ -6,6 +6,7 @@ import itertools
 import numpy
 import pytest
 
+import minigrad as mg
 from experiments import claims, judges, trends
 from experiments.figures import CELLS, FIGURES, Experiment
 from experiments.judges import Setting
@@ -73,22 +74,21 @@ def changing(field, values, **steps):
     return settings
 
 
-def pair(small, large=90, B=(32, 64), eta=0.1, epoch=30.0, accuracy=100.0):
-    """Two settings with these ranks at equal steps; those at the end mislead."""
+def pair(small, B=32, eta=0.1, epoch=30.0, accuracy=100.0, seeds=3):
+    """Two settings with these ranks at equal steps, 90 at B = 64; those at the end mislead."""
     settings = []
-    for size, at, rank in ((B[0], epoch, small), (B[1], 60.0, large)):
-        seeds = []
-        for of_seed in around(rank):
-            made = made_up(epoch=numpy.array([0.0, at, 100.0]))
-            made["rank"][1] = of_seed
-            made["train_accuracy"][1] = accuracy
-            seeds.append(made)
-        settings.append(Setting(Run(B=size, eta=eta), seeds))
+    for size, at, rank in ((B, epoch, small), (64, 60.0, 90)):
+        given = {
+            "epoch": numpy.array([0.0, at, 100.0]),
+            "train_accuracy": numpy.array([10.0, accuracy, 100.0]),
+        }
+        made = [made_up(rank=numpy.array([100, one, 90]), **given) for one in around(rank)]
+        settings.append(Setting(Run(B=size, eta=eta), made[:seeds]))
     return settings
 
 
 def pairs(*small):
-    """As many pairs, each at its own eta; the larger batch has rank 90."""
+    """As many pairs, each at its own eta."""
     return [one for i, rank in enumerate(small) for one in pair(rank, eta=0.1 + i / 10)]
 
 
@@ -133,16 +133,16 @@ def moving(d, lam, drifts=10.0, dataset="mnist", **given):
 
 
 STILL = moving(1, 0.0)
-UNSETTLED = {"train_loss": numpy.array([2.3, 0.06, 0.045])}
-RISING = {"train_accuracy": numpy.array([10.0, 90.0, 93.0])}
-FALLING = {"distance": numpy.array([numpy.nan, 5000.0, 500.0])}
 
 
-def decayed(*kept, rank=0.0, lams=(1e-4, 1e-3), epochs=2000):
-    """CIFAR-10: for each lambda what is kept of ||W||, and the final rank."""
-    options = {"network": "MLP-5-200", "momentum": 0.0, "milestones": (), "epochs": epochs}
-    seeds = [[made_up(rank, layer_norm_kept=numpy.array([0.0, share]))] * 2 for share in kept]
-    return [Setting(Run(lam=lam, **options), made) for lam, made in zip(lams, seeds)]
+def decayed(*kept, rank=0.0, epochs=2000):
+    """CIFAR-10: for lambda 1e-4 and 1e-3 what is kept of ||W||, and the final rank."""
+    settings = []
+    for lam, share in zip((1e-4, 1e-3), kept):
+        run = Run(network="MLP-5-200", lam=lam, momentum=0.0, milestones=(), epochs=epochs)
+        seed = made_up(rank, layer_norm_kept=numpy.array([0.0, share]))
+        settings.append(Setting(run, [seed, seed]))
+    return settings
 
 
 def layered(*ranks):
@@ -152,7 +152,7 @@ def layered(*ranks):
 
 def layers(*ranks):
     """A setting for each; the output matrix is the last."""
-    return [layered(one, one) for one in ranks]
+    return [layered(one) for one in ranks]
 
 
 LOWER = [90, 70, 30, 70, 90, 10]
@@ -167,17 +167,13 @@ def blocks(*ranks):
 
 CASES = {
     trends.smaller_B_lower_rank: [
-        ("holds", grid((3, 3, 0))),
         ("fails", grid((-3, 0, 0))),
         ("mixed", grid((3, -3, 0))),
         ("mixed", grid((3, 0, 0))),
         ("not seen", grid((0.9, 0.9, 0.9))),  # 4.5 % of the full rank
-        ("holds", grid((2, 2, 2))),
         ("not seen", grid((2, 2, 2), lambda B, eta: B >= 32)),  # 4 % where it has learned
-        ("holds", grid((3, 3, 3), lambda B, eta: B >= 32)),
         ("not decided", grid((3, 3, 3), lambda B, eta: B >= 64)),  # two values have learned
         ("holds", grid((3, 0, 0), lambda B, eta: eta < 0.1)),  # one of two that are eligible
-        ("not decided", grid((0, 0, 0), lambda B, eta: eta < 0.01)),
         ("not decided", grid((3, 3, 3), seeds=2)),
     ],
     trends.larger_eta_lower_rank: [
@@ -201,7 +197,6 @@ CASES = {
     trends.lower_rank_at_equal_steps: [
         ("holds", pairs(60, 60, 90, 90)),
         ("fails", pairs(99, 99, 90, 90)),
-        ("mixed", pairs(60, 60, 99)),
         ("mixed", pairs(60, 90, 90)),
         ("mixed", pairs(99, 90, 90)),
         ("not seen", pairs(90, 90, 90)),
@@ -209,7 +204,6 @@ CASES = {
     ],
     trends.what_carries_the_trend: [
         ("steps and budget, not B", cells(a=90, b=89, c=40)),
-        ("not decided", cells(a=90, b=89, c=91)),  # no trend to carry
         ("not decided", cells(a=90, b=86, c=83)),  # c is below a, and like b
         ("batch size", cells(a=90, b=60, c=40)),
         ("noise raises the rank", cells(a=80, b=95, c=40)),
@@ -244,7 +238,6 @@ CASES = {
         ("holds", [STILL, moving(500, 1e-5)]),
         ("fails", [STILL, moving(50, 1e-5)]),
         ("mixed", [STILL, moving(500, 1e-5), moving(50, 1e-4)]),
-        ("mixed", [STILL, moving(500, 1e-5), *[moving(500, 1e-4, drifts=2.9)] * 2]),
         ("not decided", [STILL, *[moving(500, 1e-5, drifts=2.9)] * 2]),  # decay alone moves W
         ("not decided", [STILL, moving(500, 1e-5, dataset="cifar10")]),  # nothing to compare with
         ("not decided", [unlearned(STILL), moving(500, 1e-5)]),
@@ -252,25 +245,23 @@ CASES = {
     judges.does_not_converge: [
         ("holds", [STILL, moving(11, 1e-5)]),
         ("fails", [STILL, moving(9, 1e-5)]),  # hardly more than without decay
-        ("fails", [STILL, moving(500, 1e-5, **FALLING)]),
+        ("fails", [STILL, moving(500, 1e-5, distance=numpy.array([numpy.nan, 5000, 500]))]),
         ("mixed", [STILL, moving(11, 1e-5), moving(9, 1e-4)]),
         ("not decided", [STILL, moving(11, 1e-5, drifts=2.9)]),
-        ("not decided", [STILL, moving(11, 1e-5, **UNSETTLED)]),
-        ("not decided", [STILL, moving(11, 1e-5, **RISING)]),
+        ("not decided", [STILL, moving(11, 1e-5, train_loss=numpy.array([2.3, 0.06, 0.045]))]),
+        ("not decided", [STILL, moving(11, 1e-5, train_accuracy=numpy.array([10, 90, 93]))]),
     ],
     judges.goes_to_zero: [
         ("holds", decayed(1e-9, 1e-9)),
         ("fails", decayed(0.5, 2e-3)),
         ("mixed", decayed(0.5, 1e-9)),
         ("not decided", decayed(1e-9, 1e-9, epochs=100)),
-        ("not decided", decayed(1e-9, 1e-9, lams=(1e-6, 1e-4))),
+        ("not decided", decayed(1e-9)),  # one lambda
     ],
     judges.has_rank_zero: [
         ("holds", decayed(0.5, 1e-9)),
         ("fails", decayed(1e-9, 1e-9, rank=90.0)),
-        ("not decided", decayed(0.5, 2e-3)),  # one W that is left is enough
-        ("not decided", decayed(1e-9, 1e-9, epochs=100)),
-        ("not decided", decayed(1e-9, 1e-9, lams=(1e-6, 1e-4))),
+        ("not decided", decayed(1e-9, 2e-3)),  # only at 1e-4; one W that is left is enough
     ],
     judges.bottleneck: [
         ("holds", layers(LOWER, LOWER, LEVEL)),
@@ -320,30 +311,27 @@ def test_columns_that_are_not_eligible_count_in_holm_s_correction():
 
 
 @pytest.mark.parametrize(
-    "ranks, others, said",
+    "ranks, others",
     [
-        ((80, 81, 82), (90, 91, 92), "below"),
-        ((99, 98, 97), (90, 91, 92), "above"),
-        ((86, 87, 88), (90, 91, 92), "like"),  # less than 5 apart
-        ((60, 70, 81), (80, 90, 100), "like"),  # the ranges overlap
-        ((82, 82, 91), (90, 99, 99), "like"),  # they do, though the means are further apart
-        ((80, 85, 90), (91, 92, 99), "like"),  # they don't, but one is as wide as the gap
+        ((86, 87, 88), (90, 91, 92)),  # less than 5 apart
+        ((82, 82, 91), (90, 99, 99)),  # the ranges overlap, though the means are further apart
+        ((80, 85, 90), (91, 92, 99)),  # they don't, but one is as wide as the gap
     ],
 )
-def test_ranks_differ_beyond_both_ranges_and_a_twentieth_of_the_full_rank(ranks, others, said):
-    assert trends.compared(ranks, others) == said
+def test_ranks_differ_beyond_both_ranges_and_a_twentieth_of_the_full_rank(ranks, others):
+    assert trends.compared(ranks, others) == trends.compared(others, ranks) == "like"
 
 
 @pytest.mark.parametrize(
     "settings, number",
     [
         (pair(60), 1),
-        (pair(60, B=(16, 64), epoch=15.0), 1),
+        (pair(60, B=16, epoch=15.0), 1),
         (pair(60, epoch=25.0), 0),  # not measured where the steps are equal
         (pair(60, accuracy=19.0), 0),
         (pair(60, eta=0.01), 0),  # E = 4.7
         ([pair(60)[0], pair(60, eta=0.2)[1]], 0),
-        ([setting._replace(histories=setting.histories[:2]) for setting in pair(60)], 0),
+        (pair(60, seeds=2), 0),
     ],
 )
 def test_a_pair_counts_at_equal_steps_with_enough_decay_accuracy_and_seeds(settings, number):
@@ -353,17 +341,14 @@ def test_a_pair_counts_at_equal_steps_with_enough_decay_accuracy_and_seeds(setti
 
 
 def test_tau_B_is_the_distance_to_the_nearest_matrix_of_rank_B(rng):
-    """By the SVD; the median over the W with more than B singular values."""
-    arrays, expected = {"spectrum 2-1": numpy.ones((3, 4))}, []
-    for p in range(3):
-        weights = rng.normal(size=(3, 6, 8))
-        arrays[f"spectrum {p + 3}-2"] = numpy.linalg.svd(weights, compute_uv=False)
-        for W in weights:
-            left, values, right = numpy.linalg.svd(W)
-            nearest = left[:, :4] @ numpy.diag(values[:4]) @ right[:4]
-            expected.append(numpy.linalg.norm(W - nearest) / numpy.linalg.norm(W))
-    medians = numpy.median(numpy.reshape(expected, (3, 3)), axis=0)
-    numpy.testing.assert_allclose(claims.tau_B(arrays, 4), medians)
+    """The median over the W with more than B singular values."""
+    weights = rng.normal(size=(3, 5, 6, 8))  # of every W and epoch
+    arrays = {"spectrum 2-1": numpy.ones((5, 4))}
+    for p, W in enumerate(weights, start=3):
+        arrays[f"spectrum {p}-2"] = numpy.linalg.svd(W, compute_uv=False)
+    sizes = numpy.linalg.norm(weights, axis=(-2, -1))
+    expected = numpy.median(mg.distance_to_rank(weights, 4, "frobenius") / sizes, axis=0)
+    numpy.testing.assert_allclose(claims.tau_B(arrays, 4), expected)
 
 
 # Verdicts from stored runs, and the page.

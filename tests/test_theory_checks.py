@@ -32,24 +32,6 @@ def gradients(graph, params, x, y, loss="cross_entropy", lam=0.0):
     return {e: grads[e] + 2 * lam * params[e] for e in graph.E_T}
 
 
-def of_every_output(graph, params, x):
-    """d f_c(x_b) / d W^{pq} (B, k, d_p, d_q) by edge, from backpropagation."""
-    cache, shape = mg.forward(graph, params, x), (len(x), graph.width(graph.L))
-    seeds = np.eye(math.prod(shape)).reshape(shape + shape)
-    return mg.gradients(graph, cache, *mg.backward(graph, params, cache, seeds))
-
-
-def test_the_sketch_is_the_projected_gradient_and_keeps_its_rank(rng):
-    graph = mg.parse("MLP-BN-2-5", 5, 3)
-    params, x = setting(graph, rng, B=3)
-    expected, A = of_every_output(graph, params, x)[3, 2], mg.forward(graph, params, x).A
-    for r in (4, 5, 9):
-        found, P, Q = theory_checks.sketch(graph, params, x, (3, 2), r, rng, A)
-        np.testing.assert_allclose(found, P @ expected @ Q.T, atol=1e-12 * abs(expected).max())
-        ranks = np.linalg.matrix_rank(expected, 1e-9)
-        np.testing.assert_array_equal(np.linalg.matrix_rank(found, 1e-9), ranks)
-
-
 @pytest.mark.parametrize("name, B", [("MLP-3-7", 1), ("RES-2-7", 1), ("RES-BN-1-8", 4)])
 def test_lemmas_1_and_2_and_eq_13_and_24_hold_and_see_faults(name, B, rng, monkeypatch):
     """The faults: a cotangent that is off in layer 3, and one more term in f."""
@@ -93,19 +75,15 @@ def test_eq_23_is_the_gradient_and_as_printed_only_at_beta_0(name, rng):
 
 def test_eq_5_fails_with_another_epsilon_and_with_another_mean(rng, monkeypatch):
     graph, params = network("RES-BN-1-8", rng)
-    x, forward = rng.normal(size=(4, 9)), mg.forward
+    x = rng.normal(size=(4, 9))
     assert theory_checks.eq_5_error(graph, params, x) < 1e-14
-
-    def unsigned(*a):
-        cache = forward(*a)
-        cache.normalized.update({p: abs(n) for p, n in cache.normalized.items()})
-        return cache
-
     with monkeypatch.context() as patch:
-        patch.setattr(mg, "forward", unsigned)
-        assert theory_checks.eq_5_error(graph, params, x) > 0.01
-    monkeypatch.setattr(theory_checks, "EPS", 2e-5)
-    assert theory_checks.eq_5_error(graph, params, x) > 1e-6
+        patch.setattr(theory_checks, "EPS", 2e-5)
+        assert theory_checks.eq_5_error(graph, params, x) > 1e-6
+    cache = mg.forward(graph, params, x)
+    cache.normalized[3] = abs(cache.normalized[3])
+    monkeypatch.setattr(mg, "forward", lambda *a: cache)
+    assert theory_checks.eq_5_error(graph, params, x) > 0.01
 
 
 def test_residuals_are_gradients_of_each_sample_s_regularized_loss_so_eq_6_and_7_hold(rng):
@@ -291,30 +269,22 @@ def test_eq_25_s_samples_suffice_and_an_eighth_of_them_does_not(rng):
 
 
 def test_eq_26_is_the_gradient_of_the_normalized_loss_and_bounds_the_distance_to_rank_B(rng):
-    """Within ||left side|| / |c|, on any B samples. The faults: no rho, and no V_k f_n."""
+    """Within ||left side|| / |c|, on any B samples. The fault: no V_k f_n."""
     graph, rho = mg.mlp(6, 2, 5, 1), 10
     x, y = clusters(rng, m=2)
     params = mg.init_params(graph, rng, dtype="float64", init="he")
     V = {e: W / np.linalg.norm(W) for e, W in params.items()}
     cache = mg.forward(graph, V, x)
     f = cache.v[graph.L]
-
-    def sides(scale):
-        """The first term of Eq. 26 by edge, and c, which V_k has as its factor."""
-        pull = np.exp(-scale * y * f) * y
-        U, _ = mg.backward(graph, V, cache, pull)
-        return mg.factors(graph, cache, U), (pull * f).sum()
-
-    (first, c), (first_without_rho, c_without_rho) = sides(rho), sides(1)
+    df = np.exp(-rho * y * f) * y
+    first, c = mg.factors(graph, cache, mg.backward(graph, V, cache, df)[0]), (df * f).sum()
     for e in graph.E_T:
+        left_side = first[e].matrix() - c * V[e]
         D = rng.normal(size=V[e].shape)
         W = V[e] + 1e-20j * D
         out = mg.forward(graph, V | {e: W / (W * W).sum() ** 0.5}, x).v[graph.L]
         slope = np.exp(-rho * y * out).sum().imag / 1e-20
-        left_side = first[e].matrix() - c * V[e]
-        no_rho = first_without_rho[e].matrix() - c_without_rho * V[e]
-        along = [-rho * (M * D).sum() for M in (left_side, no_rho, first[e].matrix())]
-        assert along[0] == pytest.approx(slope, rel=1e-9)
-        assert min(abs(wrong / slope - 1) for wrong in along[1:]) > 1e-3
+        assert -rho * (left_side * D).sum() == pytest.approx(slope, rel=1e-9)
+        assert -rho * (first[e].matrix() * D).sum() != pytest.approx(slope, rel=1e-3)
         distance = mg.distance_to_rank(V[e], 2, "frobenius")
         assert distance <= np.linalg.norm(left_side) / abs(c) * (1 + 1e-12)
