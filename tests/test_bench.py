@@ -73,7 +73,7 @@ def test_standard_errors_of_one_entry_are_students_t():
 
 @pytest.mark.parametrize("module", ["bench", "trainer"])
 def test_without_pytorch_the_command_says_what_to_install(module):
-    without = "import runpy, sys; sys.modules |= {'torch': None, 'jax': None}; sys.argv = ['it']"
+    without = "import runpy, sys; sys.modules |= {'torch': None, 'jax': None}"
     program = f"{without}; runpy.run_module('experiments.{module}', run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "pip install" in done.stderr and "Traceback" not in done.stderr
