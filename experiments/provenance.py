@@ -1,7 +1,6 @@
 """What computes a run's numbers: commit, versions, BLAS and machine. No part of a run's key."""
 
 import functools
-import os
 import platform
 import subprocess
 from pathlib import Path
@@ -54,27 +53,26 @@ def provenance(backend, engine):
 
 
 def blas():
-    """Name, version and, where it has one, core type of the BLAS that was loaded first: NumPy's."""
-    for library in threadpool_info():
-        if library["user_api"] == "blas":
-            parts = library["internal_api"], library["version"], library.get("architecture")
-            return " ".join(part for part in parts if part)
+    """Name, version and, where it has one, core type of NumPy's BLAS."""
+    libraries = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    # SciPy, which Numba loads, can bring another one; that of NumPy's wheels lies beside NumPy.
+    numpys = str(Path(numpy.__file__).resolve().parent)
+    beside = [library for library in libraries if library["filepath"].startswith(numpys)]
+    for library in beside + libraries:
+        parts = library["internal_api"], library["version"], library.get("architecture")
+        return " ".join(part for part in parts if part)
     return "unknown"
 
 
 def commit():
     """HEAD of the checkout this file lies in, -dirty if changed; "unknown" outside a checkout."""
-    # Inside a hook, git's own variables name another repository.
-    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
     def git(*args):
         command = ["git", "-C", Path(__file__).parent, *args]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
-        return done.stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         git("ls-files", "--error-unmatch", Path(__file__).name)  # fails inside a foreign checkout
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

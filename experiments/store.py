@@ -28,9 +28,10 @@ class Reader(NamedTuple):
 
     def path(self, run):
         """Where the finished run lies; None where it doesn't."""
-        folders = [self.results, self.published]
-        paths = [result_path(folder, run) for folder in folders if folder]
-        return next((path for path in paths if path.exists()), None)
+        for folder in (self.results, self.published):
+            if folder and result_path(folder, run).exists():
+                return result_path(folder, run)
+        return None
 
     def has(self, run, with_weights=False):
         """Whether the finished run is there, and, if they are asked for, its weights."""
@@ -66,7 +67,10 @@ def read(path, run):
             text = json.loads(str(archive["meta"]))
             meta, arrays = text["meta"], {name: archive[name] for name in text["arrays"]}
             digest = str(archive["digest"]) if "digest" in archive.files else None
-        stored = _run_of(meta)
+        fields = meta["run"].items()
+        # The first files have three more fields, which were never used.
+        used = {name: value for name, value in fields if value or not name.startswith("tail_")}
+        stored = Run(**used)
     except MemoryError:
         raise
     except Exception as error:  # a damaged file makes zipfile, NumPy and JSON raise nearly anything
@@ -83,18 +87,15 @@ def read(path, run):
 def write(path, meta, arrays):
     """Write meta (JSON's types) and arrays (a dict by name): whole, or not at all."""
     text = json.dumps({"meta": meta, "arrays": list(arrays)})
-    # One name for a run's checkpoint and result: a file left by kill -9 is overwritten.
+    # One name for a run's checkpoint and result: the next write overwrites what was left half-way.
     partial = path.with_name(f".{path.name.partition('.')[0]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(partial, "wb") as file:
-                numpy.savez(file, meta=text, **arrays, digest=_digest(meta, arrays))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with open(partial, "wb") as file:
+            numpy.savez(file, meta=text, **arrays, digest=_digest(meta, arrays))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
     except OSError as error:
         reason = error.strerror or error
         raise StoreError(
@@ -123,19 +124,12 @@ def locked(results, runs):
         yield
 
 
-def _run_of(meta):
-    """The Run that a file holds. The first files have three more fields, which were never used."""
-    stored = meta["run"].items()
-    return Run(**{name: value for name, value in stored if value or not name.startswith("tail_")})
-
-
 def _digest(meta, arrays):
     """SHA-256 of all that a file says, as hex digits."""
     found = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
     for name, array in arrays.items():
         found.update(f"{name} {array.dtype} {array.shape}".encode())
-        order = "F" if array.flags.f_contiguous else "C"  # as it lies in the file
-        found.update(array.ravel(order=order))
+        found.update(array.tobytes("A"))  # in the order in which it lies in the file
     return found.hexdigest()
 
 

@@ -45,45 +45,35 @@ class Config:
         return [run for run in dict.fromkeys(runs) if not reader.has(run, self.keep_weights)]
 
 
-def train(runs, config, progress=lambda seconds: None):
+def train(runs, config, progress=lambda run, fraction: None):
     """Train runs that differ in eta, lambda, momentum and seed alone, side by side, and store them.
 
     Each goes on from its checkpoint if there is one. A run ends before its last epoch where its
     loss or weights stop being finite (status "diverged") or where it provably can't learn any more
-    ("collapsed"). `progress` is called with the estimated seconds of work done.
+    ("collapsed"). `progress` is called with a run and how much of its work is done, from 0 to 1.
     """
     with store.locked(config.results, runs), threadpool_limits(1):
-        # Another process may have trained some of them meanwhile.
         missing = config.missing(runs)
-        progress(sum(run.cost() for run in runs if run not in missing))
+        for run in runs:
+            if run not in missing:  # another process has trained it meanwhile
+                progress(run, 1)
         if not missing:
             return
         xp = load_backend(config.backend)
         data = [xp.asarray(array) for array in load(missing[0], config)]
-        # After an interruption runs can be at different epochs; those at the same one form a stack.
-        stacks = {}
-        for run in missing:
-            state = State.begin(run, config)
-            progress(run.cost() * state.epoch / run.epochs)
-            stacks.setdefault(state.epoch, []).append(state)
-        for states in stacks.values():
-            train_stack(states, data, config, progress)
-
-
-def train_stack(states, data, config, progress):
-    """Train runs that are at the same epoch to their ends."""
-    saved = time.monotonic()
-    if states[0].epoch == 0:
+        states = [State.begin(run, config) for run in missing]
         for state in states:
-            state.measure(data)
-    while states := store_ended(states, config, progress):
-        train_one_epoch(states, data, config.engine)
-        for state in states:
-            progress(state.run.cost() / state.run.epochs)
-        if time.monotonic() - saved >= SAVE_EVERY:
-            for state in states:
-                state.save(config)
-            saved = time.monotonic()
+            if state.epoch == 0:
+                state.measure(data)
+        saved = time.monotonic()
+        while states := store_ended(states, config, progress):
+            # After an interruption runs can be at different epochs: the last ones catch up.
+            epoch = min(state.epoch for state in states)
+            train_one_epoch([s for s in states if s.epoch == epoch], data, config.engine)
+            if time.monotonic() - saved >= SAVE_EVERY:
+                for state in states:
+                    state.save(config)
+                saved = time.monotonic()
 
 
 def store_ended(states, config, progress):
@@ -93,9 +83,10 @@ def store_ended(states, config, progress):
         status = state.status()
         if status == "unfinished":
             running.append(state)
+            progress(state.run, state.epoch / state.run.epochs)
         else:
-            progress(state.run.cost() * (1 - state.epoch / state.run.epochs))
             state.finish(config, status)
+            progress(state.run, 1)
     return running
 
 
@@ -108,21 +99,21 @@ def train_one_epoch(states, data, engine):
     xp = namespace(x)
     epoch = states[0].epoch + 1
     runs = [state.run for state in states]
-    graph, before = runs[0].graph(), []
-    if runs[0].measured(epoch):
-        before = [{edge: state.params[edge].copy() for edge in graph.E_T} for state in states]
+    before = [dict(state.params) for state in states]  # joining copies these arrays
     params = joined([state.params for state in states])
     velocity = joined([state.velocity for state in states])
     rows = xp.asarray(numpy.stack([rows_of(run, len(x), epoch) for run in runs], axis=1))
-    settings = [(eta_of(run, epoch), run.lam, run.momentum) for run in runs]
-    scalars = [
-        xp.asarray(numpy.array(values, "float32").reshape(-1, 1, 1)) for values in zip(*settings)
+    settings = [
+        [eta_of(run, epoch) for run in runs],
+        [run.lam for run in runs],
+        [run.momentum for run in runs],
     ]
-    train_epoch(graph, params, velocity, x, y, rows, runs[0].loss, *scalars, engine)
-    for state in states:
-        state.epoch = epoch
+    scalars = xp.asarray(numpy.array(settings, "float32").reshape(3, -1, 1, 1))
+    train_epoch(runs[0].graph(), params, velocity, x, y, rows, runs[0].loss, *scalars, engine)
     for state, matrices in zip(states, before):
-        state.measure(data, matrices)
+        state.epoch = epoch
+        if state.run.measured(epoch):
+            state.measure(data, matrices)
 
 
 def joined(dicts):
@@ -320,7 +311,7 @@ def balanced(y, m, field):
     if m == 0:
         return slice(None)
     k = y.shape[1]
-    of_each = [numpy.flatnonzero(y[:, c])[: m // k] for c in range(k)]
-    if any(len(rows) < m // k for rows in of_each):
+    rows = numpy.concatenate([numpy.flatnonzero(y[:, c])[: m // k] for c in range(k)])
+    if len(rows) < m:
         raise minigrad.DataError(f"{field}={m} is more than the data set has: take less")
-    return numpy.sort(numpy.concatenate(of_each))
+    return numpy.sort(rows)

@@ -1,7 +1,5 @@
 """Train the missing runs: in processes of this machine, or on the workers of a Dask cluster."""
 
-import asyncio
-import concurrent.futures
 import contextlib
 import functools
 import hashlib
@@ -12,8 +10,9 @@ import signal
 import sys
 import tempfile
 import threading
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import replace
+from multiprocessing import connection, resource_tracker
 from pathlib import Path
 
 import numpy
@@ -22,6 +21,7 @@ from tqdm import tqdm
 import minigrad
 
 from . import train
+from .store import StoreError
 
 PATIENCE = 10  # seconds for a scheduler to answer
 AGAIN = "run the same command again, which goes on from the checkpoints"
@@ -39,23 +39,17 @@ def complete(runs, config, jobs=None, cluster=None):
     runs = list(dict.fromkeys(runs))
     missing = config.missing(runs)
     if missing:
-        jobs = jobs or (1 if config.backend == "cupy" else cores())
         stacks = train.stacked(missing, config)
         stacks.sort(key=cost, reverse=True)  # the longest first, so that no core waits at the end
-        bar = tqdm(
-            total=cost(missing) * (1 + 1e-9),  # the parts, added in another order, may be more
-            bar_format="{desc}{percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left",
-            mininterval=0.5 if sys.stderr.isatty() else 30,
-        )
-        with bar:
+        jobs = min(len(stacks), jobs or (1 if config.backend == "cupy" else cores()))
+        with Progress(missing, len(runs)) as progress:
             if cluster:
-                on_cluster(stacks, config, cluster, bar, len(runs))
-            elif min(jobs, len(stacks)) > 1:
-                in_processes(stacks, config, min(jobs, len(stacks)), bar, len(runs))
+                on_cluster(stacks, config, cluster, progress)
+            elif jobs > 1:
+                in_processes(stacks, config, jobs, progress)
             else:
-                for number, stack in enumerate(stacks):
-                    describe(bar, stacks[number:], len(runs))
-                    train.train(stack, config, bar.update)
+                for stack in stacks:
+                    train.train(stack, config, progress)
     return {run: config.reader().read(run) for run in runs}
 
 
@@ -71,81 +65,82 @@ def cost(runs):
     return sum(run.cost() for run in runs)
 
 
-def describe(bar, stacks, total):
-    """Say on the bar how many of all runs are left."""
-    bar.set_description(f"{sum(map(len, stacks))} of {total} runs left")
+class Progress(tqdm):
+    """A bar of the estimated seconds of work, with the number of runs that are left."""
 
+    def __init__(self, missing, total):
+        self.seconds_left = {run: run.cost() for run in missing}
+        self.of_all = f"of {total} runs left"
+        super().__init__(
+            desc=f"{len(missing)} {self.of_all}",
+            total=cost(missing) * (1 + 1e-9),  # the parts, added in another order, may be more
+            bar_format="{desc}{percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left",
+            mininterval=0.5 if sys.stderr.isatty() else 30,
+        )
 
-def wait_for(futures, bar, total, step=lambda: None):
-    """Wait for {future: its runs}, calling `step` meanwhile; raises a worker's error."""
-    pending = set(futures)
-    while pending:
-        describe(bar, [futures[future] for future in pending], total)
-        done = set()
-        while not done:
-            done, pending = concurrent.futures.wait(pending, 0.2, "FIRST_COMPLETED")
-            step()
-        for future in done:
-            future.result()
+    def __call__(self, run, fraction):
+        """Show that this fraction of the run's work is done."""
+        left = run.cost() * (1 - fraction)
+        self.update(self.seconds_left[run] - left)
+        self.seconds_left[run] = left
+        if fraction == 1:
+            count = sum(seconds > 0 for seconds in self.seconds_left.values())
+            self.set_description(f"{count} {self.of_all}")
 
 
 # Processes of this machine.
 
 
-def in_processes(stacks, config, jobs, bar, total):
-    """Train each stack in a process of its own; all of them end with this one, however it ends."""
+def in_processes(stacks, config, jobs, progress):
+    """Train the stacks in `jobs` processes, which end with this one, however it ends."""
     context = multiprocessing.get_context("spawn")  # forking with BLAS threads isn't safe
-    reports = context.SimpleQueue()
-    executor = concurrent.futures.ProcessPoolExecutor(
-        jobs, context, _start_worker, (reports, shared_data(stacks, config))
-    )
-    futures, children = {}, []
+    data = shared_data(stacks, config)
+    waiting, workers = list(stacks), {}
+    resource_tracker.ensure_running()  # else the first worker starts it, which unblocks the signal
 
-    def step():
-        while not reports.empty():
-            bar.update(reports.get())
-        if not all(child.is_alive() for child in children):
-            raise BrokenProcessPool
+    def start():
+        # The workers inherit this: a Ctrl-C reaches the command alone.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        for _ in range(jobs):
+            pipe, theirs = context.Pipe()
+            arguments = theirs, waiting.pop(0), config, data
+            workers[pipe] = context.Process(target=_work, args=arguments, daemon=True)
+            workers[pipe].start()
+            theirs.close()
 
     try:
-        with signals_later():
-            try:
-                for runs in stacks:
-                    futures[executor.submit(_train_in_process, runs, config)] = runs
-            finally:
-                children += executor._processes.values()  # nothing public names them
-        wait_for(futures, bar, total, step)
-        return
-    except BrokenProcessPool:
-        pass  # its reason is known when all have ended
+        with ThreadPoolExecutor(1) as thread:  # no signal interrupts it
+            thread.submit(start).result()
+        busy = set(workers)
+        while busy:
+            for pipe in connection.wait(busy):
+                try:
+                    message = pipe.recv()
+                    if message is None:
+                        pipe.send(waiting.pop(0) if waiting else None)
+                except (EOFError, ConnectionError):  # the worker has ended
+                    busy.remove(pipe)
+                    workers[pipe].join()
+                    check_end(workers[pipe].exitcode)
+                    continue
+                if isinstance(message, Exception):
+                    raise message
+                if message:
+                    progress(*message)
     finally:
-        for child in children:
-            child.kill()  # a checkpoint is whole at any moment
-        executor.shutdown(cancel_futures=True)
-    if any((child.exitcode or 0) > 0 for child in children):
-        reason = "could not start: the reason is above"
-    else:
-        reason = f"was killed from outside (out of memory?): {AGAIN}, perhaps with fewer --jobs"
-    raise WorkerError(f"a worker process {reason}")
+        for worker in workers.values():
+            if worker.pid:
+                worker.kill()  # a checkpoint is whole at any moment
+                worker.join()
 
 
-@contextlib.contextmanager
-def signals_later():
-    """Signals wait for the block's end; a Ctrl-C never reaches the processes that it starts."""
-    came = []
-    handlers = {
-        number: signal.signal(number, lambda number, _: came.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which they inherit
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for number in came:
-            signal.raise_signal(number)
+def check_end(exitcode):
+    """WorkerError unless a worker has ended as it should."""
+    if exitcode > 0:
+        raise WorkerError("a worker process could not start, or failed: the reason is above")
+    if exitcode < 0:
+        reason = "was killed from outside (out of memory?)"
+        raise WorkerError(f"a worker process {reason}: {AGAIN}, perhaps with fewer --jobs")
 
 
 def shared_data(stacks, config):
@@ -162,30 +157,32 @@ def shared_data(stacks, config):
     return shared
 
 
-def _start_worker(reports, shared):
-    """Prepare this process, a worker: it ends with its parent, and takes the shared data."""
+def _work(pipe, runs, config, shared):
+    """Train these runs, then others from the pipe; it takes what is done, or the error."""
 
     def end_with_parent():
         multiprocessing.parent_process().join()
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-    _train_in_process.report = reports.put
     for key, arrays in shared.items():
-        views = [numpy.frombuffer(memory, "float32").reshape(shape) for memory, shape in arrays]
-        for view in views:
-            view.flags.writeable = False
-        train.LOADED[key] = views
-
-
-def _train_in_process(runs, config):
-    train.train(runs, config, _train_in_process.report)
+        train.LOADED[key] = [
+            numpy.frombuffer(memory, "float32").reshape(shape) for memory, shape in arrays
+        ]
+    with contextlib.suppress(EOFError, ConnectionError):  # of a parent that has ended
+        while runs:
+            try:
+                train.train(runs, config, lambda *done: pipe.send(done))
+            except (StoreError, minigrad.BackendError, OSError, MemoryError) as error:
+                pipe.send(error)
+            pipe.send(None)
+            runs = pipe.recv()
 
 
 # A Dask cluster.
 
 
-def on_cluster(stacks, config, address, bar, total):
+def on_cluster(stacks, config, address, progress):
     """Train the stacks on a cluster, whose workers need this code and the same folders."""
     try:
         import distributed
@@ -193,7 +190,10 @@ def on_cluster(stacks, config, address, bar, total):
         raise WorkerError("--cluster needs distributed: pip install '.[cluster]'") from None
     for name in ("distributed", "distributed.client"):  # each has a level of its own
         logging.getLogger(name).setLevel(logging.CRITICAL)  # errors are one sentence of ours
-    client = connected(distributed, address)
+    try:
+        client = distributed.Client(address, timeout=PATIENCE, set_as_default=False)
+    except Exception as error:  # each way not to be a scheduler raises something else
+        raise WorkerError(f"--cluster {address}: no Dask scheduler answers ({error})") from None
     data = Path(config.data or os.environ.get("MINIGRAD_DATA") or "data").expanduser()
     results = Path(config.results).absolute()
     results.mkdir(parents=True, exist_ok=True)
@@ -202,43 +202,22 @@ def on_cluster(stacks, config, address, bar, total):
         # Whoever sees this file of a random name sees the same folder.
         if not client.nthreads():
             raise WorkerError(f"--cluster {address}: it has no workers, start some")
-        executor = client.get_executor(pure=False)
+        arguments = config, probe.name, code()
         try:
-            futures = {}
-            for runs in stacks:
-                future = executor.submit(_train_on_cluster, runs, config, probe.name, code())
-                future.add_done_callback(
-                    lambda future, done=cost(runs): future.cancelled() or bar.update(done)
-                )
-                futures[future] = runs
-            wait_for(futures, bar, total)
+            futures = {
+                client.submit(_train_on_cluster, runs, *arguments, pure=False): runs
+                for runs in stacks
+            }
+            for future in distributed.as_completed(futures, loop=client.loop):
+                future.result()
+                for run in futures[future]:
+                    progress(run, 1)
         except distributed.KilledWorker:
             reason = "workers died again and again (out of memory?): see their logs"
             raise WorkerError(f"{reason}, then {AGAIN}") from None
-        except (concurrent.futures.CancelledError, distributed.comm.CommClosedError):
+        except (CancelledError, distributed.comm.CommClosedError):
             reason = f"the scheduler at {address} has gone: start it again"
             raise WorkerError(f"{reason}, then {AGAIN}") from None
-        finally:
-            executor.shutdown(wait=False)
-
-
-def connected(distributed, address):
-    """A client of the Dask scheduler at this address."""
-
-    async def kind():
-        # A Client never gives up on a server that is not Dask's.
-        arguments = distributed.Security().get_connection_args("client")
-        async with distributed.rpc(address, connection_args=arguments) as there:
-            return (await there.identity())["type"]
-
-    try:
-        found = asyncio.run(asyncio.wait_for(kind(), PATIENCE))
-        if found != "Scheduler":
-            raise ValueError(f"this is a Dask {found.lower()}")
-        return distributed.Client(address, timeout=PATIENCE, set_as_default=False)
-    except Exception as error:  # each way not to be a scheduler raises something else
-        reason = str(error) or "no answer"
-        raise WorkerError(f"--cluster {address}: no Dask scheduler answers ({reason})") from None
 
 
 def _train_on_cluster(runs, config, probe, expected_code):

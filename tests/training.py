@@ -75,14 +75,11 @@ class Stop(Exception):
     """Ends a training, as Ctrl-C would."""
 
 
-def stop_after(calls):
-    """A progress function that raises Stop at its n-th call."""
-    left = calls
+def stop_at(epoch):
+    """A progress function that raises Stop when a run has reached this epoch."""
 
-    def progress(seconds):
-        nonlocal left
-        left -= 1
-        if left == 0:
+    def progress(run, fraction):
+        if round(fraction * run.epochs) >= epoch:
             raise Stop
 
     return progress
