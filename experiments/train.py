@@ -99,7 +99,9 @@ def train_one_epoch(states, data, engine):
     xp = namespace(x)
     epoch = states[0].epoch + 1
     runs = [state.run for state in states]
-    before = [dict(state.params) for state in states]  # joining copies these arrays
+    graph = runs[0].graph()
+    # In C order, which copy() makes: the last bits of distances depend on it.
+    before = [{edge: state.params[edge].copy() for edge in graph.E_T} for state in states]
     params = joined([state.params for state in states])
     velocity = joined([state.velocity for state in states])
     rows = xp.asarray(numpy.stack([rows_of(run, len(x), epoch) for run in runs], axis=1))
@@ -109,7 +111,7 @@ def train_one_epoch(states, data, engine):
         [run.momentum for run in runs],
     ]
     scalars = xp.asarray(numpy.array(settings, "float32").reshape(3, -1, 1, 1))
-    train_epoch(runs[0].graph(), params, velocity, x, y, rows, runs[0].loss, *scalars, engine)
+    train_epoch(graph, params, velocity, x, y, rows, runs[0].loss, *scalars, engine)
     for state, matrices in zip(states, before):
         state.epoch = epoch
         if state.run.measured(epoch):

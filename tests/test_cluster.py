@@ -141,43 +141,28 @@ def test_a_worker_that_would_train_several_runs_at_once_is_refused(tmp_path, two
 
 
 def test_other_code_is_another_text_or_name_of_a_file_of_either_package(tmp_path, monkeypatch):
-    names = ("minigrad/__init__.py", "minigrad/fast/steps.py", "experiments/workers.py")
-    files = [tmp_path / name for name in names]
+    files = [tmp_path / name for name in ("minigrad/a.py", "minigrad/fast/b.py", "experiments/c.py")]
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("")
+        file.touch()
     monkeypatch.setattr(workers.minigrad, "__file__", str(files[0]))
     monkeypatch.setattr(workers, "__file__", str(files[2]))
     code = workers.code.__wrapped__  # without its cache
-    found = [code()]
-    assert code() == found[0]
+    found = {code()}
     for file in files:
         file.write_text("changed = True")
-        found.append(code())
+        found.add(code())
     files[1].rename(files[1].with_name("other.py"))
-    found.append(code())
-    assert len(set(found)) == len(found)
+    assert len(found | {code()}) == 5
 
 
 # No cluster, or none any more.
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:9", "nothing", "http://127.0.0.1:9", "a:99999"])
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "nothing"])
 def test_the_address_of_nothing_is_one_sentence(tmp_path, address, monkeypatch):
     monkeypatch.setattr(workers, "PATIENCE", 0.5)
     assert f"--cluster {address}: no Dask scheduler" in refusal(RUN, tmp_path, address)
-
-
-def test_a_server_that_never_answers_is_one_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "PATIENCE", 0.5)
-    with socket.create_server(("127.0.0.1", 0)) as mute:
-        address = f"127.0.0.1:{mute.getsockname()[1]}"
-        assert "no Dask scheduler" in refusal(RUN, tmp_path, address)
-
-
-def test_the_address_of_a_worker_is_one_sentence(tmp_path, two):
-    address = two.workers[1].worker_address
-    assert "this is a Dask worker" in refusal(RUN, tmp_path, address)
 
 
 def test_a_cluster_without_workers_is_one_sentence(tmp_path):
