@@ -141,7 +141,8 @@ def test_a_worker_that_would_train_several_runs_at_once_is_refused(tmp_path, two
 
 
 def test_other_code_is_another_text_or_name_of_a_file_of_either_package(tmp_path, monkeypatch):
-    files = [tmp_path / name for name in ("minigrad/a.py", "minigrad/fast/b.py", "experiments/c.py")]
+    names = ("minigrad/a.py", "minigrad/fast/b.py", "experiments/c.py")
+    files = [tmp_path / name for name in names]
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
