@@ -80,6 +80,13 @@ def maps_of(pid):
     return Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
 
 
+def blocks_ctrl_c(pid):
+    """Whether a process has blocked SIGINT."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    blocked = int(re.search(r"SigBlk:\s*(\w+)", status)[1], 16)
+    return bool(blocked & 1 << signal.SIGINT - 1)
+
+
 # The same bytes.
 
 
@@ -166,10 +173,10 @@ def test_a_command_that_is_ended_leaves_no_process_and_goes_on_to_the_same_bytes
 def test_a_signal_while_the_workers_start_reaches_the_command_alone(
     command, end, status, count, importing
 ):
-    """Where a worker received Ctrl-C, its traceback would stand in standard error."""
     process = command("lam=0,1e-4", "epochs=100000")
     files = "numpy" if importing else ""
     wait_for(lambda: any(files in maps_of(worker) for worker in workers_of(process.pid)))
+    assert all(map(blocks_ctrl_c, workers_of(process.pid)))
     (os.killpg if end == signal.SIGINT else os.kill)(process.pid, end)
     _, stderr = process.communicate(timeout=120)
     assert (process.returncode, len(sentences(stderr))) == (status, count), stderr
