@@ -17,7 +17,7 @@ from experiments import train
 from experiments.__main__ import parse_settings
 from experiments.figures import Experiment
 from experiments.runs import grid
-from experiments.store import StoreError, checkpoint_path
+from experiments.store import StoreError, checkpoint_path, locked
 from experiments.train import Config
 from experiments.workers import complete
 from training import DIVERGING, RUN, assert_only_results, assert_same, sentences, wait_for
@@ -190,6 +190,15 @@ def test_two_commands_at_once_train_each_run_once_and_agree(tmp_path, command, w
     log = (tmp_path / "log").read_text(encoding="utf-8").split()
     assert sorted(log) == sorted(run.key for run in runs_of(*TWO))
     assert_same_files(tmp_path / "results", whole)
+
+
+def test_workers_that_wait_for_another_command_end_with_their_own(tmp_path, command):
+    """They report nothing, so no broken pipe ends them."""
+    with locked(tmp_path / "results", runs_of(*TWO)):
+        process = command(*TWO)
+        wait_for(lambda: any("numpy" in maps_of(worker) for worker in workers_of(process.pid)))
+        process.kill()
+        process.communicate(timeout=30)
 
 
 # One sentence.
