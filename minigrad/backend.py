@@ -1,5 +1,6 @@
 """NumPy or CuPy. No other file names CuPy: everything else asks an array for its library."""
 
+import contextlib
 import functools
 import importlib
 import os
@@ -87,3 +88,10 @@ def fused(rule):
 @functools.cache
 def _fuse(xp, rule):
     return xp.fuse(rule) if hasattr(xp, "fuse") else rule
+
+
+def linalg_errors(xp):
+    """A context in which xp.linalg raises LinAlgError; otherwise CuPy ignores non-convergence."""
+    if xp.__name__ != "cupy":
+        return contextlib.nullcontext()
+    return importlib.import_module("cupyx").errstate(linalg="raise")

@@ -114,9 +114,11 @@ def epoch(graph, params, velocity, x, y, rows):
     if velocity is not None:
         parameters("velocity", graph, velocity, x, R)
     if on_host(x):
-        pairs = itertools.combinations([*params.values(), *(velocity or {}).values()], 2)
-        tied = any(numpy.shares_memory(*pair) for pair in pairs)
+        weights = [*params.values(), *(velocity or {}).values()]
+        tied = any(numpy.shares_memory(*pair) for pair in itertools.combinations(weights, 2))
         require(not tied, "params and velocity must each have memory of their own", "tied weights")
+        writable = all(W.flags.writeable for W in weights)
+        require(writable, "params and velocity must be writable", "a read-only array")
     array("rows", rows)
     fits = rows.dtype.kind in "iu" and rows.ndim >= 2 and rows.shape[1:-1] == R
     require(fits, f"rows must be integers (S, *R, B), R={R} as in params", rows)

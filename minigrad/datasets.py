@@ -238,7 +238,8 @@ def _contents(source, paths):
         elif file not in contents:
             archive = io.BytesIO(_verified(source, path.name, path))
             with tarfile.open(fileobj=archive) as tar:
-                contents |= {Path(each.name).name: tar.extractfile(each).read() for each in tar}
+                for member in filter(tarfile.TarInfo.isfile, tar):
+                    contents[Path(member.name).name] = tar.extractfile(member).read()
     return contents
 
 

@@ -5,8 +5,10 @@ measures NaN and spares its neighbours in a stack. ValueError for another dtype 
 rank, tolerance or lambda that is negative or NaN.
 """
 
+import numpy
+
 from . import checks
-from .backend import namespace, product, swap
+from .backend import linalg_errors, namespace, product, swap
 
 
 def singular_values(W):
@@ -21,12 +23,24 @@ def singular_values(W):
     # LAPACK refuses a whole stack for one NaN, so a matrix that is not finite is replaced by zeros.
     M = xp.where(finite[..., None], W, xp.zeros_like(W)).astype("float64")
     if W.dtype == "float64":
-        s = xp.linalg.svd(M, compute_uv=False)
+        s = _spectrum(lambda M: xp.linalg.svd(M, compute_uv=False), M)
     else:
         M = M if M.shape[-2] <= M.shape[-1] else swap(M)
-        squares = xp.linalg.eigvalsh(product(M, swap(M)))[..., ::-1]
-        s = xp.maximum(squares, 0) ** 0.5
+        s = _spectrum(lambda M: xp.linalg.eigvalsh(M)[..., ::-1], product(M, swap(M)))
+        s = xp.maximum(s, 0) ** 0.5
     return xp.where(finite, s, xp.full_like(s, float("nan")))
+
+
+def _spectrum(values, M):
+    """values(M), (..., r); NaN for a matrix on which the iteration does not converge."""
+    xp = namespace(M)
+    try:
+        with linalg_errors(xp):
+            return values(M)
+    except numpy.linalg.LinAlgError:
+        if M.ndim == 2:
+            return xp.full(min(M.shape), float("nan"))
+        return xp.stack([_spectrum(values, one) for one in M])
 
 
 def rank_of_spectrum(s, tol=1e-4, norm="frobenius"):

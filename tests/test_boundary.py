@@ -95,6 +95,7 @@ VALUES = {
     "NaN in x": ("x", with_nan, "x must be finite"),
     "rows too large": ("rows", lambda rows: rows + 1, "rows must be.* < m=12.*12"),
     "rows negative": ("rows", lambda rows: rows - 1, "rows must be >= 0.*-1"),
+    "read-only params": ("params", of(W32, lambda W: np.broadcast_to(W, W.shape)), "writable"),
     "tied weights": ("params", lambda a: a | {("beta", 2): a["beta", 3]}, "memory of their own"),
 }
 TYPES = {
@@ -106,7 +107,7 @@ TYPES = {
     "text for lam": ("lam", str, "lam must be"),
 }
 # evaluate doesn't write to params, and takes stacks of x.
-TRAINED = ("stacked x", "tied weights")
+TRAINED = ("stacked x", "tied weights", "read-only params")
 EVALUATED = [
     case
     for name, case in (SHAPES | VALUES | TYPES).items()

@@ -47,6 +47,9 @@ def small(name):
 def archived(contents):
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        folder = tarfile.TarInfo(FOLDER)
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
         for file, content in contents.items():
             member = tarfile.TarInfo(f"{FOLDER}/{file}")
             member.size = len(content)

@@ -338,3 +338,11 @@ def test_evaluation_in_chunks_is_that_of_all_samples_at_once(graph, rng, monkeyp
         found = mg.evaluate(graph, params, x, y, "cross_entropy", given)
         np.testing.assert_allclose(found[0], loss, rtol=1e-13)
         assert found[1] == accuracy and list(found[2].A) == list(stats.A)
+
+
+@needs_numba
+def test_where_no_folder_can_be_written_rules_are_compiled_without_a_cache():
+    """A function that lies in no file has no cache either; Numba raises the same RuntimeError."""
+    from minigrad.fast import compiled
+
+    assert compiled.compiled(eval("lambda a: a + 1"))(1) == 2

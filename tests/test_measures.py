@@ -1,5 +1,10 @@
 """Spectra, ranks, distances: known matrices, the ends of the range, matrices that aren't finite."""
 
+import contextlib
+import sys
+import types
+
+import fake_cupy
 import numpy as np
 import pytest
 
@@ -67,6 +72,46 @@ def test_distance_stable_rank_and_effective_rank_of_known_matrices():
     assert mg.stable_rank(np.zeros((2, 2))) == 0
     assert mg.effective_rank(np.zeros((2, 2))) == 0
     assert mg.theorem1_bound(np.eye(2), 0.0) == np.inf
+
+
+def fails_for(calls, function, number):
+    """`function`, which doesn't converge for a stack, nor for the matrix of that [0, 0]."""
+
+    def solver(M, **options):
+        calls.append(M.ndim)
+        if M.ndim > 2 or float(M[0, 0]) == number:
+            raise np.linalg.LinAlgError("no convergence")
+        return function(M, **options)
+
+    return solver
+
+
+@pytest.mark.parametrize("xp", [np, fake_cupy], ids=["numpy", "device"])
+def test_a_matrix_whose_spectrum_does_not_converge_measures_nan(xp, monkeypatch):
+    calls = []
+    for name, number in (("svd", 2.0), ("eigvalsh", 4.0)):  # a Gram matrix has the squares
+        solver = fails_for(calls, getattr(xp.linalg, name), number)
+        monkeypatch.setattr(xp.linalg, name, solver, raising=False)
+    W = np.array([np.eye(2, 3), 2 * np.eye(2, 3), 3 * np.eye(2, 3)])
+    for dtype in ("float32", "float64"):
+        s = mg.backend.to_host(mg.singular_values(xp.asarray(W.astype(dtype))))
+        np.testing.assert_allclose(s, [[1, 1], [np.nan, np.nan], [3, 3]])
+    assert calls == [3, 2, 2, 2] * 2
+
+
+def test_cupy_is_asked_to_say_whether_a_spectrum_converges(monkeypatch):
+    """The fault: CuPy returns unconverged numbers unless it is asked to raise."""
+    asked = []
+
+    @contextlib.contextmanager
+    def errstate(**options):
+        asked.append(options)
+        yield
+
+    monkeypatch.setitem(sys.modules, "cupyx", types.SimpleNamespace(errstate=errstate))
+    monkeypatch.setattr(fake_cupy, "__name__", "cupy")
+    mg.singular_values(fake_cupy.ones((3, 2, 2)))
+    assert asked == [{"linalg": "raise"}]
 
 
 EDGE = [(2, 1)]

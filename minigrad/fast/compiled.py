@@ -26,7 +26,10 @@ Operation = enum.IntEnum(
 def compiled(rule):
     """IEEE arithmetic but for the order of sums: NaN and infinity stay what they are."""
     options = {"error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
-    return numba.njit(cache=True, **options)(rule)
+    try:
+        return numba.njit(cache=True, **options)(rule)
+    except RuntimeError:  # Numba finds no folder to keep compiled code in
+        return numba.njit(**options)(rule)
 
 
 @compiled
