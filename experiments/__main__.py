@@ -1,13 +1,9 @@
 """The command line: python -m experiments NAME [--preset ...]."""
 
-import signal
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a Ctrl-C amid the imports needs no traceback
-
 import argparse
 import contextlib
 import os
+import signal
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -71,14 +67,13 @@ def command_line():
     parser = Parser(prog="python -m experiments", description=text)
     commands = parser.add_subparsers(dest="name", metavar="NAME", required=True)
 
-    def add(name, work, text, *parents):
-        command = commands.add_parser(name, help=text, parents=parents)
+    def add(name, work, *parents):
+        command = commands.add_parser(name, help=work.__doc__, parents=parents)
         command.set_defaults(work=work)
         return command
 
     for name in FIGURES:
-        text = "train what is missing and draw it"
-        figure = add(name, draw_figure, text, selection, settings, jobs, data, pictures)
+        figure = add(name, draw_figure, selection, settings, jobs, data, pictures)
         figure.option("--backend", "the array library", choices=BACKENDS, default="numpy")
         text = "compiled steps, or the readable ones (default: fast where Numba is and agrees)"
         figure.option("--engine", text, choices=("fast", "reference"))
@@ -87,14 +82,10 @@ def command_line():
         figure.option("--cluster", "train on this Dask scheduler's workers", metavar="ADDRESS")
         figure.option("--plot-only", "draw stored runs, train nothing", action="store_true")
         figure.option("--keep-weights", "store the final weights too", action="store_true")
-    text = "what is done of every figure, and what is left"
-    add("list", list_figures, text, selection, settings, jobs)
-    text = "the paper's claims, judged from stored runs"
-    add("claims", judge_claims, text, selection, settings, pictures)
-    text = "ranks of Figure 2 at several cutoffs, from stored runs"
-    add("spectra", draw_spectra, text, selection, pictures)
-    text = "the paper's lemmas, propositions and theorem, tried"
-    checked = add("theory", try_theory, text, jobs, data, pictures)
+    add("list", list_figures, selection, settings, jobs)
+    add("claims", judge_claims, selection, settings, pictures)
+    add("spectra", draw_spectra, selection, pictures)
+    checked = add("theory", try_theory, jobs, data, pictures)
     checked.add_argument("--preset", choices=("smoke", "quick"), default="quick")
     return parser
 
@@ -108,10 +99,10 @@ def positive(text):
 
 def folder(text):
     """A folder's path, which need not exist yet."""
-    path = os.path.expanduser(text)
-    if os.path.exists(path) and not os.path.isdir(path):
+    path = Path(os.path.expanduser(text))
+    if os.path.isfile(path):
         raise argparse.ArgumentTypeError(f"{text} is not a folder")
-    return Path(path)
+    return path
 
 
 def folder_or_none(text):
@@ -178,10 +169,7 @@ def draw_figure(args):
     load_backend(args.backend)
     if args.backend == "cupy" and args.engine == "fast":
         command_line().error("--engine fast is for NumPy: leave it out with --backend cupy")
-    keep_weights = args.keep_weights and not args.plot_only
-    config = Config(
-        args.results, args.published, args.data, args.backend, args.engine, keep_weights, args.stack
-    )
+    config = Config(**{field.name: getattr(args, field.name) for field in fields(Config)})
     asked = experiment(args.name, args)
     missing = config.missing(asked.runs())
     if args.plot_only and missing:
@@ -228,26 +216,18 @@ def datasets_missing(datasets, args):
 
 
 def list_figures(args):
-    """For every figure its runs, how many are done, and about how long the others take."""
+    """List for every figure its runs, how many are done, and how long the others take."""
     reader = Reader(args.results, args.published)
     jobs = args.jobs or cores()
     for name, asked in experiments(args).items():
         runs = set(asked.runs())
-        missing = [run for run in runs if not is_whole(run, reader)]
+        missing = [run for run in runs if not reader.has(run)]
         left = "done"
         if missing:
             seconds = max(cost(missing) / jobs, *(run.cost() for run in missing))
             left = f"about {tqdm.format_interval(seconds)} left with {jobs} jobs"
         done = len(runs) - len(missing)
         yield f"{name:14} {done:3} of {len(runs):3} runs, {left}: {asked.title()}"
-
-
-def is_whole(run, reader):
-    """Whether a run is stored and not damaged."""
-    try:
-        return reader.read(run) is not None
-    except StoreError:
-        return False
 
 
 def judge_claims(args):
@@ -272,28 +252,20 @@ def try_theory(args):
 
 def main(argv=None):
     """Do what the command line says; returns the exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # a terminal that has no eta gets a question mark
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.stdout.reconfigure(errors="replace")  # a terminal that has no eta gets a question mark
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # workers and files are tidied up
     parser = command_line()
     args = parser.parse_args(argv)
     try:
         for line in args.work(args):
             print(line)
-        sys.stdout.flush()
     except (DataError, BackendError, StoreError, WorkerError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:
         print("\ninterrupted: run the same command again to go on from there", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     except OSError as error:
-        name = error.filename or "a file"
-        reason = error.strerror or error
-        parser.error(f"{name} can't be used ({reason}): mend it, or choose another")
+        parser.error(f"a file can't be used: {error}; mend it, or choose another")
     except MemoryError:  # of CuPy too
         parser.error("not enough memory: try fewer --jobs, or a smaller --stack or network")
     return 0

@@ -363,7 +363,7 @@ class Experiment:
             drawn = []
             for label, style, _, runs in lines:
                 drawn.append(plots.Line(label, style, [histories[run] for run in runs]))
-            columns.append(plots.Column(title, drawn))
+            columns.append((title, drawn))
         rows = self.figure.rows
         picture = plots.picture(columns, rows, self.title(), self.note())
         table, drawn_fields = [], [row.field for row in rows]

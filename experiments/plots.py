@@ -44,15 +44,9 @@ class Line(NamedTuple):
     histories: list
 
 
-class Column(NamedTuple):
-    """The lines of one column of panels."""
-
-    title: str
-    lines: list
-
-
 def picture(columns, rows, title, note):
-    """The figure: of each line the mean, in colour, and the range of the seeds that learned.
+    """The figure of columns (title, [Line]), of which each line is the mean, in colour, and the
+    range of the seeds that learned.
 
     Every other seed is a thin grey line. Runs that ended early have a mark where they ended, or at
     the upper edge where no number is finite.
@@ -63,14 +57,14 @@ def picture(columns, rows, title, note):
         figure.suptitle(textwrap.fill(title, 95), fontsize=10)
         panels = figure.subplots(len(rows), len(columns), sharex="col", sharey="row", squeeze=False)
         for row, its_panels in zip(rows, panels):
-            for column, panel in zip(columns, its_panels):
-                for line in column.lines:
+            for (_, lines), panel in zip(columns, its_panels):
+                for line in lines:
                     draw(panel, row, line)
             finish_row(row, its_panels)
-        for column, top, bottom in zip(columns, panels[0], panels[-1]):
-            top.set_title(column_title(column, 100 // len(columns)))
-            label_x(bottom, rows[-1], column)
-        lines = [line for column in columns for line in column.lines]
+        for (name, lines), top, bottom in zip(columns, panels[0], panels[-1]):
+            top.set_title(column_title(name, lines, 100 // len(columns)))
+            label_x(bottom, rows[-1], len(lines[0].histories[0]["layer"]))
+        lines = [line for _, lines in columns for line in lines]
         histories = [history for line in lines for history in line.histories]
         if not all(history["learned"] for history in histories):
             note = f"{note} {GREY_MEANS}"
@@ -147,22 +141,21 @@ def finish_row(row, panels):
     first.set_ylim(bottom, max(row.top or high, bottom + 1e-9))
 
 
-def label_x(panel, row, column):
-    """Label the x axis of a column's lowest panel."""
+def label_x(panel, row, last):
+    """Label the x axis of a column's lowest panel; `last` is the output layer's number."""
     if row.x == "epoch":
         panel.set_xlabel("epoch")
         panel.xaxis.get_major_locator().set_params(integer=True)
         return
-    last = len(column.lines[0].histories[0]["layer"])
     some = range(1, last, math.ceil(last / 6))
     panel.set_xlabel("layer (out: rank ≤ 10)")
     panel.set_xticks([*some, last + 1], [*map(str, some), "out"])
 
 
-def column_title(column, width):
+def column_title(title, lines, width):
     """The column's title, and below it the lines of which not every seed learned."""
-    paragraphs, dead = [column.title], []
-    for line in column.lines:
+    paragraphs, dead = [title], []
+    for line in lines:
         learned = sum(history["learned"] for history in line.histories)
         if learned == 0:
             dead.append(line.label)

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import itertools
 import json
+import re
 from dataclasses import asdict, dataclass, fields, replace
 
 import numpy
@@ -50,10 +51,8 @@ class Run:
     def __post_init__(self):
         for field in fields(self):
             value, kind = getattr(self, field.name), type(field.default)
-            if kind is float and type(value) is int:
-                value = float(value)  # so that 1 and 1.0 have the same key
-            if kind is tuple and type(value) is list:
-                value = tuple(value)
+            if (kind, type(value)) in ((float, int), (tuple, list)):
+                value = kind(value)  # so that 1 and 1.0 have the same key
             if type(value) is not kind:
                 raise ValueError(f"{field.name} must be of type {kind.__name__}, got {value!r}")
             object.__setattr__(self, field.name, value)
@@ -63,6 +62,8 @@ class Run:
 
     def _rules(self):
         """{field: (whether its value is allowed, the rule in words)}."""
+        if re.search(r"\d{6}", self.network):
+            raise ValueError(f"network must have numbers below 100,000, got {self.network!r}")
         parse(self.network, n=1, k=10)  # ValueError for a name of no network
         known = self.dataset in DATASETS
         m = self.samples() if known else self.B

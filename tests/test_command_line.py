@@ -1,6 +1,5 @@
 """The command as a user meets it: from a name to pictures; one sentence for a mistake."""
 
-import csv
 import os
 import sys
 from pathlib import Path
@@ -49,13 +48,6 @@ def refusal(call):
         return sentence
 
     return refused
-
-
-def rows_of(folder="figures"):
-    """The rows of the one CSV in a folder."""
-    (path,) = Path(folder).glob("*.csv")
-    with open(path, encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 # From a name to pictures.
@@ -124,25 +116,15 @@ MISTAKES = [
     ("claims --plot-only", "--plot-only"),
     ("fig1 --seeds 0", "--seeds"),
     ("fig1 --data file", "file"),
-    ("fig1 --figures file", "file"),
     ("list --results " + "r" * 300, "File name too long"),
-    ("list --results ~nobody/r --figures f", "--figures"),
     ("fig1 --set B=", "FIELD=VALUE"),
     ("fig1 --set batch=4", "measure_every"),
     ("fig1 --set lam=1 --set lam=2", "twice"),
     ("fig1 --set B=four", "B"),
     ("fig1 --set lam=0,a", "lam"),
-    ("fig1 --set output_layer=no", "output_layer"),
     ("fig1 --set detached=no", "detached"),
     ("fig1 --set lam=nan", "lam"),
-    ("fig1 --set network=VGG", "MLP"),
-    ("fig1 --set m=15", "multiple"),
-    ("fig1 --set B=1000", "m=100"),
-    ("fig1 --set tol=1", "tol"),
-    ("fig1 --set B=4,8", "one B"),
-    ("fig2 --set cell=a", "cell"),
-    ("control --set eta=0.1", "eta"),
-    ("fig1 --set lam=" + ",".join(f"1e-{n}" for n in range(60)), "file name"),
+    ("fig1 --set network=MLP-5-99999999", "network"),
     ("fig1 --preset smoke --set factor=1e-200 --set milestones=0,0", "factor"),
     ("fig1 --preset smoke --plot-only", "40 of 40"),
     ("spectra --preset smoke --published none", "fig2"),
@@ -181,13 +163,6 @@ def test_too_little_memory_is_one_sentence(refusal, monkeypatch):
     assert "memory" in refusal(*ONE, "--preset", "smoke")
 
 
-def test_a_damaged_result_is_one_sentence_and_stays(call, refusal):
-    assert call(*ONE, "--preset", "smoke")[0] == 0
-    (path,) = Path("results").glob("*.npz")
-    path.write_bytes(path.read_bytes()[:500])
-    assert str(path) in refusal(*ONE, "--preset", "smoke") and path.stat().st_size == 500
-
-
 # Data that can't be had.
 
 
@@ -200,7 +175,6 @@ def test_quick_goes_on_with_synthetic_data_and_says_so_everywhere(call):
     status, out, err = call(*ONE)
     assert status == 0 and "synthetic data" in err
     assert all("synthetic" in line for line in out.splitlines())
-    assert {row["dataset"] for row in rows_of()} == {"synthetic-mnist"}
     (svg,) = Path("figures").glob("*.svg")
     assert "Synthetic data in place of MNIST" in svg.read_text(encoding="utf-8")
 

@@ -1,13 +1,14 @@
 """Every figure: the paper's settings, prefixes of them, file names, the numbers drawn."""
 
 import itertools
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy
 import pytest
 
 from experiments.__main__ import PUBLISHED, parse_settings
 from experiments.figures import BATCH_SIZES, FIGURES, PRESETS, VARIANTS, Experiment
+from experiments.results import View, history
 from experiments.runs import Run
 from experiments.store import Reader
 
@@ -60,12 +61,6 @@ def test_figure_1_is_the_paper_s():
     assert same == {("MLP-5-2000", 0, 128, 0.1, 0.0, (), 2000)}
 
 
-def test_figure_1_at_night_is_the_paper_s_at_width_200():
-    paper_s = runs_of("fig1 paper 1 network=MLP-5-200 epochs=2000 measure_every=20")
-    assert Experiment("fig1", "night").runs() == paper_s
-    assert "MLP-5-200 for MLP-5-2000" in Experiment("fig1", "night").title()
-
-
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("twin", TWINS)
 def test_a_twin_differs_from_its_figure_in_batch_norm_alone(twin, preset):
@@ -109,22 +104,6 @@ def test_norms_is_a_column_of_figure_2_and_its_twins():
     for name in ("fig2", "fig2-true", "fig2-standard"):
         column = [run for run in Experiment(name, "night").runs() if run.eta == 0.01]
         assert column and set(column) <= set(norms)
-
-
-@pytest.mark.parametrize("preset", ["night", "paper"])
-def test_the_control_s_cells_are_runs_of_figure_6_and_of_its_settings(preset):
-    for variant, (_, lines) in zip(("true", "standard"), Experiment("control", preset).columns):
-        figure = Experiment(f"fig6-{variant}", preset).runs()
-        for line in lines:
-            cell = line.label[0]
-            if cell in "acd":
-                assert set(line.runs) <= set(figure)
-            if cell == "b":
-                settings = "B=32 eta=0.05 steps_of_B=128"
-                assert line.runs == runs_of(f"fig6-{variant} {preset} 3 {settings}")
-            if cell == "e":
-                settings = "B=32 eta=0.05 lam=1.25e-4"
-                assert line.runs == runs_of(f"fig6-{variant} {preset} 3 {settings}")
 
 
 def test_the_control_s_cells_have_the_steps_and_budgets_that_it_compares():
@@ -197,73 +176,25 @@ def test_settings_by_hand_are_said_in_the_note_and_a_changed_norm_in_the_title()
 # Pictures.
 
 
-def read_back(table):
-    """From a CSV's rows {(run, field): {epoch or layer: value}}, and the runs that learned."""
-    numbers, learned = {}, set()
-    for row in table:
-        values = {f.name: row[f.name] for f in fields(Run)}
-        run = Run(**values | {"milestones": [int(epoch) for epoch in row["milestones"].split()]})
-        by_layer = row["layer"] != ""
-        field = "layer_rank" if by_layer else row["field"]
-        if numpy.isfinite(row["value"]):
-            place = row["layer"] if by_layer else row["epoch"]
-            numbers.setdefault((run, field), {})[place] = row["value"]
-        if row["learned"]:
-            learned.add(run)
-    return numbers, learned
-
-
-def expected_curves(line, row, numbers, learned):
-    """Of a line as {x: y}: each seed that has not learned, then the mean of the others."""
-    means = []
-    for run in line.runs:
-        points = numbers.get((run, row.field), {})
-        if row.x == "layer":  # the output layer stands apart
-            last = run.graph().L - 1
-            points = {place + (place == last): value for place, value in points.items()}
-        if run in learned:
-            means.append(points)
-        elif points:
-            yield points
-    if means:
-        yield {x: numpy.mean([points[x] for points in means]) for x in means[0]}
-
-
-@pytest.mark.parametrize(
-    "name, preset, settings",
-    [
-        ("fig1", "smoke", {}),
-        ("fig6-true", "smoke", {}),
-        ("control", "smoke", {}),
-        ("fig2-true", "night", {"eta": 0.1}),
-    ],
-)
-def test_the_numbers_drawn_are_those_of_the_csv(smoke, name, preset, settings):
-    """Runs of smoke haven't learned, some diverged; of Figure 2's three seeds some have learned."""
-    experiment = Experiment(name, preset, settings=settings)
-    reader = Reader(smoke, PUBLISHED)
-    picture, table = experiment.picture({run: reader.read(run) for run in experiment.runs()})
-    numbers, learned = read_back(table)
-    assert bool(learned) == (preset == "night")
+def test_a_panel_draws_its_field_of_its_column_s_runs_and_the_csv_holds_every_number():
+    """Of three seeds each, of which all, some or none have learned."""
+    experiment = Experiment("fig2-true", "night", settings={"eta": (0.01, 0.1), "tol": 1e-2})
+    reader = Reader(PUBLISHED)
+    results = {run: reader.read(run) for run in experiment.runs()}
+    histories = {run: history(*results[run], View(tol=1e-2)) for run in results}
+    picture, table = experiment.picture(results)
     panels = itertools.product(experiment.figure.rows, experiment.columns)
     for panel, (row, (_, lines)) in zip(picture.axes, panels, strict=True):
         expected = []
         for line in lines:
-            expected += expected_curves(line, row, numbers, learned)
-        curves = [curve.get_xydata() for curve in panel.lines if curve.get_linestyle() != "None"]
-        curves = [xy[numpy.isfinite(xy).all(axis=1)] for xy in curves]
-        curves = [xy for xy in curves if len(xy)]
-        assert len(curves) == len(expected)
-        for xy, points in zip(curves, expected):
-            numpy.testing.assert_allclose(xy, sorted(points.items()), rtol=1e-12)
-
-
-@pytest.mark.parametrize("name", ["fig3", "norms", "descent"])
-def test_a_figure_whose_runs_all_learned_is_drawn_without_a_warning(name):
-    stored = Reader(PUBLISHED).read(Experiment("fig2-true", "night").runs()[0])
-    experiment = Experiment(name, "night")
-    picture, _ = experiment.picture(dict.fromkeys(experiment.runs(), stored))
-    picture.draw_without_rendering()
-    assert all(panel.lines for panel in picture.axes)
-    (legend,) = picture.legends
-    assert len(legend.get_texts()) == len({line.label for line in lines_of(experiment)})
+            its_histories = [histories[run] for run in line.runs]
+            learned = [made[row.field] for made in its_histories if made["learned"]]
+            expected += [made[row.field] for made in its_histories if not made["learned"]]
+            expected += [numpy.mean(learned, axis=0)] if learned else []
+        curves = [curve.get_ydata() for curve in panel.lines if curve.get_linestyle() != "None"]
+        for drawn, numbers in zip(curves, expected, strict=True):
+            numpy.testing.assert_allclose(drawn, numbers, rtol=1e-12)
+    written = [row["value"] for row in table]
+    fields = [row.field for row in experiment.figure.rows]
+    stored = numpy.concatenate([made[field] for made in histories.values() for field in fields])
+    assert written == stored[numpy.isfinite(stored)].tolist()

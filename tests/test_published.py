@@ -43,16 +43,6 @@ def test_published_runs_are_drawn_without_data_or_training_and_are_only_read(dra
     assert os.listdir(here) == ["figures"] and state(command.PUBLISHED) == before
 
 
-def test_another_tolerance_counts_published_ranks_anew(draw):
-    counted = []
-    for options in ((), ("--set", "tol=1e-2")):
-        rows, _ = draw("--set", "eta=0.1", *options)
-        counted.append([float(row["value"]) for row in rows if row["field"] == "rank"])
-    fine, coarse = counted
-    assert len(fine) == len(coarse) and fine != coarse
-    assert all(more >= less for more, less in zip(fine, coarse))
-
-
 def test_a_result_is_drawn_in_place_of_a_published_run(draw):
     meta, arrays = store.Reader(command.PUBLISHED).read(RUNS[0])
     arrays["test_accuracy"][-1] = 0.123

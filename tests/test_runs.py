@@ -24,7 +24,8 @@ OTHER = Run(
 
 REFUSED = [
     ("network", "MLP-5"),
-    ("network", 5),
+    ("network", "MLP-5-100000"),
+    ("network", "MLP-100000-5"),
     ("dataset", "imagenet"),
     ("m", 15),
     ("m_test", -10),
@@ -61,10 +62,6 @@ def test_the_key_differs_for_every_field():
     assert len(keys) == len(names)
 
 
-def test_close_learning_rates_have_different_keys():
-    assert Run(eta=0.3).key != Run(eta=0.1 + 0.2).key
-
-
 def test_an_integer_and_a_list_are_the_same_run_as_a_float_and_a_tuple():
     """So that what JSON gives back is the same run."""
     one, other = Run(eta=1, milestones=[60]), Run(eta=1.0, milestones=(60,))
@@ -88,10 +85,6 @@ def test_a_wrong_value_is_one_sentence_with_field_and_value(name, value):
         Run(**{name: value})
     message = str(error.value)
     assert name in message and repr(value) in message and "\n" not in message
-
-
-def test_every_field_refuses_something():
-    assert {name for name, _ in REFUSED} == {f.name for f in fields(Run)}
 
 
 def test_variants_of_batch_norm_are_refused_without_it():
@@ -122,10 +115,3 @@ def test_the_decay_budget_is_the_sum_over_the_steps(given):
         for _ in range(steps):
             total += 2 * eta * run.lam / (1 - run.momentum)
     assert run.budget() == pytest.approx(total, rel=1e-9)
-
-
-@pytest.mark.parametrize("more", ["epochs=1000", "B=4", "steps_of_B=16", "network=MLP-BN-10-500"])
-def test_what_computes_more_costs_more(more):
-    name, value = more.split("=")
-    changed = replace(Run(), **{name: value if name == "network" else int(value)})
-    assert changed.cost() > 1.1 * Run().cost()
