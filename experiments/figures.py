@@ -208,8 +208,8 @@ class Experiment:
         self.reduction = self.figure.presets[preset]
         self.seeds = seeds or self.reduction.seeds
         self.settings, self.synthetic = settings or {}, synthetic
-        self.view = View(**self._settings_of(View))
         self._check()
+        self.view = View(**self._settings_of(View))
         self.columns = self._columns()
 
     def _settings_of(self, kind):

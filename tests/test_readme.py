@@ -67,12 +67,6 @@ def test_every_figure_has_a_name_in_the_makefile(name):
 
 
 @needs_make
-def test_make_passes_on_a_figure_that_it_does_not_know():
-    """So that the command line names those that there are."""
-    assert "-m experiments fig8" in dry_run("fig8").stdout
-
-
-@needs_make
 @pytest.mark.parametrize("variable", ["LAM=1", "preset=night", "BACKEND=cupyy"])
 def test_make_refuses_a_variable_or_backend_that_there_is_not(variable):
     done = dry_run("fig2", variable)
