@@ -119,7 +119,7 @@ class Run:
         return self.eta_steps() * 2 * self.eta * self.lam / (1 - self.momentum)
 
     def measured(self, epoch):
-        """Whether an epoch (0: before training) is measured: the first ten, every n-th, the last."""
+        """Whether an epoch (0: before training) is measured: the first 10, every n-th, the last."""
         return epoch <= 10 or epoch % self.measure_every == 0 or epoch == self.epochs
 
     def cost(self):
