@@ -169,6 +169,7 @@ def draw_figure(args):
     load_backend(args.backend)
     if args.backend == "cupy" and args.engine == "fast":
         command_line().error("--engine fast is for NumPy: leave it out with --backend cupy")
+    args.keep_weights = args.keep_weights and not args.plot_only  # drawing needs none
     config = Config(**{field.name: getattr(args, field.name) for field in fields(Config)})
     asked = experiment(args.name, args)
     missing = config.missing(asked.runs())
