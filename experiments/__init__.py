@@ -21,6 +21,9 @@ A new figure is a row of FIGURES in figures.py and its name in the Makefile.
 """
 
 import os
+import warnings
 
 # Pictures are files. A notebook's MPLBACKEND, which its commands inherit, may not be importable.
 os.environ["MPLBACKEND"] = "agg"
+# Some BLAS libraries, Apple's for one, raise floating-point flags in products that are right.
+warnings.filterwarnings("ignore", ".*encountered in matmul", RuntimeWarning)

@@ -222,13 +222,21 @@ def list_figures(args):
     jobs = args.jobs or cores()
     for name, asked in experiments(args).items():
         runs = set(asked.runs())
-        missing = [run for run in runs if not reader.has(run)]
+        missing = [run for run in runs if not is_whole(run, reader)]
         left = "done"
         if missing:
             seconds = max(cost(missing) / jobs, *(run.cost() for run in missing))
             left = f"about {tqdm.format_interval(seconds)} left with {jobs} jobs"
         done = len(runs) - len(missing)
         yield f"{name:14} {done:3} of {len(runs):3} runs, {left}: {asked.title()}"
+
+
+def is_whole(run, reader):
+    """Whether a run is stored and not damaged."""
+    try:
+        return reader.read(run) is not None
+    except StoreError:
+        return False
 
 
 def judge_claims(args):
@@ -260,11 +268,15 @@ def main(argv=None):
     try:
         for line in args.work(args):
             print(line)
+        sys.stdout.flush()
     except (DataError, BackendError, StoreError, WorkerError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:
         print("\ninterrupted: run the same command again to go on from there", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         parser.error(f"a file can't be used: {error}; mend it, or choose another")
     except MemoryError:  # of CuPy too

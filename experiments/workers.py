@@ -1,5 +1,6 @@
 """Train the missing runs: in processes of this machine, or on the workers of a Dask cluster."""
 
+import asyncio
 import contextlib
 import functools
 import hashlib
@@ -43,7 +44,7 @@ def complete(runs, config, jobs=None, cluster=None):
         stacks.sort(key=cost, reverse=True)  # the longest first, so that no core waits at the end
         jobs = min(len(stacks), jobs or (1 if config.backend == "cupy" else cores()))
         with Progress(missing, len(runs)) as progress:
-            if cluster:
+            if cluster is not None:
                 on_cluster(stacks, config, cluster, progress)
             elif jobs > 1:
                 in_processes(stacks, config, jobs, progress)
@@ -190,10 +191,7 @@ def on_cluster(stacks, config, address, progress):
         raise WorkerError("--cluster needs distributed: pip install '.[cluster]'") from None
     for name in ("distributed", "distributed.client"):  # each has a level of its own
         logging.getLogger(name).setLevel(logging.CRITICAL)  # errors are one sentence of ours
-    try:
-        client = distributed.Client(address, timeout=PATIENCE, set_as_default=False)
-    except Exception as error:  # each way not to be a scheduler raises something else
-        raise WorkerError(f"--cluster {address}: no Dask scheduler answers ({error})") from None
+    client = connected(distributed, address)
     data = Path(config.data or os.environ.get("MINIGRAD_DATA") or "data").expanduser()
     results = Path(config.results).absolute()
     results.mkdir(parents=True, exist_ok=True)
@@ -218,6 +216,25 @@ def on_cluster(stacks, config, address, progress):
         except (CancelledError, distributed.comm.CommClosedError):
             reason = f"the scheduler at {address} has gone: start it again"
             raise WorkerError(f"{reason}, then {AGAIN}") from None
+
+
+def connected(distributed, address):
+    """A client of the Dask scheduler at this address."""
+
+    async def kind():
+        # A Client never gives up on a server that is not Dask's.
+        arguments = distributed.Security().get_connection_args("client")
+        async with distributed.rpc(address, connection_args=arguments) as there:
+            return (await there.identity())["type"]
+
+    try:
+        found = asyncio.run(asyncio.wait_for(kind(), PATIENCE))
+        if found != "Scheduler":
+            raise ValueError(f"this is a Dask {found.lower()}")
+        return distributed.Client(address, timeout=PATIENCE, set_as_default=False)
+    except Exception as error:  # each way not to be a scheduler raises something else
+        reason = str(error) or "no answer"
+        raise WorkerError(f"--cluster {address}: no Dask scheduler answers ({reason})") from None
 
 
 def _train_on_cluster(runs, config, probe, expected_code):

@@ -18,6 +18,8 @@ from typing import NamedTuple
 import numpy
 from tqdm import tqdm
 
+from .backend import product
+
 DEADLINE = 20  # seconds in which the next BLOCK bytes must arrive, else a server is given up
 BLOCK = 1 << 16
 TRIES = 3  # downloads of one file, from its addresses in turn
@@ -337,7 +339,7 @@ def _synthetic(name):
     def draw(m):
         sign, which = numpy.divmod(rng.permutation(numpy.arange(m) % (2 * r)), r)
         latent = (2 * sign - 1)[:, None] * directions[which] + 0.5 * rng.normal(size=(m, r))
-        return latent @ basis, numpy.eye(10, dtype="float32")[which % 10]
+        return product(latent, basis), numpy.eye(10, dtype="float32")[which % 10]
 
     x_train, y_train = draw(DATASETS[name].samples)
     x_test, y_test = draw(2_000)

@@ -166,6 +166,18 @@ def test_the_address_of_nothing_is_one_sentence(tmp_path, address, monkeypatch):
     assert f"--cluster {address}: no Dask scheduler" in refusal(RUN, tmp_path, address)
 
 
+def test_a_server_that_never_answers_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "PATIENCE", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"127.0.0.1:{mute.getsockname()[1]}"
+        assert "no Dask scheduler" in refusal(RUN, tmp_path, address)
+
+
+def test_the_address_of_a_worker_is_one_sentence(tmp_path, two):
+    address = two.workers[1].worker_address
+    assert "this is a Dask worker" in refusal(RUN, tmp_path, address)
+
+
 def test_a_cluster_without_workers_is_one_sentence(tmp_path):
     with started(0) as empty:
         assert "no workers" in refusal(RUN, tmp_path, empty.scheduler_address)

@@ -6,6 +6,8 @@ network: after a change in layers.py, say, train_step trains. Numba is imported 
 
 import functools
 import itertools
+import os
+import pickle
 from pathlib import Path
 
 import numpy
@@ -33,10 +35,11 @@ def unavailable(dtype="float32"):
             return "NUMBA_DISABLE_JIT switches Numba off"
         difference = numpy.max([_difference(B, dtype) for B in (4, 8, 10)])  # NaN if one is
     except Exception as error:  # Numba is missing or broken, or its compiler or cache fails
-        cache = Path(__file__).with_name("__pycache__")
-        reason = f"{type(error).__name__}: {error}"
-        remedy = f"if its cache is damaged, delete {cache}, or name another in NUMBA_CACHE_DIR"
-        return f"Numba can't be used here ({reason}); {remedy}"
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        if isinstance(error, (EOFError, pickle.UnpicklingError)):
+            cache = os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).with_name("__pycache__")
+            reason += f"; its cache is damaged: delete {cache}"
+        return f"Numba can't be used here ({reason})"
     if not difference <= TOLERANCE:
         return f"a rule was changed: the compiled step differs from train_step by {difference:.0e}"
     return None
