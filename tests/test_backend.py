@@ -184,7 +184,8 @@ def measured(xp, dtype):
 
 @dtypes
 def test_the_measures_are_the_same_numbers_on_a_device(dtype):
-    assert_same(measured(fake_cupy, dtype), measured(numpy, dtype), fake_cupy)
+    # In older versions of OpenBLAS the last bit depends on where an array lies.
+    assert_same(measured(fake_cupy, dtype), measured(numpy, dtype), fake_cupy, tol=1e-14)
 
 
 def test_a_gradient_can_be_checked_on_a_device(rng):

@@ -249,4 +249,5 @@ def test_a_loss_is_a_name_or_a_function(loss, xp):
         ends.append([*args["params"].values(), mg.evaluate(*evaluation(args))[0]])
     for by_name, by_itself, other in zip(*ends):
         assert bool((by_name == by_itself).all())
-        assert float(abs(by_name - other).max()) <= 1e-5 * float(abs(by_name).max())
+        # The compiled step rounds otherwise; beta is a small sum of terms that cancel.
+        assert float(abs(by_name - other).max()) <= 1e-6 * max(1, float(abs(by_name).max()))
