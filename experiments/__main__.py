@@ -100,7 +100,7 @@ def positive(text):
 def folder(text):
     """A folder's path, which need not exist yet."""
     path = Path(os.path.expanduser(text))
-    if os.path.isfile(path):
+    if os.path.exists(path) and not os.path.isdir(path):
         raise argparse.ArgumentTypeError(f"{text} is not a folder")
     return path
 

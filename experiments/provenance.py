@@ -1,6 +1,7 @@
 """What computes a run's numbers: commit, versions, BLAS and machine. No part of a run's key."""
 
 import functools
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -66,10 +67,13 @@ def blas():
 
 def commit():
     """HEAD of the checkout this file lies in, -dirty if changed; "unknown" outside a checkout."""
+    # Inside a hook, git's own variables name another repository.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
     def git(*args):
         command = ["git", "-C", Path(__file__).parent, *args]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+        return done.stdout.strip()
 
     try:
         git("ls-files", "--error-unmatch", Path(__file__).name)  # fails inside a foreign checkout

@@ -101,7 +101,10 @@ def train_one_epoch(states, data, engine):
     runs = [state.run for state in states]
     graph = runs[0].graph()
     # In C order, which copy() makes: the last bits of distances depend on it.
-    before = [{edge: state.params[edge].copy() for edge in graph.E_T} for state in states]
+    is_measured = runs[0].measured(epoch)
+    before = [
+        {edge: state.params[edge].copy() for edge in graph.E_T if is_measured} for state in states
+    ]
     params = joined([state.params for state in states])
     velocity = joined([state.velocity for state in states])
     rows = xp.asarray(numpy.stack([rows_of(run, len(x), epoch) for run in runs], axis=1))
@@ -114,7 +117,7 @@ def train_one_epoch(states, data, engine):
     train_epoch(graph, params, velocity, x, y, rows, runs[0].loss, *scalars, engine)
     for state, matrices in zip(states, before):
         state.epoch = epoch
-        if state.run.measured(epoch):
+        if is_measured:
             state.measure(data, matrices)
 
 

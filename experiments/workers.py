@@ -119,7 +119,7 @@ def in_processes(stacks, config, jobs, progress):
                     message = pipe.recv()
                     if message is None:
                         pipe.send(waiting.pop(0) if waiting else None)
-                except (EOFError, ConnectionError):  # the worker has ended
+                except (EOFError, OSError):  # the worker has ended
                     busy.remove(pipe)
                     workers[pipe].join()
                     check_end(workers[pipe].exitcode)
@@ -129,7 +129,7 @@ def in_processes(stacks, config, jobs, progress):
                 if message:
                     progress(*message)
     finally:
-        for worker in workers.values():
+        for worker in list(workers.values()):
             if worker.pid:
                 worker.kill()  # a checkpoint is whole at any moment
                 worker.join()
@@ -176,6 +176,7 @@ def _work(pipe, runs, config, shared):
                 train.train(runs, config, lambda *done: pipe.send(done))
             except (StoreError, minigrad.BackendError, OSError, MemoryError) as error:
                 pipe.send(error)
+                return
             pipe.send(None)
             runs = pipe.recv()
 

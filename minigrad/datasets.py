@@ -249,9 +249,10 @@ def _verified(source, file, path):
     """The bytes of an archive, or of a file, uncompressed; DataError if their SHA-256 is wrong."""
     expected, size = (source.files | source.archive)[file]
     try:
-        content = path.read_bytes()
+        with path.open("rb") as stream:
+            content = stream.read(size + SLACK)
         if file in source.files and content.startswith(b"\x1f\x8b"):
-            content = gzip.decompress(content)
+            content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(size + 1)
     except (gzip.BadGzipFile, EOFError, zlib.error):
         content = b""
     except OSError as error:
@@ -308,6 +309,8 @@ def _download(url, path, largest):
             ):
                 for _ in range(0, largest, BLOCK):
                     block = answer.read(BLOCK)
+                    if not block:
+                        break
                     file.write(block)
                     bar.update(len(block))
         except Exception as error:  # many kinds: a malformed redirect or proxy is a ValueError

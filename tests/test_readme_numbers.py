@@ -26,9 +26,10 @@ VERDICTS = {
 }
 CLAIMS = {  # a row of the README: the claim and figures of claims-night.csv
     "Figure 2: smaller B, lower rank": ("smaller B, lower rank, at equal epochs", "fig2"),
-    "the same at equal steps and equal decay (ours)":
+    "the same at equal steps and equal decay, smaller B against larger (ours)":
         ("smaller B, lower rank, at equal steps (our control)", "fig2, fig6"),
-    "what carries it: B = 128 (a), 32 in as many steps (b), epochs (c), % of full rank (ours)":
+    "B or steps? Rank in % of full at B = 128 (a), at 32 in as many steps (b) and in as many "
+    "epochs (c) (ours)":
         ("what carries the trend (our control)", "control"),
     "larger η, lower rank": ("larger η, lower rank", "fig2, fig6"),
     "larger η, worse training": ("larger η, worse training", "fig2"),
