@@ -34,6 +34,7 @@ CLAIMS = {  # a row of the README: the claim and figures of claims-night.csv
     "larger η, lower rank": ("larger η, lower rank", "fig2, fig6"),
     "larger η, worse training": ("larger η, worse training", "fig2"),
     "smaller B needs smaller η": ("smaller B needs smaller η", "fig2"),
+    "Figure 3: larger λ, lower rank": ("larger λ, lower rank", "fig3"),
     "Figure 6: a bottleneck in the middle layers": ("MLPs have a bottleneck", "fig6"),
     "W is close to rank B": ("W is close to rank at most B (Section 3.2)", "fig2"),
 }
