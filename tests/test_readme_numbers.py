@@ -26,10 +26,10 @@ VERDICTS = {
 }
 CLAIMS = {  # a row of the README: the claim and figures of claims-night.csv
     "Figure 2: smaller B, lower rank": ("smaller B, lower rank, at equal epochs", "fig2"),
-    "the same at equal steps and equal decay, smaller B against larger (ours)":
+    "the same at equal steps and equal decay, pairs of B (ours)":
         ("smaller B, lower rank, at equal steps (our control)", "fig2, fig6"),
-    "B or steps? Rank in % of full at B = 128 (a), at 32 in as many steps (b) and in as many "
-    "epochs (c) (ours)":
+    "B or steps? Rank in % of full: a is B = 128; b, B = 32 for as many steps; c, B = 32 for as "
+    "many epochs (ours)":
         ("what carries the trend (our control)", "control"),
     "larger η, lower rank": ("larger η, lower rank", "fig2, fig6"),
     "larger η, worse training": ("larger η, worse training", "fig2"),
