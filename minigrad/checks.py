@@ -5,7 +5,6 @@ Values of arrays are looked at on the host alone: on a device that means waiting
 """
 
 import itertools
-import math
 import numbers
 
 import numpy
@@ -48,7 +47,7 @@ def whole(name, value):
     require(holds, f"{name} must be an integer >= 0", repr(value))
 
 
-def number(name, value, below=math.inf, W=None):
+def number(name, value, below=float("inf"), W=None):
     """A number in [0, below) as a float or, with runs stacked in W, an array (*R, 1, 1) of them."""
     if isinstance(value, numbers.Real):
         value = float(value)  # numpy.float64 would raise float32 arrays to float64

@@ -212,7 +212,7 @@ def _verified(source, file, path):
     if hashlib.sha256(content).hexdigest() != (source.files | source.archive)[file]:
         # Fashion-MNIST, say, has the names and sizes of MNIST: nobody wants it deleted.
         what = f"damaged, or {file} of another data set than {source.title} ({source.form})"
-        raise DataError(f"{path} is {what}: mend it, or name another folder")
+        raise DataError(f"{path} is {what}: move it away, or name another folder")
     return content
 
 
@@ -222,18 +222,19 @@ def _fetch(source, packed, folder):
     reason = "no address is known"
     for url in [base + packed for base in source.urls * TRIES][:TRIES]:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder) as own:
+            near = next(place for place in (folder, *folder.parents) if place.is_dir())
+            with tempfile.TemporaryDirectory(dir=near) as own:
                 partial = Path(own, packed)
                 _download(url, partial)
                 _verified(source, file, partial)
+                folder.mkdir(parents=True, exist_ok=True)
                 os.replace(partial, folder / packed)
             return
         except DataError:
             reason = f"{url} sends a damaged or another file"
         except Exception as error:  # many kinds: a malformed redirect or proxy is a ValueError
             reason = f"{url}: {error!r:.300}"
-    missing = f"{packed} of {source.title} ({source.form}) is neither here nor can be downloaded"
+    missing = f"{packed} of {source.title} ({source.form}) is missing and can't be downloaded"
     raise DataUnavailable(f"{missing} ({reason}): try again, or put it into {folder}")
 
 

@@ -57,7 +57,6 @@ SHAPES = {
     "batches of one": ("rows", lambda rows: rows[..., :1], "2 samples"),
     "no W": ("params", lambda a: {(2, 1): a[2, 1]}, "params must have the keys.*3, 2"),
     "a W of one run": ("params", of(W32, lambda W: W[0]), "3, 2.*shape.*(2, 6, 6)"),
-    "a W in float64": ("params", of(W32, lambda W: W.astype("float64")), "3, 2.*float32"),
     "velocity without W": ("velocity", lambda a: {}, "velocity must have the keys"),
     "velocity of one run": ("velocity", lambda a: {key: v[0] for key, v in a.items()}, "shape"),
     "another loss": ("loss", lambda loss: "hinge", "loss must be one of.*'hinge'"),
