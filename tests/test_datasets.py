@@ -97,6 +97,7 @@ LAYOUTS = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_files_are_found_under_the_names_that_people_have(here, layout):
     name, place = LAYOUTS[layout]
+    put(here / "data", {"raw": b"a file where a folder is looked for"})
     for file, content in SMALL[name][2].items():
         is_compressed = place(file).endswith(".gz")
         put(here / "data", {place(file): gzip.compress(content) if is_compressed else content})
@@ -219,7 +220,6 @@ def test_missing_files_are_downloaded_once_from_an_address_that_answers(here, se
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("broken", [2, 9])
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # urllib leaves faulty answers open
 def test_a_faulty_server_is_asked_three_times_and_leaves_nothing_but_whole_files(
     here, server, monkeypatch, fault, broken
 ):
