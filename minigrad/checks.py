@@ -1,12 +1,10 @@
-"""The checks at the library's boundary: one sentence with rule and value, ValueError or TypeError.
+"""Checks at the library's boundary, of arguments that would silently give wrong numbers.
 
-They refuse only arguments that would give wrong numbers silently; Python and NumPy name the others
-themselves. None runs inside a training step. Values of arrays are looked at on the host alone,
-since on a device that means waiting for it.
+They raise ValueError or TypeError, one sentence with rule and value, and never run inside a step.
+Values of arrays are looked at on the host alone: on a device that means waiting for it.
 """
 
 import itertools
-import math
 import numbers
 
 import numpy
@@ -31,9 +29,8 @@ def array(name, a, like=None):
     if not hasattr(a, "dtype") or (on_host(a) and type(a) is not numpy.ndarray):
         raise TypeError(f"{name} must be an array: pass numpy.asarray(...), got {type(a).__name__}")
     if like is not None:
-        library = namespace(like)
-        if namespace(a) is not library:
-            raise TypeError(f"{name} must be an array of {library.__name__}, got {type(a)}")
+        if type(a) is not type(like):
+            raise TypeError(f"{name} must be an array of {namespace(like).__name__}, got {type(a)}")
         require(a.dtype == like.dtype, f"{name} must be {like.dtype}", a)
 
 
@@ -44,30 +41,23 @@ def matrices(name, a):
     require(fits, f"{name} must be float32 or float64, with two axes or more", a)
 
 
-def whole(name, value, least=0):
-    """An integer >= least."""
-    if not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be an integer >= {least}, got {value!r}")
-    holds = isinstance(value, numbers.Integral) and value >= least
-    require(holds, f"{name} must be an integer >= {least}", value)
+def whole(name, value):
+    """An integer >= 0."""
+    holds = isinstance(value, numbers.Integral) and value >= 0
+    require(holds, f"{name} must be an integer >= 0", repr(value))
 
 
-def number(name, value, below=math.inf, W=None):
-    """A number in [0, below) as a float; or, with runs stacked in W, an array (*R, 1, 1) of them.
-
-    numpy.float64 is a float to Python but raises float32 arrays to float64.
-    """
-    rule = f"{name} must be >= 0 and < {below}"
+def number(name, value, below=float("inf"), W=None):
+    """A number in [0, below) as a float or, with runs stacked in W, an array (*R, 1, 1) of them."""
     if isinstance(value, numbers.Real):
-        require(0 <= value < below, rule, value)  # NaN is not
-        return float(value)
-    if W is None:
-        raise TypeError(f"{rule}, got {value!r}")
-    array(name, value, W)
-    shape = (*W.shape[:-2], 1, 1)
-    require(value.shape in ((), shape), f"{name} must be a number or have shape {shape}", value)
-    if on_host(value):
-        require(((value >= 0) & (value < below)).all(), rule, value.ravel().tolist())
+        value = float(value)  # numpy.float64 would raise float32 arrays to float64
+    else:
+        array(name, value, W)
+        shape = (*W.shape[:-2], 1, 1)
+        require(value.shape in ((), shape), f"{name} must be a number or have shape {shape}", value)
+    if isinstance(value, float) or on_host(value):
+        holds = numpy.all((value >= 0) & (value < below))  # NaN is not
+        require(holds, f"{name} must be >= 0 and < {below}", numpy.ravel(value).tolist())
     return value
 
 
@@ -78,8 +68,8 @@ def targets(y, shape):
     require(y.shape[-2:] == tuple(shape[-2:]), rule, y)
 
 
-def samples(graph, x, y=None):
-    """x (..., m, n), finite, and y (..., m, k) in its library and dtype."""
+def prediction(graph, params, x, stats, y=None, B=None):
+    """The arguments of predict and, with y, of evaluate; B is the batch size, if not all of x."""
     matrices("x", x)
     n = graph.width(1)
     require(x.shape[-1] == n, f"x must have n={n} columns, the width of layer 1", x)
@@ -90,10 +80,39 @@ def samples(graph, x, y=None):
     if y is not None:
         targets(y, (x.shape[-2], graph.width(graph.L)))
         array("y", y, x)
+    _parameters("params", graph, params, x)
+    shapes = {p: (1, layer.width) for p, layer in enumerate(graph.layers, 1) if layer.batchnorm}
+    if stats is None:
+        B = x.shape[-2] if B is None else B
+        least = 2 if shapes else 1
+        require(B >= least, f"a batch must have {least} samples or more (batch norm: 2)", B)
+    for by_layer in stats or ():
+        found = {p: tuple(a.shape[-2:]) for p, a in by_layer.items()}
+        require(found == shapes, f"stats must have the last axes {shapes}", found)
 
 
-def parameters(name, graph, params, x, R=None):
-    """A dict as init_params makes it, in x's library and dtype, with equal axes R in front: R."""
+def epoch(graph, params, velocity, x, y, rows):
+    """The arrays of train_epoch; see losses.check_values for values of y."""
+    prediction(graph, params, x, None, y, B=rows.shape[-1])
+    require(x.ndim == y.ndim == 2, "x and y must be (m, n) and (m, k)", f"{x.shape}, {y.shape}")
+    weights = list(params.values())
+    R = weights[0].shape[:-2]
+    if velocity is not None:
+        _parameters("velocity", graph, velocity, x, R)
+        weights += velocity.values()
+    fits = rows.dtype.kind in "iu" and rows.ndim >= 2 and rows.shape[1:-1] == R
+    require(fits, f"rows must be integers (S, *R, B), R={R} as in params", rows)
+    if on_host(x):
+        outside = rows[(rows < 0) | (rows >= len(x))]
+        require(outside.size == 0, f"rows must be >= 0 and < m={len(x)}", outside[:3].tolist())
+        tied = any(numpy.shares_memory(*pair) for pair in itertools.combinations(weights, 2))
+        require(not tied, "params and velocity must each have memory of their own", "tied weights")
+        writable = all(W.flags.writeable for W in weights)
+        require(writable, "params and velocity must be writable", "a read-only array")
+
+
+def _parameters(name, graph, params, x, R=None):
+    """A dict as init_params makes it, in x's library and dtype, with equal axes R in front."""
     shapes = graph.shapes()
     odd = sorted(map(str, params.keys() ^ shapes.keys()))
     require(not odd, f"{name} must have the keys of graph.shapes()", f"in one only: {odd}")
@@ -102,46 +121,3 @@ def parameters(name, graph, params, x, R=None):
         R = W.shape[:-2] if R is None else R
         shape = (*R, *shapes[key])
         require(W.shape == shape, f"{name}[{key}] must have the shape {shape}", W)
-    return R
-
-
-def epoch(graph, params, velocity, x, y, rows):
-    """The arrays of train_epoch; see losses.check_values for values of y."""
-    samples(graph, x, y)
-    for a in (x, y):
-        require(a.ndim == 2, "x and y must be (m, n) and (m, k)", a)
-    R = parameters("params", graph, params, x)
-    if velocity is not None:
-        parameters("velocity", graph, velocity, x, R)
-    if on_host(x):
-        weights = [*params.values(), *(velocity or {}).values()]
-        tied = any(numpy.shares_memory(*pair) for pair in itertools.combinations(weights, 2))
-        require(not tied, "params and velocity must each have memory of their own", "tied weights")
-        writable = all(W.flags.writeable for W in weights)
-        require(writable, "params and velocity must be writable", "a read-only array")
-    array("rows", rows)
-    fits = rows.dtype.kind in "iu" and rows.ndim >= 2 and rows.shape[1:-1] == R
-    require(fits, f"rows must be integers (S, *R, B), R={R} as in params", rows)
-    if on_host(rows) and rows.size > 0:
-        ends = int(rows.min()), int(rows.max())
-        require(0 <= ends[0] and ends[1] < len(x), f"rows must be >= 0 and < m={len(x)}", ends)
-    _enough(graph, rows.shape[-1])
-
-
-def prediction(graph, params, x, stats, y=None):
-    """The arguments of predict and, with y, of evaluate."""
-    samples(graph, x, y)
-    parameters("params", graph, params, x)
-    if stats is None:
-        _enough(graph, x.shape[-2])
-        return
-    layers = [p for p, layer in enumerate(graph.layers, start=1) if layer.batchnorm]
-    shapes = {p: (1, graph.width(p)) for p in layers}
-    for by_layer in stats:
-        found = {p: tuple(a.shape[-2:]) for p, a in by_layer.items()}
-        require(found == shapes, f"stats must have the last axes {shapes}", found)
-
-
-def _enough(graph, B):
-    needed = 2 if any(layer.batchnorm for layer in graph.layers) else 1
-    require(B >= needed, f"a batch must have {needed} samples or more (batch norm: 2)", B)
