@@ -137,12 +137,10 @@ def _judged(rule, found, preset):
     done = runs - sum(row.count(None) for row in rows)
     if rule not in IN_PAIRS:  # a seed counts once all settings have it
         rows = [list(itertools.compress(row, is_whole)) for row in rows]
+    there = {run: list(filter(None, row)) for run, row in zip(found, rows) if any(row)}
     verdicts, measured = {}, ""
     for criterion in CRITERIA:
-        settings = []
-        for run, row in zip(found, rows):
-            if histories := [one[criterion] for one in row if one]:
-                settings.append(Setting(run, histories))
+        settings = [Setting(run, [one[criterion] for one in row]) for run, row in there.items()]
         verdict, text = rule(settings)
         if rule in IN_PAIRS and not all(is_whole):
             verdict = "not decided"

@@ -158,9 +158,7 @@ def what_carries_the_trend(settings):
     for setting in settings:
         if setting.has_learned() and len(setting.histories) >= ENOUGH_SEEDS:
             ranks[_cell(setting.run)] = setting.final("rank")
-    lies = {}
-    for one, other in itertools.permutations(ranks, 2):
-        lies[one + other] = compared(ranks[one], ranks[other])
+    lies = {a + b: compared(ranks[a], ranks[b]) for a, b in itertools.permutations(ranks, 2)}
     b_to_a = lies.get("ba")
     readings = {
         "steps and budget, not B": b_to_a == "like" and lies.get("ca") == lies.get("cb") == "below",

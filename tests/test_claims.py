@@ -335,11 +335,11 @@ def test_few_epochs_and_smoke_decide_nothing():
 
 
 def by_chance(rng):
-    """Figure 2 without any effect: ranks that depend on the run alone; 7 of 10 settings learn."""
+    """Figure 2 without any effect: ranks that depend on the run alone; 9 of 10 settings learn."""
     table = []
     for setting in grid(0, 0, 0):
         ranks = rng.normal(50, 20, (3, 1)) + rng.normal(0, 3, (3, 3)).round(1)
-        given = {"learned": rng.uniform() < 0.7, "epoch": [15, 30, 60]}
+        given = {"learned": rng.uniform() < 0.9, "epoch": [15, 30, 60]}
         table.append(setting._replace(histories=[history(rank=row, **given) for row in ranks]))
     return table
 
@@ -358,7 +358,7 @@ NULL = {
 
 @pytest.mark.parametrize("judge", NULL)
 def test_without_an_effect_a_claim_rarely_holds(judge, rng):
-    """Nor does a trend fail. Faults: no p, no Holm's correction, means alone, reversals ignored."""
+    """Nor does a trend fail. Faults: no p, reversals ignored, a failure by one pair of eight."""
     said = [judge(NULL[judge](rng))[0] for _ in range(100)]
     assert said.count("holds") <= 5 and said.count("not decided") < 50
     assert judge is judges.bottleneck or said.count("fails") <= 5
