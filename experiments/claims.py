@@ -4,7 +4,6 @@ import functools
 import inspect
 import itertools
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy
 
@@ -64,23 +63,11 @@ SELECTED = {
 }
 
 
-class Finding(NamedTuple):
-    """The verdict on a claim about figures, for one variant of batch norm; a row of the CSV."""
-
-    preset: str
-    claim: str
-    figure: str
-    batch_norm: str
-    verdict: str
-    done: int  # of the runs
-    runs: int
-    seeds: int  # that all settings have
-    measured: str = ""
-    otherwise: str = ""  # the verdicts by other criteria that differ
-
-
 def judge(experiments, read):
-    """All Findings, from {name: Experiment} and read(run): (meta, arrays), or None if missing."""
+    """The rows of claims.csv, from {name: Experiment} and read(run): (meta, arrays) or None.
+
+    One is the verdict on a claim about figures for one variant of batch norm, a dict.
+    """
     preset, view = experiments["fig2"].preset, experiments["fig2"].view
 
     @functools.cache
@@ -93,8 +80,8 @@ def judge(experiments, read):
         for figure in figures:
             for variant, settings in _settings(figure, experiments).items():
                 found = {run: list(map(by_criterion, seeds)) for run, seeds in settings.items()}
-                judged = _judged(rule, found, preset)
-                findings.append(Finding(preset, claim, figure, variant, *judged))
+                place = {"preset": preset, "claim": claim, "figure": figure, "batch_norm": variant}
+                findings.append(place | _judged(rule, found, preset))
     return findings
 
 
@@ -146,26 +133,30 @@ def _judged(rule, found, preset):
     """The verdict and what stands beside it; found: {run: the histories of its seeds, or None}."""
     rows = list(found.values())
     is_whole = [None not in seed for seed in zip(*rows)]
-    counts = sum(len(row) - row.count(None) for row in rows), sum(map(len, rows)), sum(is_whole)
+    runs = sum(map(len, rows))
+    done = runs - sum(row.count(None) for row in rows)
     if rule not in IN_PAIRS:  # a seed counts once all settings have it
         rows = [list(itertools.compress(row, is_whole)) for row in rows]
-    if not any(map(any, rows)):
-        return _in_preset("not decided", preset) if counts[0] else "not run", *counts
-    verdicts = {}
+    there = {run: list(filter(None, row)) for run, row in zip(found, rows) if any(row)}
+    verdicts, measured = {}, ""
     for criterion in CRITERIA:
-        settings = []
-        for run, row in zip(found, rows):
-            if histories := [one[criterion] for one in row if one]:
-                settings.append(Setting(run, histories))
+        settings = [Setting(run, [one[criterion] for one in row]) for run, row in there.items()]
         verdict, text = rule(settings)
         if rule in IN_PAIRS and not all(is_whole):
             verdict = "not decided"
         verdicts[criterion] = _in_preset(verdict, preset)
-        if criterion == AS_RULED:
+        if settings and criterion == AS_RULED:
             measured = f"{text}; {_unlearned(settings)}"
     verdict = verdicts[AS_RULED]
     others = [f"{criterion}: {other}" for criterion, other in verdicts.items() if other != verdict]
-    return verdict, *counts, measured, "; ".join(others)
+    return {
+        "verdict": verdict if done else "not run",
+        "done": done,
+        "runs": runs,
+        "seeds": sum(is_whole),  # that all settings have
+        "measured": measured,
+        "otherwise": "; ".join(others),  # the verdicts by other criteria that differ
+    }
 
 
 def _in_preset(verdict, preset):
@@ -205,33 +196,26 @@ nothing."""
 
 
 def write(findings, experiment, folder):
-    """Write claims.md, and claims.csv with a row for every Finding; returns their paths."""
-    table, sections = {}, []
+    """Write claims.md, and claims.csv with a row for every finding; returns their paths."""
+    table, items = {}, {claim: [] for claim, *_ in CLAIMS}
     for finding in findings:
-        row = table.setdefault((finding.claim, finding.figure), dict.fromkeys(VARIANTS, ""))
-        row[finding.batch_norm] = _said(finding)
-    for claim, rule, *_ in CLAIMS:
-        items = [_item(one) for one in findings if one.claim == claim and one.done]
-        sections += [f"## {claim}", f"Rule: {inspect.getdoc(rule)}", "\n".join(items)]
+        claim, figure, variant = (finding[name] for name in ("claim", "figure", "batch_norm"))
+        said = "not run"
+        if finding["done"]:
+            seeds = "seed" if finding["seeds"] == 1 else "seeds"
+            said = f"**{finding['verdict']}**, {finding['seeds']} {seeds}"
+            runs = f"{finding['done']} of {finding['runs']} runs"
+            others = finding["otherwise"] or "the same by all criteria"
+            text = f"- {figure}, {variant}: {said} ({runs}; {others}). {finding['measured']}"
+            items[claim].append(text)
+        row = table.setdefault((claim, figure), dict.fromkeys(VARIANTS, ""))
+        row[variant] = said
     rows = [[*place, *row.values()] for place, row in table.items()]
     page = [f"Preset {experiment.preset}.", report.markdown(["claim", "figure", *VARIANTS], rows)]
     page += ["## The words", WORDS]
     page += map(inspect.getdoc, (judges.by_majority, judges.by_thirds, trends.trend))
-    text = "\n\n".join(part.strip() for part in page + sections) + "\n"
+    for claim, rule, *_ in CLAIMS:
+        page += [f"## {claim}", f"Rule: {inspect.getdoc(rule)}", "\n".join(items[claim])]
+    text = "\n\n".join(part.strip() for part in page) + "\n"
     stem = f"{folder}/{experiment.stem().replace(experiment.name, 'claims', 1)}"
-    records = [finding._asdict() for finding in findings]
-    return [report.write_text(f"{stem}.md", text), report.write_csv(f"{stem}.csv", records)]
-
-
-def _said(finding):
-    """A verdict in the table."""
-    seeds = f"{finding.seeds} seed{'' if finding.seeds == 1 else 's'}"
-    return f"**{finding.verdict}**, {seeds}" if finding.done else "not run"
-
-
-def _item(finding):
-    """A verdict in its section, with what was measured and what it would be by other criteria."""
-    text = f"- {finding.figure}, {finding.batch_norm}: {_said(finding)}"
-    runs = f"{finding.done} of {finding.runs} runs"
-    otherwise = finding.otherwise or "the same by all criteria"
-    return f"{text} ({runs}; {otherwise}). {finding.measured}"
+    return [report.write_text(f"{stem}.md", text), report.write_csv(f"{stem}.csv", findings)]

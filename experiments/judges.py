@@ -81,9 +81,6 @@ def by_thirds(shows):
     return judge
 
 
-# Where rank is lost, and how close W comes to rank B.
-
-
 def no_rank_lost_without_decay(settings):
     """At λ = 0, the memo's batch norm at η = 0.01. Both counts, above 1e-4 ‖W‖ and above
     1e-4 ‖W₀‖, end at most 1 % of the full rank below the start. Holds if so in every seed of two or
@@ -133,13 +130,9 @@ def close_to_rank_B(setting):
     run = setting.run
     if run.B > run.graph().width(2) / 2 or run.budget() < 4.9:
         return None
-    tau = setting.values("tau_B")
-    start, end = tau[:, 0], tau[:, -1]
+    start, end = setting.values("tau_B")[:, 0], setting.final("tau_B")
     text = f"τ_B {span(end)} at B = {run.B}, η = {run.eta:g} (before training {span(start)})"
     return max(end) < 0.1, text
-
-
-# Figure 1: whether W goes on moving.
 
 
 def _movement(settings):
@@ -217,9 +210,9 @@ def goes_to_zero(settings):
     """
     decayed = _on_cifar(settings, 15)
     kept = [norm for setting in decayed for norm in setting.values("layer_norm_kept").max(axis=1)]
-    verdict = in_every_seed([norm < 1e-3 for norm in kept])
-    if len(decayed) < 2:
-        verdict = "not decided"
+    verdict = "not decided"
+    if len(decayed) >= 2:
+        verdict = in_every_seed([norm < 1e-3 for norm in kept])
     texts = [f"{norm:.3g}" for norm in kept]
     return verdict, f"‖W‖ over its start, of the W that keeps most: {', '.join(texts)}"
 
@@ -237,9 +230,6 @@ def has_rank_zero(settings):
     return verdict, f"rank in percent of the full rank: {', '.join(map(str, ranks))}"
 
 
-# Ranks by layer.
-
-
 @by_thirds
 def bottleneck(setting):
     """Hidden matrices (all but the output's) of active settings: those with some hidden rank below
@@ -252,17 +242,12 @@ def bottleneck(setting):
     if (hidden.min(axis=1) >= 80).any():
         return None
     depths = hidden[:, [0, -1]].min(axis=1) - hidden[:, 1:-1].min(axis=1)
-    reversals = [_reversal(ranks) for ranks in hidden]
+    before = numpy.minimum.accumulate(hidden, axis=1)
+    after = numpy.minimum.accumulate(hidden[:, ::-1], axis=1)[:, ::-1]
+    # Before the least rank `before` is the larger one, after it `after` is.
+    reversals = (hidden - numpy.maximum(before, after)).max(axis=1)
     is_shown = min(depths) >= NOTABLE and max(reversals) <= 2
     return is_shown, f"depth {span(depths)}, reversal {span(reversals)} % of H"
-
-
-def _reversal(ranks):
-    """The largest rise before the least rank, or fall after it."""
-    before, after = ranks[: ranks.argmin() + 1], ranks[ranks.argmin() :]
-    rises = before - numpy.minimum.accumulate(before)
-    falls = numpy.maximum.accumulate(after) - after
-    return max(*rises, *falls)
 
 
 def _in_blocks(setting):

@@ -1,7 +1,4 @@
-"""Kendall's tau-b and its p-value, Holm's correction, the slope of Theil and Sen.
-
-x and y are (n,): two numbers for each of n runs.
-"""
+"""Kendall's tau-b, its p, and the slope of Theil and Sen, for x and y (n,); Holm's correction."""
 
 import functools
 import itertools

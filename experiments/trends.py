@@ -131,11 +131,9 @@ def lower_rank_at_equal_steps(settings):
                 pair = f"{span(ranks)} % at B = {b.B}, {span(others)} % at B = {a.B}"
                 texts.append(f"{lies[-1]} ({pair}, η = {a.eta:g})")
     below, above = lies.count("below"), lies.count("above")
-    verdict = by_majority(below, above, len(lies))
+    verdict = by_majority(below, above, len(lies)) if len(lies) >= 3 else "not decided"
     if verdict == "fails" and 2 * above < len(lies):
         verdict = "mixed"
-    if len(lies) < 3:
-        verdict = "not decided"
     return verdict, f"of {len(lies)} pairs {below} are below, {above} above: {', '.join(texts)}"
 
 
@@ -160,9 +158,7 @@ def what_carries_the_trend(settings):
     for setting in settings:
         if setting.has_learned() and len(setting.histories) >= ENOUGH_SEEDS:
             ranks[_cell(setting.run)] = setting.final("rank")
-    lies = {}
-    for one, other in itertools.permutations(ranks, 2):
-        lies[one + other] = compared(ranks[one], ranks[other])
+    lies = {a + b: compared(ranks[a], ranks[b]) for a, b in itertools.permutations(ranks, 2)}
     b_to_a = lies.get("ba")
     readings = {
         "steps and budget, not B": b_to_a == "like" and lies.get("ca") == lies.get("cb") == "below",
@@ -178,10 +174,5 @@ def what_carries_the_trend(settings):
 
 def _cell(run):
     """The letter of the control's cell."""
-    if run.B == 128:
-        return "a"
-    if run.steps_of_B:
-        return "b"
-    if run.eta < 0.05:
-        return "d"
-    return "e" if run.lam < 5e-4 else "c"
+    marks = {"a": run.B == 128, "b": run.steps_of_B, "d": run.eta < 0.05, "e": run.lam < 5e-4}
+    return next((cell for cell, is_so in marks.items() if is_so), "c")
