@@ -217,23 +217,16 @@ def theorem_1(trained):
         yield Row("Theorem 1, Eq. 10", statement, measured, found["on"], verdict)
 
 
-def panels(words, columns, **options):
-    """A figure, and its panels side by side."""
-    figure = Figure(figsize=(plots.WIDTH, 4), layout="constrained")
-    figure.suptitle(words, fontsize=10)
-    return figure, figure.subplots(1, columns, **options)
-
-
-def legend(figure, lines, columns, note):
-    """A legend below the panels, under the note."""
-    title = {"title": textwrap.fill(note, 130), "title_fontsize": 7}
-    figure.legend(handles=lines, loc="outside lower center", ncols=columns, **title)
+SHAPE = {"figsize": (plots.WIDTH, 4), "layout": "constrained"}  # of a picture
+LEGEND = {"loc": "outside lower center", "title_fontsize": 7}
 
 
 def prop_1_picture(runs, c, on):
     """The gradient and the residuals of Eq. 9 along DESCENTS."""
+    figure = Figure(**SHAPE)
     words = "Proposition 1: with weight decay, SGD converges to f ≡ 0 or not at all"
-    figure, (left, right) = panels(words, 2)
+    figure.suptitle(words, fontsize=10)
+    left, right = figure.subplots(1, 2)
     for name, run in runs.items():
         *_, colour, dashes = DESCENTS[name]
         line = {"label": name, "color": colour, "linestyle": dashes}
@@ -247,14 +240,17 @@ def prop_1_picture(runs, c, on):
         "sample i's own regularized loss (Eq. 9), W the input matrix. SGD has converged where all "
         "gᵢ are 0, GD where their mean is."
     )
-    legend(figure, [*left.lines, bound], 3, note)
+    handles = [*left.lines, bound]
+    figure.legend(handles=handles, title=textwrap.fill(note, 130), ncols=3, **LEGEND)
     return figure
 
 
 def theorem_1_picture(trained):
     """Both sides of Eq. 10 along trainings, and ||W||: means over the trainable W."""
     words = "Theorem 1 along training: the distance of W to rank B* and its bound by the gradient"
-    figure, row = panels(words, len(trained), sharey=True)
+    figure = Figure(**SHAPE)
+    figure.suptitle(words, fontsize=10)
+    row = figure.subplots(1, len(trained), sharey=True)
     for panel, found in zip(row, trained):
         epoch = found["epoch"]
         left, right, size = (found[side].mean(axis=-1) for side in ("left", "right", "size"))
@@ -269,7 +265,7 @@ def theorem_1_picture(trained):
         f"{BUDGET_LAM / MEMO_LAM:.0f} times the memo's λ, which gives the decay budget of its 500 "
         "epochs. Right: all images. The bound is the least over random batches, and so still valid."
     )
-    legend(figure, row[0].lines, 4, note)
+    figure.legend(handles=row[0].lines, title=textwrap.fill(note, 130), ncols=4, **LEGEND)
     return figure
 
 

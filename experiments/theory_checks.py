@@ -93,7 +93,7 @@ def eq_23_error(graph, params, x, rng, as_printed=False):
         right[q] = alpha @ (Q[q] * shift) + u_3 if as_printed else delta[q]
     # u^1_{j0 j} by layer, (B, B, k, d_p): all that stands before W^{pq}, from f(x_{j0}) down.
     left = {graph.L: numpy.einsum("ij,kd->ijkd", numpy.eye(B), numpy.eye(k))}
-    centred = dict(left)  # alpha follows, but for the output layer
+    centred = dict(left)  # of a normalized layer times alpha
     for q in reversed(hidden):
         left[q] = sum(centred[p] @ params[p, r] for p, r in graph.E_T if r == q) * Q[q][:, None]
         centred[q] = numpy.einsum("aikd,ij->ajkd", left[q], alpha)
@@ -112,12 +112,12 @@ def residuals(graph, params, x, y, loss, lam):
     graph has one output and no batch norm.
     """
     cache = mg.forward(graph, params, x)
-    f = cache.v[graph.L]
-    _, df = LOSSES[loss](f, y)
+    _, df = LOSSES[loss](cache.v[graph.L], y)
     fit = df * len(x)  # the loss is a mean
     U, _ = mg.backward(graph, params, cache, fit)
     factors = mg.factors(graph, cache, U).items()
-    return fit[:, 0], f[:, 0], {e: factor.terms() + 2 * lam * params[e] for e, factor in factors}
+    g = {e: factor.terms() + 2 * lam * params[e] for e, factor in factors}
+    return fit[:, 0], cache.v[graph.L][:, 0], g
 
 
 def descend(graph, x, y, B, eta, lam, loss, steps):

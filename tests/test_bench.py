@@ -10,15 +10,13 @@ from threadpoolctl import threadpool_limits
 
 from experiments import bench, trainer
 
-EVERY_NETWORK = [("MLP-BN-3-16", *variant) for variant in bench.VARIANTS]
-EVERY_NETWORK += [("RES-BN-2-16", False, False), ("MLP-2-16", False, False)]
 
-
-@pytest.mark.parametrize("case", EVERY_NETWORK)
-def test_minigrad_pytorch_and_jax_take_the_same_steps_and_half_the_decay_is_seen(case, monkeypatch):
+@pytest.mark.parametrize("variant", bench.VARIANTS)
+def test_minigrad_pytorch_and_jax_take_the_same_steps(variant, monkeypatch):
+    """The fault that is seen: half the decay in PyTorch."""
     jax = pytest.importorskip("jax", reason="needs the extra bench: JAX")
     pytest.importorskip("torch", reason="needs the extra bench: PyTorch")
-    task = bench.problem(*case, 64, 12, "float64")
+    task = bench.problem("RES-BN-2-16", *variant, 64, 12, "float64")
     with jax.enable_x64(True):
         assert bench.disagreement(*task) < 1e-12
     half_the_decay = partial(bench.by_torch, decay=bench.LAM)
