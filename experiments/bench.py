@@ -46,17 +46,15 @@ def problem(name, detached=False, scalar=False, m=SAMPLES, n=3072, dtype="float3
     params = mg.init_params(graph, rng, dtype=dtype)
     params = {key: np.asfortranarray(W) for key, W in params.items()}
     x = rng.standard_normal((m, n), dtype=dtype)
-    y = np.eye(10, dtype=dtype)[rng.integers(10, size=m)]
-    return graph, params, x, y
+    return graph, params, x, np.eye(10, dtype=dtype)[rng.integers(10, size=m)]
 
 
 def output(graph, params, x, relu, detach, standard=None):
     """f (B, k) by Eq. 3 to 5 in PyTorch or JAX; `standard` is the library's own batch norm."""
     v = {1: x}
-    for p in range(2, graph.L + 1):
+    for p, layer in enumerate(graph.layers[1:], start=2):
         terms = [v[q] @ params[p, q].T if (p, q) in params else v[q] for q in graph.pred[p]]
         z = sum(terms[1:], terms[0])
-        layer = graph.layers[p - 1]
         if layer.batchnorm and standard and not (layer.detached or layer.scalar):
             z = standard(z, weight=params["gamma", p][0], bias=params["beta", p][0])
         elif layer.batchnorm:
@@ -74,8 +72,7 @@ def torch_loss(graph, params, x, labels):
     from torch.nn import functional as F
 
     standard = partial(F.batch_norm, running_mean=None, running_var=None, training=True, eps=EPS)
-    f = output(graph, params, x, F.relu, torch.Tensor.detach, standard)
-    return F.cross_entropy(f, labels)
+    return F.cross_entropy(output(graph, params, x, F.relu, torch.Tensor.detach, standard), labels)
 
 
 # Trainers. Each returns a function that takes a step of Eq. 2 with momentum on every row of sample
@@ -94,12 +91,12 @@ def by_minigrad(graph, params, x, y):
     return train
 
 
-def by_torch(graph, params, x, y):
+def by_torch(graph, params, x, y, decay=2 * LAM):
     """PyTorch, eager, with its fused SGD, whose weight decay is 2 lambda, on W only."""
     import torch
 
     tensors = {key: torch.tensor(W, requires_grad=True) for key, W in params.items()}
-    weights = {"params": [tensors[edge] for edge in graph.E_T], "weight_decay": 2 * LAM}
+    weights = {"params": [tensors[edge] for edge in graph.E_T], "weight_decay": decay}
     scales = {"params": [tensor for key, tensor in tensors.items() if key not in graph.E_T]}
     optimizer = torch.optim.SGD([weights, scales], lr=ETA, momentum=MOMENTUM, fused=True)
     x, labels = torch.from_numpy(x), torch.from_numpy(y.argmax(1))
@@ -148,14 +145,12 @@ def by_products(graph, params, x, y):
 
     def multiply(rows):
         v = {p: np.ones((rows.shape[1], graph.width(p)), x.dtype) for p in range(1, graph.L + 1)}
-        pairs = [(v[q], params[p, q].T) for p, q in graph.E_T]
-        for p, q in reversed(graph.E_T):
-            pairs.append((v[q].T, v[p]))
-            if q > 1:  # the input needs no cotangent
-                pairs.append((v[p], params[p, q]))
+        forward = [(v[q], params[p, q].T) for p, q in graph.E_T]
+        gradients = [(v[q].T, v[p]) for p, q in graph.E_T]
+        cotangents = [(v[p], params[p, q]) for p, q in graph.E_T if q > 1]  # none of the input
         for _ in rows:
-            for a, b in pairs:
-                np.matmul(a, b)
+            for pair in forward + gradients + cotangents:
+                np.matmul(*pair)
 
     return multiply
 
@@ -175,9 +170,9 @@ def gradient_norms(graph, params, x, y):
     """Functions that return ||gradient|| of each sample for each W, without batch norm."""
     import torch
 
-    tensors = {key: torch.tensor(W) for key, W in params.items()}
     per_sample = torch.func.vmap(torch.func.grad(partial(torch_loss, graph)), in_dims=(None, 0, 0))
-    inputs, labels = torch.from_numpy(x), torch.from_numpy(y.argmax(1))
+    tensors = {key: torch.tensor(W) for key, W in params.items()}
+    task = tensors, torch.from_numpy(x), torch.from_numpy(y.argmax(1))
 
     def by_factors():
         cache = mg.forward(graph, params, x)
@@ -186,7 +181,7 @@ def gradient_norms(graph, params, x, y):
         return [len(x) * factor.norms() for factor in mg.factors(graph, cache, U).values()]
 
     def by_vmap():
-        return [g.flatten(1).norm(dim=1) for g in per_sample(tensors, inputs, labels).values()]
+        return [g.flatten(1).norm(dim=1) for g in per_sample(*task).values()]
 
     return by_factors, by_vmap
 
@@ -204,8 +199,8 @@ def compare(functions, steps=1):
     timers = [Timer(function, timer=process_time) for function in functions]
     turns = [[timer.timeit(1) for timer in timers] for _ in range(ROUNDS + 1)]
     ours, *others = np.transpose(turns[1:])  # in the first turn JAX compiles
-    ratios = [ours / other for other in others]
-    return [median_and_range(cell, ".3g") for cell in (1e3 * ours / steps, *ratios)]
+    cells = 1e3 * ours / steps, *(ours / other for other in others)
+    return [median_and_range(cell, ".3g") for cell in cells]
 
 
 def median_and_range(values, digits):
@@ -262,7 +257,7 @@ def write_page(path, page):
             print(report.write_text(path, page()))
     except ImportError as error:
         sys.exit(f"{error}: call make bench, or pip install '.[bench]'")
-    except mg.datasets.DataError as error:
+    except mg.DataError as error:
         sys.exit(str(error))
 
 

@@ -3,9 +3,9 @@
 lemmas, section_3_1 and theorem_1 yield the rows of the page; theory_checks has the mathematics.
 """
 
-import itertools
 import textwrap
 from collections import namedtuple
+from itertools import product
 
 import numpy
 from matplotlib import style
@@ -23,8 +23,8 @@ GONE = 1e-8  # of its first value: a gradient that has fallen this far has gone 
 STAYS = 1e-4  # of its first value: a gradient above this has not
 ALMOST = 1e-2  # of its first value: below this, training steps are small
 
-BATCHES = (2, 4, 8, 16)  # B of Lemma 2
-SCALES = "at initialization but for γ = 1.5, β = 0.5 in even layers, 0.7, −0.5 in odd ones"
+SCALES = {"gamma": (1.5, 0.7), "beta": (0.5, -0.5)}  # in even layers, in odd ones
+SCALED = "at initialization but for γ = 1.5, β = 0.5 in even layers, 0.7, −0.5 in odd ones"
 
 SAMPLES, ETA = 40, 0.5  # of Section 3.1's problem
 DESCENTS = {  # loss, B, λ, colour, dashes
@@ -45,16 +45,12 @@ BUDGET_LAM = 0.0809  # gives 9,600 steps on 640 images the decay budget of the m
 Size = namedtuple("Size", "width steps epochs memo_epochs random_batches")
 PRESETS = {"quick": Size(100, 10_000, 240, 20, 100), "smoke": Size(8, 50, 2, 1, 3)}
 Row = namedtuple("Row", "place statement measured on verdict")  # of the page
-
-
-def holds(truth):
-    """The verdict on a statement."""
-    return "holds" if truth else "does not hold"
+HOLDS = {True: "holds", False: "does not hold"}
 
 
 def exact(place, statement, quantity, error, on):
     """The row of an equation or a rank, by its relative error."""
-    return Row(place, statement, f"{quantity} {error:.1e}", on, holds(error < ROUNDING))
+    return Row(place, statement, f"{quantity} {error:.1e}", on, HOLDS[error < ROUNDING])
 
 
 def balanced(y, m):
@@ -67,22 +63,17 @@ def untrained(name, n):
     """A graph with 10 outputs and its initial weights in float64, with SCALES."""
     graph = mg.parse(name, n, 10)
     params = mg.init_params(graph, numpy.random.default_rng(0), dtype="float64")
-    for p, layer in enumerate(graph.layers, start=1):
-        if layer.batchnorm:
-            gamma, beta = (1.5, 0.5) if p % 2 == 0 else (0.7, -0.5)
-            params["gamma", p][:] = gamma
-            params["beta", p][:] = beta
+    for kind, p in params:
+        if kind in SCALES:
+            params[kind, p][:] = SCALES[kind][p % 2]
     return graph, params
 
 
 def worst(networks, x, batches):
     """The largest of theory_checks.lemmas' two numbers, over networks and batches of x."""
-    found = []
-    for network, batch in itertools.product(networks, batches):
-        rng = numpy.random.default_rng(len(batch))
-        weight = rng.normal(size=(len(batch), 10))
-        found.append(theory_checks.lemmas(*network, x[batch], weight, rng))
-    return numpy.max(found, axis=0)
+    cases = [(*network, x[batch]) for network, batch in product(networks, batches)]
+    rng = numpy.random.default_rng
+    return numpy.max([theory_checks.lemmas(*case, rng(len(case[-1]))) for case in cases], axis=0)
 
 
 def lemmas(width, x, label):
@@ -101,23 +92,23 @@ def lemmas(width, x, label):
 
     names = f"MLP-BN-5-{width}", f"RES-BN-2-{width}"
     networks = [untrained(name, x.shape[1]) for name in names]
-    on = f"{' and '.join(names)} {SCALES}, {label}, B = {', '.join(map(str, BATCHES))}"
-    errors = [theory_checks.eq_5_error(*network, x[:B]) for network in networks for B in BATCHES]
+    batches = [range(B) for B in (2, 4, 8, 16)]
+    on = f"{' and '.join(names)} {SCALED}, {label}, B = 2, 4, 8, 16"
+    errors = [theory_checks.eq_5_error(*net, x[rows]) for net, rows in product(networks, batches)]
     statement = "a normalized layer has mean β and variance γ² over its batch, but for ε"
     yield exact("Eq. 5", statement, "error", max(errors), on)
-    rank, error = worst(networks, x, [range(B) for B in BATCHES])
+    rank, error = worst(networks, x, batches)
     statement = "Σ βⱼ ∂f(xⱼ)/∂W over a batch has rank at most B, A detached"
     yield exact("Lemma 2", statement, "σ₍B+1₎/σ₁ ≤", rank, on)
     statement = "the sum is that of backpropagation's B outer products, A detached"
     yield exact("Eq. 24", statement, "relative error", error, on)
 
     network, rng = untrained("MLP-BN-3-16", x.shape[1]), numpy.random.default_rng(0)
-    on = f"MLP-BN-3-16 {SCALES}, {label}, B = 4"
     error = theory_checks.eq_23_error(*network, x[:4], rng)
     printed = theory_checks.eq_23_error(*network, x[:4], rng, as_printed=True)
     statement = "∂f(x)/∂W = Σⱼ u¹ⱼ (u²ⱼ + u³ⱼ)ᵀ, A detached, the memo's slips mended"
     quantity = f"with Q_q D_q 1 β_q in u², as printed, relative error {printed:.2g}; mended"
-    yield exact("Eq. 20 to 23", statement, quantity, error, on)
+    yield exact("Eq. 20 to 23", statement, quantity, error, f"MLP-BN-3-16 {SCALED}, {label}, B = 4")
 
 
 def zeros_and_ones(mnist):
@@ -127,15 +118,6 @@ def zeros_and_ones(mnist):
     x = mnist.x_train[rows].astype("float64")
     x -= x.mean(axis=0)
     return x / (x**2).sum(axis=1).mean() ** 0.5, numpy.where(digits[rows, 1:] == 1, 1.0, -1.0)
-
-
-def descents(steps, x, y):
-    """The histories of DESCENTS by name."""
-    graph = mg.mlp(x.shape[1], 2, 16, 1)
-    found = {}
-    for name, (loss, B, lam, *_) in tqdm(DESCENTS.items(), desc="Section 3.1", unit="training"):
-        found[name], _ = theory_checks.descend(graph, x, y, B, ETA, lam, loss, steps)
-    return found
 
 
 def section_3_1(runs, c, on):
@@ -151,19 +133,19 @@ def section_3_1(runs, c, on):
     statement = "for the input W ≠ 0 not all gᵢ of Eq. 9 are small: max ‖gᵢ‖ ≥ c · 2λ‖W‖, c > 0"
     least = min(runs[name]["residual"].min() for name in ("GD, λ = 0.05", "SGD, λ = 0.05"))
     measured = f"GD and SGD, λ = 0.05: least max ‖gᵢ‖ / 2λ‖W‖ = {least:.2f}, c = {c:.2f}"
-    yield Row("Eq. 6 to 9, Prop. 1", statement, measured, on, holds(least >= c > ROUNDING**0.5))
+    yield Row("Eq. 6 to 9, Prop. 1", statement, measured, on, HOLDS[least >= c > ROUNDING**0.5])
 
     statement = "at λ > 0, SGD with B < m converges to f ≡ 0 or not at all"
     names = ("SGD, λ = 0.05", "logistic loss, SGD, λ = 0.05")
     measured = "; ".join(end(name, "max |f(xᵢ)|", "output") for name in names)
     never = [fall[name] > STAYS for name in names]
     zero = [fall[name] < GONE and last[name]["output"] < GONE for name in names]
-    yield Row("Prop. 1", statement, measured, on, holds(numpy.logical_or(never, zero).all()))
+    yield Row("Prop. 1", statement, measured, on, HOLDS[numpy.logical_or(never, zero).all()])
 
     statement = "at λ = 0, SGD converges where every sample has ℓ′ᵢ = 0 or f(xᵢ) = 0"
     name = "SGD, λ = 0"
     measured = end(name, "max |ℓ′ᵢ f(xᵢ)|", "most")
-    verdict = holds(last[name]["most"] < GONE) if fall[name] < GONE else not_reached
+    verdict = HOLDS[last[name]["most"] < GONE] if fall[name] < GONE else not_reached
     yield Row("Prop. 2", statement, measured, on, verdict)
 
     statement = "with an exponential-type loss the gradient gets small, but no ℓ′ᵢ f(xᵢ) is 0"
@@ -173,46 +155,40 @@ def section_3_1(runs, c, on):
     yield Row("Prop. 2", statement, measured, on, "holds" if almost else not_reached)
 
 
-def train(size, network, label, x, y, B, lam, epochs, milestones=()):
-    """Both sides of Eq. 10 along a training, and Eq. 18 at its end.
-
-    Training is in float32, everything else in float64.
-    """
+def train(tries, network, label, x, y, B, lam, epochs, milestones=()):
+    """Both sides of Eq. 10 along a training in float32, and Eq. 18 at its end, in float64."""
     loss, eta = "cross_entropy", 0.01
     graph = mg.parse(network, x.shape[1], y.shape[1])
     params = mg.init_params(graph, numpy.random.default_rng(0))
-    velocity = None
+    velocity, sides = None, []
     measured = numpy.unique(numpy.geomspace(1, epochs + 1, 8).round().astype(int)) - 1
-    sides = []
     for epoch in tqdm(range(epochs + 1), desc=f"Theorem 1, {network}", unit="epoch"):
         if epoch in measured:
             W = {name: value.astype("float64") for name, value in params.items()}
             rng = numpy.random.default_rng(epoch)
-            batches = (RANKS, size.random_batches, rng)
-            sides.append(theory_checks.theorem_1(graph, W, x, y, loss, lam, *batches))
+            sides.append(theory_checks.theorem_1(graph, W, x, y, loss, lam, RANKS, tries, rng))
         if epoch < epochs:
             rows = mg.batches(len(x), B, 0, epoch)
             now = mg.step_decay(eta, epoch, milestones)
             velocity = mg.train_epoch(graph, params, velocity, x, y, rows, loss, now, lam, 0.9)
     found = {name: numpy.array([side[name] for side in sides]) for name in sides[0]}
     rows = rng.choice(len(x), RANKS[0], replace=False)
-    batch = x[rows].astype("float64"), y[rows].astype("float64")
-    found["error"] = theory_checks.eq_18_error(graph, W, *batch, loss, lam, rng)
+    batch = x[rows].astype("float64"), y[rows]
+    error = theory_checks.eq_18_error(graph, W, *batch, loss, lam, rng)
     _, accuracy, _ = mg.evaluate(graph, params, x, y, loss)
-    found["title"] = f"{network}, λ = {lam:g}\ntrain accuracy {100 * accuracy:.0f} %"
-    setting = f"B = {B}, η = {eta}, λ = {lam:g}, epochs: {epochs}"
-    found["on"] = f"{network}, {label}, m = {len(x):,}, {setting}"
-    return found | {"epoch": measured}
+    title = f"{network}, λ = {lam:g}\ntrain accuracy {100 * accuracy:.0f} %"
+    on = f"{network}, {label}, m = {len(x):,}, B = {B}, η = {eta}, λ = {lam:g}, epochs: {epochs}"
+    return found | {"epoch": measured, "error": error, "title": title, "on": on}
 
 
 def trainings(size, cifar, label):
     """Two networks on few images at a large λ, and one as the memo has it."""
     mlp, res = f"MLP-BN-10-{size.width}", f"RES-BN-5-{size.width}"
-    x, y = cifar.x_train, cifar.y_train
+    x, y, tries = cifar.x_train, cifar.y_train, size.random_batches
     rows = balanced(y, 640)
     few = (label, x[rows], y[rows], 16, BUDGET_LAM, size.epochs, (29, 48, 96))
     memo = (label, x, y, 64, MEMO_LAM, size.memo_epochs)
-    return [train(size, mlp, *few), train(size, res, *few), train(size, mlp, *memo)]
+    return [train(tries, mlp, *few), train(tries, res, *few), train(tries, mlp, *memo)]
 
 
 def theorem_1(trained):
@@ -224,7 +200,7 @@ def theorem_1(trained):
     least = (right[left > 0] / left[left > 0]).min()
     cases = f"{left.size:,} cases (W, B*, epoch; spectral norm)"
     measured = f"right side at least {least:.2f} times the left in {cases}"
-    verdict = holds((left <= right * (1 + ROUNDING)).all())
+    verdict = HOLDS[(left <= right * (1 + ROUNDING)).all()]
     yield Row("Theorem 1, Eq. 10", statement, measured, on, verdict)
 
     error = max(found["error"] for found in trained)
@@ -241,64 +217,55 @@ def theorem_1(trained):
         yield Row("Theorem 1, Eq. 10", statement, measured, found["on"], verdict)
 
 
-def panels(words, titles, **options):
-    """A figure with a row of panels, whose y axes are logarithmic."""
-    figure = Figure(figsize=(plots.WIDTH, 4), layout="constrained")
-    figure.suptitle(words, fontsize=10)
-    row = figure.subplots(1, len(titles), **options)
-    for panel, its_title in zip(row, titles):
-        panel.set_title(its_title)
-        panel.set_yscale("log")
-    return figure, row
-
-
-def legend(figure, lines, columns, note):
-    """A legend below the panels, under the note."""
-    note = textwrap.fill(note, 130)
-    place = {"loc": "outside lower center", "ncols": columns}
-    figure.legend(handles=lines, title=note, title_fontsize=7, **place)
+SHAPE = {"figsize": (plots.WIDTH, 4), "layout": "constrained"}  # of a picture
+LEGEND = {"loc": "outside lower center", "title_fontsize": 7}
 
 
 def prop_1_picture(runs, c, on):
     """The gradient and the residuals of Eq. 9 along DESCENTS."""
+    figure = Figure(**SHAPE)
     words = "Proposition 1: with weight decay, SGD converges to f ≡ 0 or not at all"
-    figure, (left, right) = panels(words, ("‖gradient‖ of a batch", "max ‖gᵢ‖ / 2λ‖W‖"))
+    figure.suptitle(words, fontsize=10)
+    left, right = figure.subplots(1, 2)
     for name, run in runs.items():
-        _, _, _, colour, dashes = DESCENTS[name]
+        *_, colour, dashes = DESCENTS[name]
         line = {"label": name, "color": colour, "linestyle": dashes}
-        left.plot(run["step"], numpy.maximum(run["gradient"], 1e-17), **line)
-        right.plot(run["step"], run["residual"], **line)
+        left.loglog(run["step"], numpy.maximum(run["gradient"], 1e-17), **line)
+        right.loglog(run["step"], run["residual"], **line)
     bound = right.axhline(c, color="black", linestyle=":", label="c: no W ≠ 0 is below this")
-    for panel in (left, right):
-        panel.set(xscale="log", xlabel="training step")
+    left.set(title="‖gradient‖ of a batch", xlabel="training step")
+    right.set(title="max ‖gᵢ‖ / 2λ‖W‖", xlabel="training step")
     note = (
         f"{on}. GD: B = m; SGD: B = 4. Squared loss but for two lines. gᵢ is the gradient of "
         "sample i's own regularized loss (Eq. 9), W the input matrix. SGD has converged where all "
         "gᵢ are 0, GD where their mean is."
     )
-    legend(figure, [*left.lines, bound], 3, note)
+    handles = [*left.lines, bound]
+    figure.legend(handles=handles, title=textwrap.fill(note, 130), ncols=3, **LEGEND)
     return figure
 
 
 def theorem_1_picture(trained):
     """Both sides of Eq. 10 along trainings, and ||W||: means over the trainable W."""
     words = "Theorem 1 along training: the distance of W to rank B* and its bound by the gradient"
-    figure, row = panels(words, [found["title"] for found in trained], sharey=True)
+    figure = Figure(**SHAPE)
+    figure.suptitle(words, fontsize=10)
+    row = figure.subplots(1, len(trained), sharey=True)
     for panel, found in zip(row, trained):
-        left, right = (found[side].mean(axis=-1).T for side in ("left", "right"))
-        for r, distance, bound, colour in zip(RANKS, left, right, plots.COLOURS[1:]):
-            panel.plot(found["epoch"], distance, color=colour, label=f"distance to rank {r}")
-            panel.plot(found["epoch"], bound, "--", color=colour, label=f"bound, B* = {r}")
-        size = found["size"].mean(axis=-1)
-        panel.plot(found["epoch"], size, ":", color="black", label="‖W‖")
+        epoch = found["epoch"]
+        left, right, size = (found[side].mean(axis=-1) for side in ("left", "right", "size"))
+        for r, distance, bound, colour in zip(RANKS, left.T, right.T, plots.COLOURS[1:]):
+            panel.plot(epoch, distance, color=colour, label=f"distance to rank {r}")
+            panel.plot(epoch, bound, "--", color=colour, label=f"bound, B* = {r}")
+        panel.plot(epoch, size, ":", color="black", label="‖W‖")
         panel.set_xscale("symlog", linthresh=1)
-        panel.set(xlabel="epochs trained", xlim=(0, None))
+        panel.set(title=found["title"], yscale="log", xlabel="epochs trained", xlim=(0, None))
     note = (
         "Spectral norm, means over the trainable W. Left and middle: m = 640, at "
         f"{BUDGET_LAM / MEMO_LAM:.0f} times the memo's λ, which gives the decay budget of its 500 "
         "epochs. Right: all images. The bound is the least over random batches, and so still valid."
     )
-    legend(figure, row[0].lines, 4, note)
+    figure.legend(handles=row[0].lines, title=textwrap.fill(note, 130), ncols=4, **LEGEND)
     return figure
 
 
@@ -316,7 +283,11 @@ def write(preset, data, jobs, replaced, folder):
         x = cifar.x_train[balanced(cifar.y_train, 20)].astype("float64")
         rows = [*lemmas(size.width, x, images)]
         x, y = zeros_and_ones(mnist)
-        runs, c = descents(size.steps, x, y), theory_checks.off_the_samples(x)
+        graph, runs = mg.mlp(x.shape[1], 2, 16, 1), {}
+        for name, (loss, B, lam, *_) in tqdm(DESCENTS.items(), desc="Section 3.1"):
+            task = x, y, B, ETA, lam, loss, size.steps
+            runs[name], _ = theory_checks.descend(graph, *task)
+        c = theory_checks.off_the_samples(x)
         on = f"MLP-2-16, {SAMPLES} digits 0 and 1 of {digits}, η = {ETA}, {size.steps:,} steps"
         rows += section_3_1(runs, c, on)
         trained = trainings(size, cifar, images)

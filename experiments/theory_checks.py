@@ -14,20 +14,9 @@ from minigrad.losses import LOSSES
 STEP = 1e-20  # of a complex step: nothing is subtracted, so its square may vanish beside 1
 
 
-def ratio(part, whole):
-    """part / whole, and 0 where both are 0, as on a sample for which all units are off."""
-    return part / numpy.where(whole == 0, 1, whole)
-
-
 def apart(found, expected):
-    """||found - expected||_F / ||expected||_F."""
-    return ratio(numpy.linalg.norm(found - expected), numpy.linalg.norm(expected))
-
-
-def beyond_rank(M, r):
-    """sigma_{r+1} / sigma_1 of M (d_p, d_q)."""
-    s = numpy.linalg.svd(M, compute_uv=False)
-    return ratio(s[r:].max(initial=0), s[0])
+    """||found - expected||_F / ||expected||_F, and 0 where both are 0."""
+    return numpy.linalg.norm(found - expected) / (numpy.linalg.norm(expected) or 1)
 
 
 def slope(graph, params, x, edge, D, A=None):
@@ -48,20 +37,22 @@ def sketch(graph, params, x, edge, r, rng, A=None):
     return numpy.moveaxis(rows, (0, 1), (-2, -1)), P, Q
 
 
-def lemmas(graph, params, x, weight, rng):
-    """Lemma 2 and Eq. 24 for sum_j weight_j d f(x_j; X) / d W, weight (B, k), with A held.
+def lemmas(graph, params, x, rng):
+    """Lemma 2 and Eq. 24 for a random combination of the d f_c(x_j; X) / d W, with A held.
 
     The largest sigma_{B+1} / sigma_1, and the largest relative error of backpropagation's B outer
     products. Without batch norm and with B = 1 these are Lemma 1 and Eq. 13.
     """
     cache, B = mg.forward(graph, params, x), len(x)
+    weight = rng.normal(size=(B, graph.width(graph.L)))
     U, _ = mg.backward(graph, params, cache, weight)
     ranks, errors = [], []
-    for p, q in graph.E_T:
-        by_sample, P, Q = sketch(graph, params, x, (p, q), B + 2, rng, cache.A)
+    for edge, factor in mg.factors(graph, cache, U).items():
+        by_sample, P, Q = sketch(graph, params, x, edge, B + 2, rng, cache.A)
         found = numpy.einsum("bc,bcij->ij", weight, by_sample)
-        ranks.append(beyond_rank(found, B))
-        errors.append(apart(swap(U[p] @ swap(P)) @ (cache.v[q] @ swap(Q)), found))
+        s = numpy.linalg.svd(found, compute_uv=False)
+        ranks.append(s[B:].max(initial=0) / (s[0] or 1))
+        errors.append(apart(swap(factor.U @ swap(P)) @ (factor.V @ swap(Q)), found))
     return max(ranks), max(errors)
 
 
@@ -81,12 +72,12 @@ def eq_5_error(graph, params, x):
     return max(errors)
 
 
-def eq_23(graph, params, x, as_printed=False):
-    """{(p, q): d f_c(x_{j0}) / d W^{pq} (B, k, d_p, d_q)} for p < L, by Eq. 20 to 23; A detached.
+def eq_23_error(graph, params, x, rng, as_printed=False):
+    """The largest relative error, by slopes of f, of d f_c(x_{j0}) / d W^{pq}, p < L, by Eq. 20-23.
 
-    Every hidden layer is normalized. Two slips are mended: Delta_1 is x - mu where Eq. 20 has x,
-    and the recursion of Delta has alpha before D 1 beta too. A third, Q_q before D_q 1 beta_q in
-    u^2, is mended unless `as_printed`.
+    Every hidden layer is normalized, A held. Two slips are mended: Delta_1 is x - mu where Eq. 20
+    has x, and the recursion of Delta has alpha before D 1 beta too. A third, Q_q before D_q 1
+    beta_q in u^2, is mended unless `as_printed`.
     """
     cache, B, k = mg.forward(graph, params, x), len(x), graph.width(graph.L)
     alpha = numpy.eye(B) - 1 / B
@@ -102,23 +93,15 @@ def eq_23(graph, params, x, as_printed=False):
         right[q] = alpha @ (Q[q] * shift) + u_3 if as_printed else delta[q]
     # u^1_{j0 j} by layer, (B, B, k, d_p): all that stands before W^{pq}, from f(x_{j0}) down.
     left = {graph.L: numpy.einsum("ij,kd->ijkd", numpy.eye(B), numpy.eye(k))}
+    centred = dict(left)  # of a normalized layer times alpha
     for q in reversed(hidden):
-        left[q] = numpy.zeros((B, B, k, graph.width(q)))
-        for p in range(q + 1, graph.L + 1):
-            if q in graph.pred[p]:
-                above = left[p] if p == graph.L else numpy.einsum("aikd,ij->ajkd", left[p], alpha)
-                left[q] += above @ params[p, q] * Q[q][:, None]
-    inner = [(p, q) for p, q in graph.E_T if p < graph.L]
-    return {(p, q): numpy.einsum("ajkd,je->akde", left[p], right[q]) for p, q in inner}
-
-
-def eq_23_error(graph, params, x, rng, as_printed=False):
-    """The largest relative error of eq_23, by slopes of f with A held."""
-    A = mg.forward(graph, params, x).A
+        left[q] = sum(centred[p] @ params[p, r] for p, r in graph.E_T if r == q) * Q[q][:, None]
+        centred[q] = numpy.einsum("aikd,ij->ajkd", left[q], alpha)
     errors = []
-    for (p, q), gradient in eq_23(graph, params, x, as_printed).items():
-        found, P, Q = sketch(graph, params, x, (p, q), graph.width(p), rng, A)
-        errors.append(apart(P @ gradient @ swap(Q), found))
+    for p, q in [edge for edge in graph.E_T if edge[0] < graph.L]:
+        gradient = numpy.einsum("ajkd,je->akde", left[p], right[q])
+        found, P, R = sketch(graph, params, x, (p, q), graph.width(p), rng, cache.A)
+        errors.append(apart(P @ gradient @ swap(R), found))
     return max(errors)
 
 
@@ -129,12 +112,12 @@ def residuals(graph, params, x, y, loss, lam):
     graph has one output and no batch norm.
     """
     cache = mg.forward(graph, params, x)
-    f = cache.v[graph.L]
-    _, df = LOSSES[loss](f, y)
+    _, df = LOSSES[loss](cache.v[graph.L], y)
     fit = df * len(x)  # the loss is a mean
     U, _ = mg.backward(graph, params, cache, fit)
     factors = mg.factors(graph, cache, U).items()
-    return fit[:, 0], f[:, 0], {e: factor.terms() + 2 * lam * params[e] for e, factor in factors}
+    g = {e: factor.terms() + 2 * lam * params[e] for e, factor in factors}
+    return fit[:, 0], cache.v[graph.L][:, 0], g
 
 
 def descend(graph, x, y, B, eta, lam, loss, steps):
@@ -145,9 +128,8 @@ def descend(graph, x, y, B, eta, lam, loss, steps):
     |l'_i f(x_i)|; output: max_i |f(x_i)|.
     """
     params = mg.init_params(graph, numpy.random.default_rng(0), dtype="float64", init="he")
-    velocity = None
+    velocity, history = None, []
     epochs = numpy.unique(numpy.geomspace(1, steps * B // len(x), 40).round().astype(int))
-    history = []
     for start, end in zip([0, *epochs], epochs):
         rows = numpy.concatenate([mg.batches(len(x), B, 0, epoch) for epoch in range(start, end)])
         velocity = mg.train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, 0.0)
@@ -155,11 +137,10 @@ def descend(graph, x, y, B, eta, lam, loss, steps):
         flat = numpy.concatenate([r.reshape(len(x), -1) for r in g.values()], axis=1)
         next_epoch = mg.batches(len(x), B, 0, end)
         size = 2 * lam * numpy.linalg.norm(params[2, 1])
-        largest = numpy.linalg.norm(g[2, 1], axis=(1, 2)).max()
         seen = {
             "step": end * (len(x) // B),
             "gradient": numpy.linalg.norm(flat[next_epoch].mean(axis=1), axis=1).mean(),
-            "residual": largest / size if size else numpy.nan,
+            "residual": numpy.linalg.norm(g[2, 1], axis=(1, 2)).max() / (size or numpy.nan),
             "most": abs(fit * f).max(),
             "least": abs(fit * f).min(),
             "output": abs(f).max(),
@@ -181,17 +162,12 @@ def off_the_samples(x):
 
 
 def gaps(graph, params, x, y, loss, lam):
-    """{(p, q): W - U_S} of Eq. 18, the gradient of L_S^lambda over 2 lambda, on the batch x."""
+    """{(p, q): W - U_S} of Eq. 18, the gradient of L_S^lambda over 2 lambda; also df and A."""
     cache = mg.forward(graph, params, x)
     _, df = LOSSES[loss](cache.v[graph.L], y)
     U, _ = mg.backward(graph, params, cache, df)
     factors = mg.factors(graph, cache, U).items()
-    return {e: params[e] + factor.matrix() / (2 * lam) for e, factor in factors}
-
-
-def spectral_norm(M):
-    """sigma_1 of M (d_p, d_q), from M M^T, which is exact enough for the largest."""
-    return numpy.linalg.eigvalsh(M @ M.T)[-1] ** 0.5
+    return {e: params[e] + factor.matrix() / (2 * lam) for e, factor in factors}, df, cache.A
 
 
 def theorem_1(graph, params, x, y, loss, lam, ranks, batches, rng):
@@ -199,16 +175,15 @@ def theorem_1(graph, params, x, y, loss, lam, ranks, batches, rng):
 
     The right side is the least over random `batches`, and so no less than the least over all.
     """
-    weights = [params[edge] for edge in graph.E_T]
-    left = numpy.array([[mg.distance_to_rank(W, r) for W in weights] for r in ranks])
-    right = numpy.full_like(left, numpy.inf)
-    for place, r in enumerate(ranks):
-        for _ in range(batches):
-            rows = rng.choice(len(x), r, replace=False)
-            found = gaps(graph, params, x[rows].astype("float64"), y[rows], loss, lam)
-            bound = [spectral_norm(found[edge]) for edge in graph.E_T]
-            right[place] = numpy.minimum(right[place], bound)
-    return {"left": left, "right": right, "size": [spectral_norm(W) for W in weights]}
+    weights, squares = [params[edge] for edge in graph.E_T], {r: [] for r in ranks}
+    for r in numpy.repeat(ranks, batches):
+        rows = rng.choice(len(x), r, replace=False)
+        found, *_ = gaps(graph, params, x[rows].astype("float64"), y[rows], loss, lam)
+        # M M^T is faster than the SVD, and exact enough for the largest singular value.
+        squares[r].append([numpy.linalg.eigvalsh(M @ M.T)[-1] for M in found.values()])
+    left = [[mg.distance_to_rank(W, r) for W in weights] for r in ranks]
+    right = [numpy.min(squares[r], axis=0) ** 0.5 for r in ranks]
+    return {"left": left, "right": right, "size": [numpy.linalg.norm(W, 2) for W in weights]}
 
 
 def eq_18_error(graph, params, x, y, loss, lam, rng):
@@ -217,12 +192,11 @@ def eq_18_error(graph, params, x, y, loss, lam, rng):
     The error of W - U_S over its length, the largest over all W, by slopes of L_S^lambda along a
     random direction.
     """
-    cache = mg.forward(graph, params, x)
-    _, df = LOSSES[loss](cache.v[graph.L], y)
+    found, df, A = gaps(graph, params, x, y, loss, lam)
     errors = []
-    for edge, gap in gaps(graph, params, x, y, loss, lam).items():
+    for edge, gap in found.items():
         D = rng.normal(size=gap.shape)
-        of_loss = (df * slope(graph, params, x, edge, D, cache.A)).sum() / (2 * lam)
-        error = of_loss + (params[edge] * D).sum() - (gap * D).sum()
+        of_loss = (df * slope(graph, params, x, edge, D, A)).sum() / (2 * lam)
+        error = of_loss + ((params[edge] - gap) * D).sum()
         errors.append(abs(error) / numpy.linalg.norm(gap))
     return max(errors)
