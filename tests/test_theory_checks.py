@@ -1,5 +1,7 @@
 """The mathematics of the theory: beside every identity stands a fault or a case that breaks it."""
 
+import math
+
 import numpy as np
 import pytest
 from problems import clusters, network, one_more_term, setting
@@ -183,3 +185,60 @@ def test_eq_18_fails_where_a_gradient_misses_a_factor(classes, rng, monkeypatch)
     faulty = found | {(2, 1): 2 * found[2, 1] - classes[1][2, 1]}
     monkeypatch.setattr(theory_checks, "gaps", lambda *a: (faulty, *rest))
     assert theory_checks.eq_18_error(*classes, rng) > 1e-6
+
+
+def test_unrolled_sgd_is_decayed_W_0_and_decayed_terms_of_rank_at_most_B(classes):
+    """Decayed by the recurrence of (W, velocity); the start is not forgotten."""
+    graph, params, x, y, loss, lam = classes
+    eta, momentum, edge = 0.02, 0.9, (3, 2)
+    velocity = {name: np.zeros_like(W) for name, W in params.items()}
+    W, terms = [params[edge].copy()], []
+    for epoch in range(200):
+        for rows in mg.batches(20, 5, 0, epoch):
+            batch = x[rows], y[rows], loss
+            step = mg.train_step(graph, params, velocity, *batch, eta, lam, momentum)
+            terms.append(step[edge].matrix())
+            W.append(params[edge].copy())
+    assert max(mg.rank(term, 1e-13) for term in terms) <= 5
+    recurrence = np.array([[1 - 2 * eta * lam, -eta * momentum], [2 * lam, momentum]])
+    row, written = np.array([1.0, 0.0]), 0
+    for term in reversed(terms):  # row: what the later steps make of W and velocity
+        written = written - row @ [eta, -1] * term
+        row = row @ recurrence
+    assert theory_checks.apart(written + row[0] * W[0], W[-1]) < 1e-12
+    assert theory_checks.apart(written, W[-1]) > 1e-6
+
+
+def test_eq_25_s_samples_suffice_and_an_eighth_of_them_does_not(rng):
+    """256 functions; one errs (1 - 1.02 epsilon) / 2, the others (1 + 1.02 epsilon) / 2."""
+    epsilon, delta, bits = 0.1, 0.05, 8
+    samples = 2 / epsilon**2 * (bits * math.log(2) + math.log(2 / delta))
+    assert samples == pytest.approx(1846.8, abs=0.1)
+    error = (1 + 1.02 * epsilon) / 2
+    for share, suffices in ((1, True), (1 / 8, False)):
+        M = math.ceil(share * samples)
+        best = rng.binomial(M, 1 - error, 400)
+        others = rng.binomial(M, error, (400, 2**bits - 1)).min(axis=1)
+        assert ((others <= best).mean() <= delta) == suffices
+
+
+def test_eq_26_is_the_gradient_of_the_normalized_loss_and_bounds_the_distance_to_rank_B(rng):
+    """Within ||left side|| / |c|, on any B samples. The fault: no V_k f_n."""
+    graph, rho = mg.mlp(6, 2, 5, 1), 10
+    x, y = clusters(rng, m=2)
+    params = mg.init_params(graph, rng, dtype="float64", init="he")
+    V = {e: W / np.linalg.norm(W) for e, W in params.items()}
+    cache = mg.forward(graph, V, x)
+    f = cache.v[graph.L]
+    df = np.exp(-rho * y * f) * y
+    first, c = mg.factors(graph, cache, mg.backward(graph, V, cache, df)[0]), (df * f).sum()
+    for e in graph.E_T:
+        left_side = first[e].matrix() - c * V[e]
+        D = rng.normal(size=V[e].shape)
+        W = V[e] + 1e-20j * D
+        out = mg.forward(graph, V | {e: W / (W * W).sum() ** 0.5}, x).v[graph.L]
+        slope = np.exp(-rho * y * out).sum().imag / 1e-20
+        assert -rho * (left_side * D).sum() == pytest.approx(slope, rel=1e-9)
+        assert -rho * (first[e].matrix() * D).sum() != pytest.approx(slope, rel=1e-3)
+        distance = mg.distance_to_rank(V[e], 2, "frobenius")
+        assert distance <= np.linalg.norm(left_side) / abs(c) * (1 + 1e-12)
