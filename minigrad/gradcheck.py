@@ -24,11 +24,13 @@ def check_gradient(f, params, grads, rng, tol=1e-6):
     """
     odd = params.keys() ^ grads.keys()
     checks.require(not odd, "params and grads must have the same keys", f"in one only: {odd}")
+    directions = {}
     for name, W in params.items():
         checks.require(W.dtype == "float64", f"params[{name!r}] must be float64", W)
         rule = f"grads[{name!r}] must have the shape {W.shape}"
         checks.require(grads[name].shape == W.shape, rule, grads[name])
-    directions = {name: _direction(W, rng) for name, W in params.items()}
+        D = rng.normal(size=W.shape)
+        directions[name] = namespace(W).asarray(D / (D * D).sum() ** 0.5)
     sizes = {name: float((g * g).sum()) ** 0.5 for name, g in grads.items()}
     whole = math.hypot(*sizes.values())
     here, noise = _number(f(params)), _noise(f, params, directions)
@@ -66,11 +68,6 @@ def check_gradient(f, params, grads, rng, tol=1e-6):
             f"gradient of {name}: slope {best.slope:.9g} by differences, {expected:.9g} by grads, "
             f"relative error {error:.2g} > {tol:g}; {cause}"
         )
-
-
-def _direction(W, rng):
-    D = rng.normal(size=W.shape)
-    return namespace(W).asarray(D / (D * D).sum() ** 0.5)
 
 
 def _noise(f, params, directions):

@@ -84,12 +84,11 @@ class Graph:
         require(linear, f"layer L={self.L} must be linear (Eq. 4): 'identity', no batch norm", f)
         for e in self.edges:
             edge = (e.p, e.q)
-            rule = f"edge {edge}: trainable must be True or False"
-            require(type(e.trainable) is bool, rule, repr(e.trainable))
+            is_bool = type(e.trainable) is bool
+            require(is_bool, f"edge {edge}: trainable must be True or False", repr(e.trainable))
             rule = f"an edge (p, q) must satisfy 1 <= q < p <= L={self.L}"
             require(1 <= e.q < e.p <= self.L, rule, edge)
-            times = self.pred[e.p].count(e.q)
-            require(times == 1, f"edge {edge} may stand in a graph only once", f"{times} times")
+            require(self.pred[e.p].count(e.q) == 1, "an edge may stand in a graph only once", edge)
             widths = (self.width(e.p), self.width(e.q))
             rule = f"constant edge {edge} is the identity and must join equal widths"
             require(e.trainable or widths[0] == widths[1], rule, widths)

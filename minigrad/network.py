@@ -134,9 +134,8 @@ def backward(graph, params, cache, df):
         U[p] = da = sigma_backward(dv.pop(p), cache.v[p])
         if layer.batchnorm:
             values = params["gamma", p], cache.A[p], cache.normalized[p]
-            constants = layer.detached or cache.A_is_constant, cache.b_is_constant
-            gradients_at_p = batchnorm_backward(da, *values, *constants)
-            U[p], dscale["gamma", p], dscale["beta", p] = gradients_at_p
+            held = layer.detached or cache.A_is_constant, cache.b_is_constant
+            U[p], dscale["gamma", p], dscale["beta", p] = batchnorm_backward(da, *values, *held)
         for q in graph.pred[p]:
             if q > 1:
                 from_p = linear_backward(U[p], params[p, q]) if (p, q) in params else U[p]

@@ -43,10 +43,9 @@ def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum, e
     """One step in place for each of S batches: rows (S, ..., B) index x (m, n) and y (m, k).
 
     Axes of rows between S and B are runs side by side, each with its own batches. Returns velocity,
-    zeros at the start if None. `engine` is "reference" (train_step), "fast" (the same step
-    compiled; ValueError where that is impossible) or None (fast where possible). ValueError or
-    TypeError, before any step, for arguments that don't fit together; on a device, values of y and
-    rows are not checked.
+    zeros at the start if None. `engine` is "reference" (train_step), "fast" (the same, compiled) or
+    None (fast where possible). ValueError or TypeError, before any step, for arguments that don't
+    fit together or an engine that can't be had; on a device, values of y and rows go unchecked.
     """
     checks.epoch(graph, params, velocity, x, y, rows)
     check_values(loss, y)

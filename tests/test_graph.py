@@ -61,7 +61,7 @@ BROKEN = {  # words: layers, edges
     r"q < p.*\(3, 3\)": ([IN, RELU, OUT], [*PATH, Edge(3, 3)]),
     r"1 <= q.*\(3, 0\)": ([IN, RELU, OUT], [*PATH, Edge(3, 0)]),
     r"p <= L=3.*\(4, 2\)": ([IN, RELU, OUT], [*PATH, Edge(4, 2)]),
-    r"\(3, 2\).*once": ([IN, RELU, OUT], [*PATH, Edge(3, 2, False)]),
+    r"once.*\(3, 2\)": ([IN, RELU, OUT], [*PATH, Edge(3, 2, False)]),
     r"\(3, 2\).*widths.*\(3, 5\)": ([IN, RELU, OUT], [Edge(2, 1), Edge(3, 2, False)]),
     "layer 2 must have an edge": ([IN, RELU, OUT], [Edge(3, 1)]),
 }
