@@ -47,7 +47,6 @@ CASES = {  # f, a wrong gradient, and what is said
     "a kink": (lambda u: abs(u - 0.5), np.ones_like, "a kink was hit"),
     "a large constant": (lambda u: 1e8 + np.sin(u), np.sin, "no kink"),
     "strong curvature": (lambda u: np.sin(1e4 * u), np.cos, "no kink"),
-    "terms that cancel": (lambda u: 3e9 + np.sin(u) - 3e9, np.sin, "no kink|rounding"),
 }
 
 
@@ -80,6 +79,12 @@ def test_right_gradients_that_cancel_to_zero_pass(detached, scale, rng):
         wrong = grads | {name: grads[name] + 0.01}
         with pytest.raises(AssertionError, match=rf"{re.escape(str(name))}.*no kink"):
             mg.check_gradient(f, params, wrong, rng)
+
+
+def test_terms_that_cancel_round_f_far_more_than_its_size_says(rng):
+    u = np.array([0.3, 0.5, 0.7])
+    grads = {"W": np.cos(u)}
+    mg.check_gradient(lambda p: (3e9 + np.sin(p["W"]) - 3e9).sum(), {"W": u}, grads, rng)
 
 
 def sine(size, offset, slope, rng):
