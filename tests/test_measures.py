@@ -104,7 +104,7 @@ REFUSED = {
     "complex numbers": lambda: mg.singular_values(LOW * 1j),
     "a vector": lambda: mg.rank(LOW[0]),
     "a masked array": lambda: mg.effective_rank(np.ma.array(LOW)),
-    "r = 1.5": lambda: mg.distance_to_rank(LOW, 1.5),
+    "r = -1": lambda: mg.distance_to_rank(LOW, -1),
     "lam NaN": lambda: mg.theorem1_bound(LOW, np.nan),
     "tol = -1": lambda: mg.rank(LOW, -1.0),
     "another norm": lambda: mg.rank(LOW, norm="nuclear"),
