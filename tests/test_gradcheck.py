@@ -38,6 +38,7 @@ def test_a_wrong_gradient_is_refused_with_its_name_slopes_and_error(factor, poin
 U = np.array([0.3, 0.5, 0.7])
 WRONG = {  # f, a gradient at U, and what is said
     "a kink": (lambda u: abs(u - 0.5), np.ones(3), "a kink was hit"),
+    "a kink too small": (lambda u: u + 1e-5 * abs(u - 0.5), 2 * np.ones(3), "no kink"),
     "a large constant": (lambda u: 1e8 + np.sin(u), np.sin(U), "no kink"),
     "strong curvature": (lambda u: np.sin(1e4 * u), np.cos(U), "no kink"),
 }
