@@ -39,7 +39,7 @@ class GradFactors(NamedTuple):
         return product(swap(self.U), self.V)
 
     def terms(self):
-        """Every U_j V_j^T, (..., B, d_p, d_q): sample j's gradient, but for batch norm."""
+        """Every U_j V_j^T, (..., B, d_p, d_q); without batch norm the gradient of sample j."""
         return self.U[..., :, None] * self.V[..., None, :]
 
     def norms(self):
