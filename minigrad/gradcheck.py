@@ -22,13 +22,15 @@ def check_gradient(f, params, grads, rng, tol=1e-6):
     parameter, the error, and whether f has a kink there; ValueError where the rounding of f hides a
     gradient, or for params that are not float64 or that grads does not match.
     """
-    odd = sorted(map(str, params.keys() ^ grads.keys()))
+    odd = params.keys() ^ grads.keys()
     checks.require(not odd, "params and grads must have the same keys", f"in one only: {odd}")
+    directions = {}
     for name, W in params.items():
         checks.require(W.dtype == "float64", f"params[{name!r}] must be float64", W)
         rule = f"grads[{name!r}] must have the shape {W.shape}"
         checks.require(grads[name].shape == W.shape, rule, grads[name])
-    directions = {name: _direction(W, rng) for name, W in params.items()}
+        D = rng.normal(size=W.shape)
+        directions[name] = namespace(W).asarray(D / (D * D).sum() ** 0.5)
     sizes = {name: float((g * g).sum()) ** 0.5 for name, g in grads.items()}
     whole = math.hypot(*sizes.values())
     here, noise = _number(f(params)), _noise(f, params, directions)
@@ -58,8 +60,7 @@ def check_gradient(f, params, grads, rng, tol=1e-6):
         earlier, last = found[-2:]
         is_constant = earlier.jump / 2 < last.jump < 2 * earlier.jump
         is_large = last.jump > 1e-3 * max(size, abs(last.slope)) + 4 * last.rounding
-        is_kink = is_constant and is_large
-        cause = "a kink was hit: move the point" if is_kink else "no kink was hit"
+        cause = "a kink was hit: move the point" if is_constant and is_large else "no kink was hit"
         if not math.isfinite(best.error + size):
             cause = "f or grads is not finite there"
         error = abs(best.slope - expected) / size if size else math.inf
@@ -67,11 +68,6 @@ def check_gradient(f, params, grads, rng, tol=1e-6):
             f"gradient of {name}: slope {best.slope:.9g} by differences, {expected:.9g} by grads, "
             f"relative error {error:.2g} > {tol:g}; {cause}"
         )
-
-
-def _direction(W, rng):
-    D = rng.normal(size=W.shape)
-    return namespace(W).asarray(D / (D * D).sum() ** 0.5)
 
 
 def _noise(f, params, directions):

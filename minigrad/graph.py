@@ -43,23 +43,18 @@ class Graph:
 
     layers: tuple[Layer, ...]
     edges: tuple[Edge, ...]
+    L: int = field(init=False, repr=False, compare=False)
     pred: dict = field(init=False, repr=False, compare=False)
     E_T: tuple = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
-        # A frozen dataclass sets its own fields this way.
-        object.__setattr__(self, "layers", tuple(self.layers))
-        object.__setattr__(self, "edges", tuple(self.edges))
+        layers, edges = tuple(self.layers), tuple(self.edges)
+        L = len(layers)
+        pred = {p: tuple(sorted(e.q for e in edges if e.p == p)) for p in range(1, L + 1)}
+        E_T = tuple(sorted((e.p, e.q) for e in edges if e.trainable))
+        # A frozen dataclass refuses assignments to its fields.
+        vars(self).update(layers=layers, edges=edges, L=L, pred=pred, E_T=E_T)
         self._check()
-        pred = {p: tuple(sorted(e.q for e in self.edges if e.p == p)) for p in range(1, self.L + 1)}
-        E_T = tuple(sorted((e.p, e.q) for e in self.edges if e.trainable))
-        object.__setattr__(self, "pred", pred)
-        object.__setattr__(self, "E_T", E_T)
-
-    @property
-    def L(self):
-        """The number of layers, which is also the number of the output layer."""
-        return len(self.layers)
 
     def width(self, p):
         """d_p."""
@@ -80,29 +75,25 @@ class Graph:
             require(is_width, f"layer {p}: width must be an integer >= 1", repr(layer.width))
             known = f"layer {p}: activation must be one of {', '.join(ACTIVATION)}"
             require(layer.activation in ACTIVATION, known, repr(layer.activation))
-            for name in ("batchnorm", "detached", "scalar"):
-                value = getattr(layer, name)
-                rule = f"layer {p}: {name} must be True or False"
-                require(type(value) is bool, rule, repr(value))
+            switches = layer.batchnorm, layer.detached, layer.scalar
+            rule = f"layer {p}: batchnorm, detached and scalar must be True or False"
+            require(all(type(value) is bool for value in switches), rule, switches)
         require(not self.layers[0].batchnorm, "layer 1, the input, must have batchnorm=False", True)
         f = self.layers[-1]
         linear = f.activation == "identity" and not f.batchnorm
         require(linear, f"layer L={self.L} must be linear (Eq. 4): 'identity', no batch norm", f)
-        earlier = set()
         for e in self.edges:
             edge = (e.p, e.q)
-            rule = f"edge {edge}: trainable must be True or False"
-            require(type(e.trainable) is bool, rule, repr(e.trainable))
+            is_bool = type(e.trainable) is bool
+            require(is_bool, f"edge {edge}: trainable must be True or False", repr(e.trainable))
             rule = f"an edge (p, q) must satisfy 1 <= q < p <= L={self.L}"
             require(1 <= e.q < e.p <= self.L, rule, edge)
-            require(edge not in earlier, "an edge may stand in a graph only once", f"{edge} twice")
-            earlier.add(edge)
+            require(self.pred[e.p].count(e.q) == 1, "an edge may stand in a graph only once", edge)
             widths = (self.width(e.p), self.width(e.q))
             rule = f"constant edge {edge} is the identity and must join equal widths"
             require(e.trainable or widths[0] == widths[1], rule, widths)
         for p in range(2, self.L + 1):
-            is_reached = any(e.p == p for e in self.edges)
-            require(is_reached, f"layer {p} must have an edge into it", "none")
+            require(self.pred[p], f"layer {p} must have an edge into it", "none")
 
 
 def mlp(n, depth, width, k, batchnorm=False, detached=True, scalar=True):
@@ -125,9 +116,8 @@ def resnet(n, blocks, width, k, batchnorm=False, detached=True, scalar=True):
         layers += [branch, branch, Layer(width, "identity")]
         edges += [Edge(z + 1, z), Edge(z + 2, z + 1)]
         edges += [Edge(z + 3, z + 2, trainable=False), Edge(z + 3, z, trainable=False)]
-    layers.append(Layer(k, "identity"))
-    edges.append(Edge(len(layers), len(layers) - 1))
-    return Graph(layers, edges)
+    output = len(layers) + 1
+    return Graph([*layers, Layer(k, "identity")], [*edges, Edge(output, output - 1)])
 
 
 def parse(name, n, k, detached=True, scalar=True):
@@ -135,5 +125,5 @@ def parse(name, n, k, detached=True, scalar=True):
     match = re.fullmatch(r"(MLP|RES)(-BN)?-([1-9]\d*)-([1-9]\d*)", name)
     require(match, "a network's name must look like MLP-5-2000 or RES-BN-5-500", repr(name))
     family, batchnorm, depth, width = match.groups()
-    build = {"MLP": mlp, "RES": resnet}[family]
+    build = mlp if family == "MLP" else resnet
     return build(n, int(depth), int(width), k, batchnorm is not None, detached, scalar)

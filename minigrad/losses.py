@@ -7,8 +7,6 @@ ValueError or TypeError for other y; training steps call the unchecked function,
 
 import functools
 
-import numpy
-
 from . import checks
 from .backend import namespace, product
 
@@ -48,9 +46,8 @@ def logistic(f, y):
     """log(1 + exp(-y f)), mean over the batch and the k outputs: loss (...,), df (..., B, k)."""
     xp = namespace(f)
     margin = y * f
-    zero = xp.zeros_like(margin)
-    d_margin = -xp.exp(-xp.logaddexp(zero, margin))  # -1 / (1 + exp(margin)), without overflow
-    loss = xp.logaddexp(zero, -margin).mean(axis=-1).mean(axis=-1)
+    d_margin = -xp.exp(-xp.logaddexp(0, margin))  # -1 / (1 + exp(margin)), without overflow
+    loss = xp.logaddexp(0, -margin).mean(axis=-1).mean(axis=-1)
     return loss, y * d_margin / (f.shape[-2] * f.shape[-1])
 
 
@@ -68,24 +65,19 @@ LOSSES = {f.__name__: f for f in (cross_entropy, mean_squared_error, logistic, e
 def rule_of(loss):
     """The unchecked function of `loss`, a name in LOSSES or a function (f, y) -> loss, df."""
     function = LOSSES.get(loss) if isinstance(loss, str) else loss
-    if not callable(function):
-        rule = f"loss must be one of {', '.join(LOSSES)}, or a function (f, y) -> loss, df"
-        raise ValueError(f"{rule}, got {loss!r}")
+    rule = f"loss must be one of {', '.join(LOSSES)}, or a function (f, y) -> loss, df"
+    checks.require(callable(function), rule, repr(loss))
     return getattr(function, "rule", function)
 
 
 def check_values(loss, y):
     """ValueError for values of y that `loss` has no meaning for; on the host only."""
-    rule = rule_of(loss)
-    if not checks.on_host(y):
-        return
-    if rule is cross_entropy.rule:
-        sums = product(y, numpy.ones(y.shape[-1], y.dtype))  # much faster than y.sum(axis=-1)
+    rule, wrong = rule_of(loss), ()
+    if rule is cross_entropy.rule and checks.on_host(y):
+        sums = product(y, namespace(y).ones(y.shape[-1], y.dtype))  # faster than y.sum(axis=-1)
         wrong = sums[~(abs(sums - 1) < 1e-3)]  # NaN is wrong, too
         allowed = "one-hot rows of y, of sum 1"
-    elif rule in (logistic.rule, exponential.rule):
+    elif rule in (logistic.rule, exponential.rule) and checks.on_host(y):
         wrong, allowed = y[abs(y) != 1], "y = -1 or +1"
-    else:
-        return
-    if wrong.size > 0:
+    if len(wrong) > 0:
         raise ValueError(f"{rule.__name__} takes {allowed}, got {wrong[0]:g}")

@@ -21,14 +21,14 @@ def singular_values(W):
     xp = namespace(W)
     finite = xp.isfinite(W).all(axis=-1).all(axis=-1)[..., None]
     # LAPACK refuses a whole stack for one NaN, so a matrix that is not finite is replaced by zeros.
-    M = xp.where(finite[..., None], W, xp.zeros_like(W)).astype("float64")
+    M = xp.where(finite[..., None], W, 0).astype("float64")
     if W.dtype == "float64":
         s = _spectrum(lambda M: xp.linalg.svd(M, compute_uv=False), M)
     else:
         M = M if M.shape[-2] <= M.shape[-1] else swap(M)
         s = _spectrum(lambda M: xp.linalg.eigvalsh(M)[..., ::-1], product(M, swap(M)))
         s = xp.maximum(s, 0) ** 0.5
-    return xp.where(finite, s, xp.full_like(s, float("nan")))
+    return xp.where(finite, s, float("nan"))
 
 
 def _spectrum(values, M):
@@ -51,18 +51,14 @@ def rank_of_spectrum(s, tol=1e-4, norm="frobenius"):
     xp = namespace(s)
     scale = 1.0 if norm is None else norm_of_spectrum(s, norm)[..., None]
     count = (s > tol * scale).sum(axis=-1).astype("float64")
-    return xp.where(xp.isfinite(s).all(axis=-1), count, xp.full_like(count, float("nan")))
+    return xp.where(xp.isfinite(s).all(axis=-1), count, float("nan"))
 
 
 def norm_of_spectrum(s, norm):
     """||W|| from its singular values s (..., r), descending: "frobenius" or "spectral"."""
     known = norm in ("frobenius", "spectral")
     checks.require(known, "norm must be 'frobenius' or 'spectral'", repr(norm))
-    if norm == "spectral":
-        return s.max(axis=-1)
-    scale = _scale(s[..., :1].sum(axis=-1))  # sigma_1, or 0 where s is empty
-    s = s / scale[..., None]
-    return scale * (s * s).sum(axis=-1) ** 0.5
+    return s.max(axis=-1) if norm == "spectral" else _frobenius(s[..., None, :])
 
 
 def rank(W, tol=1e-4, norm="frobenius"):
@@ -73,7 +69,7 @@ def rank(W, tol=1e-4, norm="frobenius"):
 
 def distance(after, before, edges):
     """d(W_{t+1}, W_t) of Section 4.2: the mean of ||W_{t+1} - W_t||_F over edges, from params."""
-    return sum(_frobenius_distance(after[edge], before[edge]) for edge in edges) / len(edges)
+    return sum(_distance(after[edge], before[edge]) for edge in edges) / len(edges)
 
 
 def distance_to_rank(W, r, norm="spectral"):
@@ -105,7 +101,7 @@ def effective_rank(W):
     s = _relative(singular_values(W))
     xp = namespace(s)
     share = s / xp.maximum(s.sum(axis=-1, keepdims=True), 1)  # the sum is 0 or at least 1
-    entropy = -(share * xp.log(xp.where(share > 0, share, xp.ones_like(share)))).sum(axis=-1)
+    entropy = -(share * xp.log(xp.where(share > 0, share, 1))).sum(axis=-1)
     return xp.exp(entropy) * (s.max(axis=-1) > 0)
 
 
@@ -115,20 +111,20 @@ def _relative(s):
     return s / namespace(s).where(largest == 0, 1, largest)
 
 
-def _frobenius_distance(after, before):
+def _distance(after, before):
     checks.matrices("after", after)
     checks.matrices("before", before)
     rule = f"before must have the last axes {after.shape[-2:]}, as after"
     checks.require(after.shape[-2:] == before.shape[-2:], rule, before)
     D = after.astype("float64") - before
-    scale = _scale(abs(D).max(axis=-1).max(axis=-1))
-    D = D / scale[..., None, None]
-    return scale * (D * D).sum(axis=-1).sum(axis=-1) ** 0.5
+    return _frobenius(D)
 
 
-def _scale(largest):
-    """A divisor that keeps squares of numbers up to `largest` in float64's range; mostly 1."""
-    xp = namespace(largest)
-    too_small = (largest > 0) & (largest < 1e-100)
-    too_large = (largest > 1e100) & xp.isfinite(largest)
-    return xp.where(too_small | too_large, largest, xp.ones_like(largest))
+def _frobenius(M):
+    """||M||_F of M (..., rows, columns), also where squares leave the range of float64."""
+    xp = namespace(M)
+    size = abs(M).sum(axis=-1).sum(axis=-1)
+    is_extreme = (size > 0) & ((size < 1e-100) | (size > 1e100)) & xp.isfinite(size)
+    scale = xp.where(is_extreme, size, 1)
+    M = M / scale[..., None, None]
+    return scale * (M * M).sum(axis=-1).sum(axis=-1) ** 0.5

@@ -43,10 +43,7 @@ class GradFactors(NamedTuple):
         return self.U[..., :, None] * self.V[..., None, :]
 
     def norms(self):
-        """||U_j V_j^T||_F = ||U_j|| ||V_j||, (..., B), without a matrix.
-
-        With batch norm term j is not sample j's gradient: see `per_sample`.
-        """
+        """||U_j V_j^T||_F = ||U_j|| ||V_j||, (..., B), without a matrix."""
         return (self.U * self.U).sum(axis=-1) ** 0.5 * (self.V * self.V).sum(axis=-1) ** 0.5
 
 
@@ -134,15 +131,11 @@ def backward(graph, params, cache, df):
             dv[p] = namespace(df).zeros((*df.shape[:-1], graph.width(p)), dtype=df.dtype)
         layer = graph.layers[p - 1]
         _, sigma_backward = ACTIVATION[layer.activation]
-        da = sigma_backward(dv.pop(p), cache.v[p])
+        U[p] = da = sigma_backward(dv.pop(p), cache.v[p])
         if layer.batchnorm:
-            gamma, A, normalized = params["gamma", p], cache.A[p], cache.normalized[p]
-            A_is_constant = layer.detached or cache.A_is_constant
-            U[p], dscale["gamma", p], dscale["beta", p] = batchnorm_backward(
-                da, gamma, A, normalized, A_is_constant, cache.b_is_constant
-            )
-        else:
-            U[p] = da
+            values = params["gamma", p], cache.A[p], cache.normalized[p]
+            held = layer.detached or cache.A_is_constant, cache.b_is_constant
+            U[p], dscale["gamma", p], dscale["beta", p] = batchnorm_backward(da, *values, *held)
         for q in graph.pred[p]:
             if q > 1:
                 from_p = linear_backward(U[p], params[p, q]) if (p, q) in params else U[p]

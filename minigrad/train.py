@@ -18,8 +18,7 @@ def batches(m, B, seed, epoch):
     """
     for name, value in (("m", m), ("B", B), ("seed", seed), ("epoch", epoch)):
         checks.whole(name, value)
-    if not 1 <= B <= m:
-        raise ValueError(f"the batch size must satisfy 1 <= B <= m={m}, got B={B}")
+    checks.require(1 <= B <= m, f"the batch size must satisfy 1 <= B <= m={m}", f"B={B}")
     order = numpy.random.default_rng((seed, epoch)).permutation(m)
     return order[: m - m % B].reshape(-1, B)
 
@@ -44,10 +43,9 @@ def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum, e
     """One step in place for each of S batches: rows (S, ..., B) index x (m, n) and y (m, k).
 
     Axes of rows between S and B are runs side by side, each with its own batches. Returns velocity,
-    zeros at the start if None. `engine` is "reference" (train_step), "fast" (the same step
-    compiled; ValueError where that is impossible) or None (fast where possible). ValueError or
-    TypeError, before any step, for arguments that don't fit together; on a device, values of y and
-    rows are not checked.
+    zeros at the start if None. `engine` is "reference" (train_step), "fast" (the same, compiled) or
+    None (fast where possible). ValueError or TypeError, before any step, for arguments that don't
+    fit together or an engine that can't be had; on a device, values of y and rows go unchecked.
     """
     checks.epoch(graph, params, velocity, x, y, rows)
     check_values(loss, y)
@@ -90,8 +88,12 @@ def evaluate(graph, params, x, y, loss, stats=None):
     """
     checks.prediction(graph, params, x, stats, y)
     check_values(loss, y)
-    xp = namespace(x)
-    f, stats = _predict_in_chunks(graph, params, x, stats)
+    xp, m = namespace(x), x.shape[-2]
+    # Batch statistics are those of all samples and need them at once. Chunks take less memory.
+    need_all = stats is None and any(layer.batchnorm for layer in graph.layers)
+    size = m if need_all else CHUNK
+    parts = [predict(graph, params, x[..., i : i + size, :], stats) for i in range(0, m, size)]
+    f, stats = xp.concatenate([f for f, _ in parts], axis=-2), parts[0][1]
     value, _ = rule_of(loss)(f, y)
     nan = xp.full_like(value, float("nan"))
     for A in stats.A.values():
@@ -101,14 +103,4 @@ def evaluate(graph, params, x, y, loss, stats=None):
         hit = f[..., 0] * y[..., 0] > 0
     else:
         hit = f.argmax(axis=-1) == y.argmax(axis=-1)
-    accuracy = xp.where(xp.isfinite(value), hit.mean(axis=-1), nan)
-    return value, accuracy, stats
-
-
-def _predict_in_chunks(graph, params, x, stats):
-    """predict with less memory. Batch statistics are those of all samples and need them at once."""
-    if stats is None and any(layer.batchnorm for layer in graph.layers):
-        return predict(graph, params, x)
-    starts = range(0, x.shape[-2], CHUNK)
-    chunks = [predict(graph, params, x[..., start : start + CHUNK, :], stats) for start in starts]
-    return namespace(x).concatenate([f for f, _ in chunks], axis=-2), chunks[0][1]
+    return value, xp.where(xp.isfinite(value), hit.mean(axis=-1), nan), stats

@@ -1,5 +1,7 @@
 """Networks and data that several test files share."""
 
+from functools import partial
+
 import numpy as np
 
 import minigrad as mg
@@ -16,60 +18,51 @@ KINDS = {  # of batch norm: detached, scalar
 def skip_graph(batchnorm=False, detached=True, scalar=True):
     """Layers 2 and 3 share the cotangent of layer 4 by constant edges: `+=` corrupts U[4]."""
     hidden = mg.Layer(6, "relu", batchnorm, detached, scalar)
-    layers = [mg.Layer(5, "identity"), hidden, hidden]
-    layers += [mg.Layer(6, "identity"), mg.Layer(3, "identity")]
+    layers = [mg.Layer(5), hidden, hidden, mg.Layer(6, "identity"), mg.Layer(3, "identity")]
     trainable = [mg.Edge(2, 1), mg.Edge(3, 2), mg.Edge(4, 1), mg.Edge(5, 4)]
     return mg.Graph(layers, [*trainable, mg.Edge(4, 3, False), mg.Edge(4, 2, False)])
 
 
 def mixed_graph():
     """Every activation, standard batch norm, and layer 4, which nothing reads."""
-    layers = [mg.Layer(5, "identity"), mg.Layer(6, "leaky_relu")]
-    layers += [mg.Layer(6, "sigmoid", True, False, False), mg.Layer(4), mg.Layer(6)]
-    layers += [mg.Layer(3, "identity")]
+    normalized = mg.Layer(6, "sigmoid", True, False, False)
+    layers = [mg.Layer(5), mg.Layer(6, "leaky_relu"), normalized, mg.Layer(4), mg.Layer(6)]
     trainable = [mg.Edge(2, 1), mg.Edge(3, 2), mg.Edge(4, 2), mg.Edge(5, 3), mg.Edge(6, 5)]
-    return mg.Graph(layers, [*trainable, mg.Edge(5, 2, False), mg.Edge(6, 1)])
+    edges = [*trainable, mg.Edge(5, 2, False), mg.Edge(6, 1)]
+    return mg.Graph([*layers, mg.Layer(3, "identity")], edges)
 
 
+mlp, resnet = partial(mg.mlp, 5, 3, 6, 3), partial(mg.resnet, 5, 2, 6, 3)
 NETWORKS = {
-    "mlp": mg.mlp(5, 3, 6, 3),
-    "mlp-bn": mg.mlp(5, 3, 6, 3, batchnorm=True),
-    "res": mg.resnet(5, 2, 6, 3),
-    "res-bn": mg.resnet(5, 2, 6, 3, batchnorm=True),
+    "mlp": mlp(),
+    "mlp-bn": mlp(True),
+    "res": resnet(),
+    "res-bn": resnet(True),
     "skip": skip_graph(),
-    "skip-bn": skip_graph(batchnorm=True),
-    "mlp-standard": mg.mlp(5, 3, 6, 3, batchnorm=True, detached=False, scalar=False),
-    "res-true": mg.resnet(5, 2, 6, 3, batchnorm=True, detached=False),
+    "skip-bn": skip_graph(True),
+    "mlp-standard": mlp(True, detached=False, scalar=False),
+    "res-true": resnet(True, detached=False),
 }
 
 
-def batchnormed(kind):
-    """MLP, RES and a graph with skips, all with batch norm of one kind."""
-    detached, scalar = KINDS[kind]
-    return {
-        "mlp-bn": mg.mlp(5, 3, 6, 3, True, detached, scalar),
-        "res-bn": mg.resnet(5, 2, 6, 3, True, detached, scalar),
-        "skip-bn": skip_graph(True, detached, scalar),
-    }
+def batchnormed(name, kind):
+    """The network "mlp", "res" or "skip" with batch norm of a kind of KINDS."""
+    return {"mlp": mlp, "res": resnet, "skip": skip_graph}[name](True, *KINDS[kind])
 
 
 def random_dag(rng, batchnorm=True, detached=None):
     """Layers of every kind; each batch norm is detached or not, unless `detached` says which."""
     L, width = int(rng.integers(3, 8)), 4
-    layers = [mg.Layer(width, "identity")]
+    layers, edges = [mg.Layer(width)], []
     for _ in range(L - 2):
-        activation = str(rng.choice(list(ACTIVATION)))
         normalized, own, scalar = (bool(rng.random() < 0.5) for _ in range(3))
-        its_detached = own if detached is None else detached
-        layers.append(mg.Layer(width, activation, batchnorm and normalized, its_detached, scalar))
-    layers.append(mg.Layer(3, "identity"))
-    edges = []
+        norm = batchnorm and normalized, own if detached is None else detached, scalar
+        layers.append(mg.Layer(width, str(rng.choice(list(ACTIVATION))), *norm))
     for p in range(2, L + 1):
         count = int(rng.integers(1, min(p, 4)))
         for q in rng.choice(np.arange(1, p), size=count, replace=False):
-            trainable = p == L or bool(rng.random() < 0.7)
-            edges.append(mg.Edge(p, int(q), trainable))
-    return mg.Graph(tuple(layers), tuple(edges))
+            edges.append(mg.Edge(p, int(q), p == L or bool(rng.random() < 0.7)))
+    return mg.Graph([*layers, mg.Layer(3, "identity")], edges)
 
 
 def setting(graph, rng, B=7, dtype="float64"):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from problems import targets
 
-import minigrad as mg
 from minigrad.losses import LOSSES
 
 OF_AN_OUTPUT = {
@@ -23,15 +22,18 @@ def plain(name, f, y):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("shape", [(1, 3), (7, 3), (2, 3, 7, 4)])
-def test_a_loss_is_the_mean_of_its_plain_formula_over_the_batch(name, shape, rng):
-    f, y = rng.normal(size=shape), targets(name, shape, rng)
+@pytest.mark.parametrize("axes", [(), (2, 3)])
+def test_a_loss_is_the_mean_of_its_plain_formula_over_the_batch(name, axes, rng):
+    """Stacked runs share y. Targets of cross_entropy may be shares of classes."""
+    f, y = rng.normal(size=(*axes, 7, 4)), targets(name, (7, 4), rng)
+    if name in ("cross_entropy", "mean_squared_error"):
+        y = (y + targets(name, (7, 4), rng)) / 2
     loss, df = LOSSES[name](f, y)
-    for run in np.ndindex(shape[:-2]):
-        expected = np.mean([plain(name, f_j, y_j) for f_j, y_j in zip(f[run], y[run])])
+    assert loss.shape == axes
+    for run in np.ndindex(axes):
+        expected = np.mean([plain(name, f_j, y_j) for f_j, y_j in zip(f[run], y)])
         np.testing.assert_allclose(loss[run], expected, rtol=1e-12)
-    assert loss.shape == shape[:-2]
-    assert df.shape == shape
+        np.testing.assert_array_equal(df[run], LOSSES[name](f[run], y)[1])
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -58,35 +60,7 @@ def test_no_exponential_overflows(name, y, wrong):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_axes_in_front_are_free_in_f_and_in_y(name, rng):
-    f, y = rng.normal(size=(4, 3)), targets(name, (4, 3), rng)
-    loss, df = LOSSES[name](f, y)
-    for pair in ((np.stack([f, f]), y), (f, np.stack([y, y]))):
-        losses, dfs = LOSSES[name](*pair)
-        for r in (0, 1):
-            np.testing.assert_array_equal(losses[r], loss)
-            np.testing.assert_array_equal(dfs[r], df)
-
-
-def test_shares_of_classes_and_real_targets_are_targets_too():
-    f = np.zeros((2, 3))
-    mg.cross_entropy(f, np.array([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]]))
-    mg.mean_squared_error(f, np.array([[0.0, -7.0, 1e30], [0.1, 0.2, 3.0]]))
-
-
-F, SIGNS, LABELS = np.zeros((4, 3)), np.ones((4, 3)), np.array([[0], [1], [2], [0]])
-REFUSED = {
-    "a flat y": (lambda loss: loss(F[:, :1], np.ones(4)), ValueError),
-    "a row": (lambda loss: loss(F, SIGNS[:1]), ValueError),
-    "labels": (lambda loss: loss(F, LABELS), ValueError),
-    "a list": (lambda loss: loss(F, SIGNS.tolist()), TypeError),
-    "a matrix": (lambda loss: loss(F, np.ma.array(SIGNS)), TypeError),
-}
-
-
-@pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("case", REFUSED)
-def test_a_loss_refuses_y_that_would_broadcast(case, name):
-    call, error = REFUSED[case]
-    with pytest.raises(error, match="y must"):
-        call(LOSSES[name])
+@pytest.mark.parametrize("change", [lambda y: y[:1], lambda y: y[:, :1], np.ma.array, list])
+def test_a_loss_refuses_y_that_would_broadcast_or_is_no_array(change, name, rng):
+    with pytest.raises((ValueError, TypeError), match="y must"):
+        LOSSES[name](np.zeros((4, 3)), change(targets(name, (4, 3), rng)))

@@ -5,14 +5,15 @@ import pytest
 from problems import KINDS, NETWORKS, batchnormed, random_dag, setting, zeros_like
 
 import minigrad as mg
-from minigrad.layers import EPS, SLOPE, batch_statistics, sigmoid
+from minigrad.layers import EPS, SLOPE, sigmoid
+
+FAMILIES = ("mlp", "res", "skip")
+LOSSES = (mg.cross_entropy, mg.mean_squared_error, mg.logistic, mg.exponential)
 
 
 def without_batch_norm(number, rng):
     """Number 0 to 2 are NETWORKS, the others random."""
-    if number > 2:
-        return random_dag(rng, batchnorm=False)
-    return NETWORKS[("mlp", "res", "skip")[number]]
+    return NETWORKS[FAMILIES[number]] if number < 3 else random_dag(rng, batchnorm=False)
 
 
 def assert_close(actual, expected, size, name=""):
@@ -20,22 +21,8 @@ def assert_close(actual, expected, size, name=""):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-12 * size, err_msg=name)
 
 
-def loss_of_params(graph, x, loss, y, A=None, b=None):
-    """The function of params that differences are taken of; A and b as `forward` takes them."""
-
-    def f(params):
-        cache = mg.forward(graph, params, x, A=A, b=b)
-        value, _ = loss(cache.v[graph.L], y)
-        return value
-
-    return f
-
-
-def slope(f, params, direction, h):
-    """The central difference of f along the direction."""
-    after = {k: W + h * direction[k] for k, W in params.items()}
-    before = {k: W - h * direction[k] for k, W in params.items()}
-    return (f(after) - f(before)) / (2 * h)
+def backpropagated(graph, params, cache, df):
+    return mg.gradients(graph, cache, *mg.backward(graph, params, cache, df))
 
 
 def norm_of(arrays):
@@ -43,81 +30,48 @@ def norm_of(arrays):
     return np.sqrt(sum((a**2).sum() for a in arrays.values()))
 
 
-def directional_error(f, params, grads, rng):
-    """|slope - <grads, direction>| / (|grads| |direction|), the least over three steps."""
-    direction = {k: rng.normal(size=W.shape) for k, W in params.items()}
-    expected = sum((grads[k] * direction[k]).sum() for k in params)
-    errors = [abs(slope(f, params, direction, h) - expected) for h in (1e-4, 1e-5, 1e-6)]
-    return min(errors) / (norm_of(grads) * norm_of(direction))
+def error(graph, params, x, loss, y, rng, passed={}, held={}):
+    """|slope - <gradient, direction>| / (|gradient| |direction|), slopes by central differences.
 
-
-def losses(rng, B, k):
-    """(loss, targets that it takes) for each loss."""
-    one_hot = np.eye(k)[rng.integers(k, size=B)]
-    signs = rng.choice([-1.0, 1.0], size=(B, k))
-    real = rng.normal(size=(B, k))
-    return [
-        (mg.cross_entropy, one_hot),
-        (mg.mean_squared_error, real),
-        (mg.logistic, signs),
-        (mg.exponential, signs),
-    ]
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_gradients_agree_with_differences_when_A_is_held(name, rng):
-    """Where a layer is not detached, only if the gradient's forward pass was given A, too."""
-    graph = NETWORKS[name]
-    params, x = setting(graph, rng)
-    cache = mg.forward(graph, params, x)
-    if not all(layer.detached for layer in graph.layers):
-        cache = mg.forward(graph, params, x, A=cache.A)
-    for loss, y in losses(rng, 7, 3):
-        _, df = loss(cache.v[graph.L], y)
-        grads = mg.gradients(graph, cache, *mg.backward(graph, params, cache, df))
-        f = loss_of_params(graph, x, loss, y, A=cache.A)
-        assert directional_error(f, params, grads, rng) < 1e-6
-        mg.check_gradient(f, params, grads, rng)
-
-
-@pytest.mark.parametrize("number", range(60))
-def test_gradients_of_random_graphs_agree_with_differences(number, rng):
-    detached = number % 2 == 0
-    graph = random_dag(rng, detached=True if detached else None)
-    params, x = setting(graph, rng)
-    cache = mg.forward(graph, params, x)
-    if not detached:
-        cache = mg.forward(graph, params, x, A=cache.A)
-    y = rng.normal(size=(7, 3))
-    _, df = mg.mean_squared_error(cache.v[graph.L], y)
-    grads = mg.gradients(graph, cache, *mg.backward(graph, params, cache, df))
-    f = loss_of_params(graph, x, mg.mean_squared_error, y, A=cache.A)
-    assert directional_error(f, params, grads, rng) < 1e-6
-
-
-def plain_error(graph, params, x, y, rng, b=None):
-    """The error of backward's gradient against differences with A, and b if not given, varying.
-
-    The largest along four directions: a single one can be orthogonal to a missing term.
+    The gradient comes from a pass that is given the A and b in `passed`; in the function whose
+    differences are taken, those in `held` are constant.
     """
-    cache = mg.forward(graph, params, x, b=b)
-    _, df = mg.mean_squared_error(cache.v[graph.L], y)
-    grads = mg.gradients(graph, cache, *mg.backward(graph, params, cache, df))
-    f = loss_of_params(graph, x, mg.mean_squared_error, y, b=b)
-    return max(directional_error(f, params, grads, rng) for _ in range(4))
+    cache = mg.forward(graph, params, x, **passed)
+    grads = backpropagated(graph, params, cache, loss(cache.v[graph.L], y)[1])
+    errors = []
+    for _ in range(4):  # a single direction can be orthogonal to a missing term
+        direction = {k: rng.normal(size=W.shape) for k, W in params.items()}
+        expected = sum((grads[k] * direction[k]).sum() for k in params)
+        slopes = []
+        for h in (1e-4, 1e-5, 1e-6):
+            ends = [{k: W + step * direction[k] for k, W in params.items()} for step in (h, -h)]
+            f = [mg.forward(graph, end, x, **held).v[graph.L] for end in ends]
+            after, before = (loss(f_end, y)[0] for f_end in f)
+            slopes.append((after - before) / (2 * h))
+        size = norm_of(grads) * norm_of(direction)
+        errors.append(min(abs(slope - expected) for slope in slopes) / size)
+    return max(errors)
 
 
-@pytest.mark.parametrize("name", ["mlp-bn", "res-bn", "skip-bn"])
+@pytest.mark.parametrize("net", [*NETWORKS, *range(40)])
+def test_gradients_agree_with_differences_when_A_is_held(net, rng):
+    """Every loss. Where a layer is not detached, only if the pass was given A, too."""
+    graph = NETWORKS.get(net) or random_dag(rng, detached=True if net % 2 else None)
+    params, x = setting(graph, rng)
+    held = {"A": mg.forward(graph, params, x).A}
+    passed = {} if all(layer.detached for layer in graph.layers) else held
+    one_hot, signs = np.eye(3)[rng.integers(3, size=7)], rng.choice([-1.0, 1.0], size=(7, 3))
+    for loss, y in zip(LOSSES, (one_hot, rng.normal(size=(7, 3)), signs, signs)):
+        assert error(graph, params, x, loss, y, rng, passed, held) < 1e-6
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_plain_differences_agree_with_the_true_gradient_not_the_detached_one(kind, name, rng):
-    graph = batchnormed(kind)[name]
+    graph = batchnormed(name, kind)
     params, x = setting(graph, rng)
-    error = plain_error(graph, params, x, rng.normal(size=(7, 3)), rng)
-    detached, _ = KINDS[kind]
-    if detached:
-        assert error > 1e-3
-    else:
-        assert error < 1e-6
+    found = error(graph, params, x, mg.mean_squared_error, rng.normal(size=(7, 3)), rng)
+    assert found > 1e-3 if kind in ("memo", "per-unit") else found < 1e-6
 
 
 @pytest.mark.parametrize("number", range(40))
@@ -125,46 +79,40 @@ def test_plain_differences_agree_with_the_true_gradient_of_random_graphs(number,
     """Every activation. With b given, the variance is still about the batch's own mean."""
     graph = random_dag(rng, detached=False)
     params, x = setting(graph, rng)
-    y = rng.normal(size=(7, 3))
-    assert plain_error(graph, params, x, y, rng) < 1e-6
+    loss, y = mg.mean_squared_error, rng.normal(size=(7, 3))
+    assert error(graph, params, x, loss, y, rng) < 1e-6
     own_b = mg.forward(graph, params, x).b
-    b = {p: mean + 0.1 * rng.normal(size=mean.shape) for p, mean in own_b.items()}
-    assert plain_error(graph, params, x, y, rng, b) < 1e-6
+    held = {"b": {p: mean + 0.1 * rng.normal(size=mean.shape) for p, mean in own_b.items()}}
+    assert error(graph, params, x, loss, y, rng, held, held) < 1e-6
 
 
-@pytest.mark.parametrize("name", ["mlp-bn", "res-bn", "skip-bn"])
+@pytest.mark.parametrize("name", FAMILIES)
 def test_into_a_normalized_layer_the_true_gradient_is_orthogonal_to_W_up_to_epsilon(name, rng):
     """By unit i, <dW_i, W_i> = EPS A_i^2 gamma_i dgamma_i: W scaled changes f through EPS alone."""
     for kind in ("standard", "per-unit"):
-        graph = batchnormed(kind)[name]
+        graph = batchnormed(name, kind)
         params, x = setting(graph, rng)
         cache = mg.forward(graph, params, x)
-        U, dscale = mg.backward(graph, params, cache, rng.normal(size=(7, 3)))
-        grads = mg.gradients(graph, cache, U, dscale)
-        into = [(p, q) for p, q in graph.E_T if graph.layers[p - 1].batchnorm]
-        assert len(into) >= 2
-        for p, q in into:
+        grads = backpropagated(graph, params, cache, rng.normal(size=(7, 3)))
+        for p, q in graph.E_T:
+            if not graph.layers[p - 1].batchnorm:
+                continue
             along = (grads[p, q] * params[p, q]).sum(axis=1)
             size = np.linalg.norm(grads[p, q]) * np.linalg.norm(params[p, q])
-            through_eps = (EPS * cache.A[p] ** 2 * params["gamma", p] * dscale["gamma", p])[0]
+            through_eps = (EPS * cache.A[p] ** 2 * params["gamma", p] * grads["gamma", p])[0]
             if kind == "standard":
                 np.testing.assert_allclose(along, through_eps, rtol=0, atol=1e-13 * size)
             else:
                 assert abs(along).max() > 1e-3 * size
 
 
-SIGMA = {  # at a complex a the real part decides, for complex_step
+SIGMA = {  # at a complex a the real part decides
     "relu": lambda a: np.where(a.real > 0, a, 0),
     "leaky_relu": lambda a: np.where(a.real > 0, a, SLOPE * a),
     "sigmoid": lambda a: 1 / (1 + np.exp(-a)),
     "identity": lambda a: a,
 }
-DERIVATIVE = {
-    "relu": lambda a: np.where(a > 0, 1.0, 0.0),
-    "leaky_relu": lambda a: np.where(a > 0, 1.0, SLOPE),
-    "sigmoid": lambda a: np.exp(-a) / (1 + np.exp(-a)) ** 2,
-    "identity": np.ones_like,
-}
+TINY = 1e-30  # (f(a + i TINY)).imag / TINY is the derivative, in which nothing cancels
 
 
 def weights(graph, params):
@@ -179,9 +127,8 @@ def path_sum(graph, params, x, p, q):
     v, D = {1: x}, {}
     for r in range(2, graph.L + 1):
         a = sum(weight[r, s] @ v[s] for s in graph.pred[r])
-        activation = graph.layers[r - 1].activation
-        D[r] = np.diag(DERIVATIVE[activation](a))
-        v[r] = SIGMA[activation](a)
+        sigma = SIGMA[graph.layers[r - 1].activation]
+        v[r], D[r] = sigma(a), np.diag(sigma(a + TINY * 1j).imag / TINY)
 
     def to_output(r):
         """The sum over paths from layer r's pre-activation to f, (k, d_r)."""
@@ -200,38 +147,34 @@ def path_sum(graph, params, x, p, q):
 def test_the_sum_over_paths_equals_backward(number, rng):
     graph = without_batch_norm(number, rng)
     params, x = setting(graph, rng, B=3)
-    cache = mg.forward(graph, params, x)
-    for c in range(3):
-        df = np.zeros((3, 3))
-        df[:, c] = 1
-        U, dscale = mg.backward(graph, params, cache, df)
-        grads = mg.gradients(graph, cache, U, dscale)
-        for p, q in graph.E_T:
-            oracle = sum(path_sum(graph, params, x_j, p, q)[c] for x_j in x)
-            assert_close(grads[p, q], oracle, max(1, abs(oracle).max()))
+    df = rng.normal(size=(3, 3))
+    grads = backpropagated(graph, params, mg.forward(graph, params, x), df)
+    for p, q in graph.E_T:
+        paths = np.array([path_sum(graph, params, x_j, p, q) for x_j in x])
+        oracle = np.einsum("jc,jcpq->pq", df, paths)
+        assert_close(grads[p, q], oracle, max(1, abs(oracle).max()))
 
 
 def complex_step(graph, params, x, p, q, A=None):
-    """d f_c(x_b) / d W^{pq}, (B, k, d_p, d_q), by f(W + i h E).imag / h, in which nothing cancels.
+    """d f_c(x_b) / d W^{pq}, (B, k, d_p, d_q), without factors, entry by entry.
 
-    It has no factors. b is the batch's mean (Eq. 5), and A comes from its variance, unless given.
+    b is the batch's mean (Eq. 5), and A comes from its variance, unless given.
     """
     gradient = np.empty((len(x), graph.width(graph.L), graph.width(p), graph.width(q)))
     weight = weights(graph, params)
     for i, j in np.ndindex(graph.width(p), graph.width(q)):
         weight[p, q] = params[p, q].astype(complex)
-        weight[p, q][i, j] += 1e-30j
+        weight[p, q][i, j] += TINY * 1j
         v = {1: x.astype(complex)}
         for r in range(2, graph.L + 1):
             layer = graph.layers[r - 1]
             a = sum(v[s] @ weight[r, s].T for s in graph.pred[r])
             if layer.batchnorm:
                 centred = a - a.mean(axis=0)
-                of_batch = ((centred**2).mean(axis=0) + EPS) ** -0.5
-                A_r = A[r] if A else of_batch
+                A_r = A[r] if A else ((centred**2).mean(axis=0) + EPS) ** -0.5
                 a = params["gamma", r] * A_r * centred + params["beta", r]
             v[r] = SIGMA[layer.activation](a)
-        gradient[:, :, i, j] = v[graph.L].imag / 1e-30
+        gradient[:, :, i, j] = v[graph.L].imag / TINY
     return gradient
 
 
@@ -244,27 +187,23 @@ def numerical_rank(M, tol=1e-12):
 def test_lemma_1_every_per_sample_gradient_has_rank_one(number, rng):
     graph = without_batch_norm(number, rng)
     params, x = setting(graph, rng, B=4)
-    measured = 0
-    for p, q in graph.E_T:
-        s = np.linalg.svd(complex_step(graph, params, x, p, q), compute_uv=False)
-        assert (s[..., 1] <= 1e-12 * s[..., 0]).all()
-        measured += (s[..., 0] > 0).sum()
-    assert measured > 0
+    ranks = [numerical_rank(complex_step(graph, params, x, p, q)) for p, q in graph.E_T]
+    assert max(map(np.max, ranks)) == 1
 
 
-@pytest.mark.parametrize("name", ["mlp-bn", "res-bn", "skip-bn"])
+@pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_lemma_2_batch_norm_bounds_the_rank_by_the_batch(kind, name, rng):
     """Per sample at most B; of the batch, into a normalized layer, B - 1, which is reached."""
     B = 3
-    graph = batchnormed(kind)[name]
+    graph = batchnormed(name, kind)
     detached, _ = KINDS[kind]
     params, x = setting(graph, rng, B)
     cache = mg.forward(graph, params, x)
     df = rng.normal(size=(B, 3))
-    U, dscale = mg.backward(graph, params, cache, df)
-    grads = mg.gradients(graph, cache, U, dscale)
-    seeded = mg.gradients(graph, cache, *mg.backward(graph, params, cache, mg.per_sample(df)))
+    U, _ = mg.backward(graph, params, cache, df)
+    grads = backpropagated(graph, params, cache, df)
+    seeded = backpropagated(graph, params, cache, mg.per_sample(df))
     ranks_of_samples, ranks_into_normalized = [], []
     for p, q in graph.E_T:
         oracle = complex_step(graph, params, x, p, q, cache.A if detached else None)
@@ -273,32 +212,24 @@ def test_lemma_2_batch_norm_bounds_the_rank_by_the_batch(kind, name, rng):
         size = abs(oracle).max() + 1e-300
         assert_close(seeded[p, q], per_sample, size)
         assert_close(grads[p, q], batch, size)
-        assert_close(seeded[p, q].sum(axis=0), grads[p, q], size)
-        rank_of_batch = numerical_rank(batch)
         if graph.layers[p - 1].batchnorm:
-            assert rank_of_batch <= B - 1
             assert_close(U[p].sum(axis=0), 0, abs(U[p]).max())
-            ranks_into_normalized.append(rank_of_batch)
-        else:
-            assert rank_of_batch <= B
+            ranks_into_normalized.append(numerical_rank(batch))
         ranks_of_samples.extend(numerical_rank(per_sample))
     assert max(ranks_into_normalized) == B - 1
     # A normalized layer mixes the samples, so Lemma 1 does not hold.
     assert 1 < max(ranks_of_samples) <= B
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_norms_of_terms_come_from_the_factors_alone(name, rng):
-    """Against the materialized (B, d_p, d_q) terms, also with seeds in front."""
-    graph = NETWORKS[name]
+def test_norms_of_terms_come_from_the_factors_alone(rng):
+    """Against the materialized (..., B, d_p, d_q) terms, with seeds in front."""
+    graph = NETWORKS["skip-bn"]
     params, x = setting(graph, rng)
     cache = mg.forward(graph, params, x)
-    for df in (rng.normal(size=(7, 3)), rng.normal(size=(2, 7, 3))):
-        U, _ = mg.backward(graph, params, cache, df)
-        for factor in mg.factors(graph, cache, U).values():
-            flat = factor.terms().reshape(*factor.U.shape[:-1], -1)
-            squares = (flat**2).sum(axis=-1)
-            assert_close(factor.norms() ** 2, squares, squares.max())
+    U, _ = mg.backward(graph, params, cache, rng.normal(size=(2, 7, 3)))
+    for factor in mg.factors(graph, cache, U).values():
+        squares = (factor.terms() ** 2).sum(axis=(-2, -1))
+        assert_close(factor.norms() ** 2, squares, squares.max())
 
 
 def nearest_of_rank(W, r):
@@ -307,82 +238,60 @@ def nearest_of_rank(W, r):
     return u * s @ vt
 
 
-def assert_theorem_1(W, grad, B, lam, norm):
-    """Eq. 10 for W and the gradient of one batch's loss there, and Eq. 18, which is an equality."""
-    order = {"spectral": 2, "frobenius": "fro"}[norm]
-    bound = mg.theorem1_bound(grad + 2 * lam * W, lam, norm)
-    distance = mg.distance_to_rank(W, B, norm)
-    nearest = np.linalg.norm(W - nearest_of_rank(W, B), order)
-    np.testing.assert_allclose(distance, nearest, rtol=1e-9)
-    assert distance <= bound * (1 + 1e-12)
-    U_S = -grad / (2 * lam)
-    assert numerical_rank(U_S) <= B
-    np.testing.assert_allclose(np.linalg.norm(W - U_S, order), bound, rtol=1e-9)
-
-
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("norm", ["spectral", "frobenius"])
-def test_theorem_1_bounds_the_distance_to_rank_B_and_eq_18_is_an_equality(name, norm, rng):
+@pytest.mark.parametrize("norm, order", [("spectral", 2), ("frobenius", "fro")])
+def test_theorem_1_bounds_the_distance_to_rank_B_and_eq_18_is_an_equality(name, norm, order, rng):
+    """Eq. 10 for any W and batch, before and after training."""
     B, lam = 2, 0.01
     graph = NETWORKS[name]
     params, x = setting(graph, rng, B=40)
     y = np.eye(3)[rng.integers(3, size=40)]
-    velocity = zeros_like(params)
-    for trained in (False, True):
-        if trained:
-            rows = np.concatenate([mg.batches(40, 10, 0, epoch) for epoch in range(20)])
-            mg.train_epoch(graph, params, velocity, x, y, rows, "cross_entropy", 0.05, lam, 0.9)
+    rows = np.concatenate([mg.batches(40, 10, 0, epoch) for epoch in range(20)])
+    for steps in (rows[:0], rows):
+        mg.train_epoch(graph, params, None, x, y, steps, "cross_entropy", 0.05, lam, 0.9)
         for batch in mg.batches(40, B, 1, 0)[:6]:
             cache = mg.forward(graph, params, x[batch])
             _, df = mg.cross_entropy(cache.v[graph.L], y[batch])
-            grads = mg.gradients(graph, cache, *mg.backward(graph, params, cache, df))
+            grads = backpropagated(graph, params, cache, df)
             for e in graph.E_T:
-                assert_theorem_1(params[e], grads[e], B, lam, norm)
+                W, U_S = params[e], -grads[e] / (2 * lam)
+                bound = mg.theorem1_bound(grads[e] + 2 * lam * W, lam, norm)
+                distance = mg.distance_to_rank(W, B, norm)
+                nearest = np.linalg.norm(W - nearest_of_rank(W, B), order)
+                np.testing.assert_allclose(distance, nearest, rtol=1e-9)
+                assert distance <= bound * (1 + 1e-12)
+                assert numerical_rank(U_S) <= B
+                np.testing.assert_allclose(np.linalg.norm(W - U_S, order), bound, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("path", ["epoch", "steps"])
-def test_stacked_runs_equal_the_same_runs_alone_bit_for_bit(name, dtype, path, rng):
+@pytest.mark.parametrize("engine", ["reference", None])
+def test_stacked_runs_equal_the_same_runs_alone_bit_for_bit(name, dtype, engine, rng):
     """One of them diverges, and leaves the others as they are."""
     graph = NETWORKS[name]
-    etas, lams, momenta = (0.05, 0.05, 0.1), (1e-3, 0.0, 1e-2), (0.9, 0.9, 0.5)
+    scalars = np.array([(0.05, 0.05, 0.1), (1e-3, 0.0, 1e-2), (0.9, 0.9, 0.5)], dtype)
     x = rng.normal(size=(30, 5)).astype(dtype)
     y = np.eye(3, dtype=dtype)[rng.integers(3, size=30)]
-    rows = [mg.batches(30, 6, seed, 0) for seed in range(3)]
-
-    def fresh(seed):
-        return mg.init_params(graph, np.random.default_rng(seed), dtype=dtype)
-
-    def train(params, rows, *scalars):
-        velocity = zeros_like(params)
-        if path == "epoch":
-            mg.train_epoch(graph, params, velocity, x, y, rows, "cross_entropy", *scalars)
-            return
-        with np.errstate(over="ignore", invalid="ignore"):
-            for batch in rows:
-                batch = (x[batch], y[batch])
-                mg.train_step(graph, params, velocity, *batch, "cross_entropy", *scalars)
-
-    alone = [fresh(seed) for seed in range(3)]
-    for seed in range(3):
-        train(alone[seed], rows[seed], etas[seed], lams[seed], momenta[seed])
-    runs = [fresh(seed) for seed in range(3)]
-    runs[1][graph.E_T[0]][0, 0] = np.inf
+    rows = np.stack([mg.batches(30, 6, seed, 0) for seed in range(3)], axis=1)
+    runs = [mg.init_params(graph, np.random.default_rng(seed), dtype=dtype) for seed in range(3)]
+    runs[1][graph.E_T[0]][0, 0] = np.finfo(dtype).max
     stack = {k: np.stack([params[k] for params in runs]) for k in runs[0]}
-    scalars = [np.array(values, dtype).reshape(3, 1, 1) for values in (etas, lams, momenta)]
-    train(stack, np.stack(rows, axis=1), *scalars)
-    for k in stack:
-        assert stack[k].dtype == dtype
-        for seed in (0, 2):
-            assert np.isfinite(stack[k][seed]).all()
-            assert stack[k][seed].tobytes() == alone[seed][k].tobytes(), k
+
+    def train(params, rows, scalars):
+        mg.train_epoch(graph, params, None, x, y, rows, "cross_entropy", *scalars, engine=engine)
+
+    train(stack, rows, scalars.reshape(3, 3, 1, 1))
     assert not all(np.isfinite(stack[e][1]).all() for e in graph.E_T)
-    for e in graph.E_T:
-        ranks, spectra = mg.rank(stack[e]), mg.singular_values(stack[e])
-        for seed in (0, 2):
-            assert ranks[seed] == mg.rank(alone[seed][e])
-            assert spectra[seed].tobytes() == mg.singular_values(alone[seed][e]).tobytes()
+    for seed in (0, 2):
+        train(runs[seed], rows[:, seed], scalars[:, seed].tolist())
+        for k, alone in runs[seed].items():
+            assert stack[k].dtype == dtype
+            assert np.isfinite(alone).all()
+            assert stack[k][seed].tobytes() == alone.tobytes(), k
+        for e in graph.E_T:
+            spectrum = mg.singular_values(stack[e])[seed]
+            assert spectrum.tobytes() == mg.singular_values(runs[seed][e]).tobytes()
 
 
 def test_the_step_is_eq_2_with_momentum_and_decays_the_matrices_only(rng):
@@ -397,12 +306,10 @@ def test_the_step_is_eq_2_with_momentum_and_decays_the_matrices_only(rng):
     for _ in range(3):
         cache = mg.forward(graph, params, x)
         _, df = mg.mean_squared_error(cache.v[graph.L], y)
-        grads = mg.gradients(graph, cache, *mg.backward(graph, params, cache, df))
+        grads = backpropagated(graph, params, cache, df)
         for k in params:
-            g = grads[k]
-            if k in graph.E_T:
-                g = g + 2 * lam * expected[k]
-            by_hand[k] = momentum * by_hand[k] + g
+            decay = 2 * lam * expected[k] if k in graph.E_T else 0
+            by_hand[k] = momentum * by_hand[k] + grads[k] + decay
             expected[k] = expected[k] - eta * by_hand[k]
         found = mg.train_step(graph, params, velocity, x, y, "mean_squared_error", *scalars)
         assert list(found) == list(graph.E_T)
@@ -458,9 +365,7 @@ def test_an_overflow_of_one_unit_s_variance_makes_the_evaluation_nan(rng):
 def test_batches_cover_an_epoch_once_and_differ_between_epochs_and_seeds():
     rows = mg.batches(50, 8, seed=3, epoch=1)
     assert rows.shape == (6, 8)
-    assert len(np.unique(rows)) == 48
-    assert rows.min() >= 0
-    assert rows.max() < 50
+    assert len(set(rows.ravel()) & set(range(50))) == 48
     assert (rows == mg.batches(50, 8, seed=3, epoch=1)).all()
     assert (rows != mg.batches(50, 8, seed=3, epoch=2)).any()
     assert (rows != mg.batches(50, 8, seed=4, epoch=1)).any()
@@ -475,17 +380,9 @@ def test_initialization_has_the_spread_that_the_fan_in_asks_for(init, spread, rn
     assert W.dtype == "float32"
     assert abs(W.std() / spread - 1) < 0.02
     if init == "uniform":
-        end = 100**-0.5
-        assert 0.99 * end < abs(W).max() <= np.float32(end)
+        assert 0.099 < abs(W).max() <= np.float32(0.1)
 
 
 def test_the_sigmoid_overflows_nowhere():
     a = np.array([-1e4, 0, 1e4], "float32")
     np.testing.assert_array_equal(sigmoid(a), [0, 0.5, 1])
-
-
-def test_a_unit_that_does_not_vary_is_divided_by_the_root_of_epsilon_alone():
-    """1e-5, added to the variance."""
-    A, b = batch_statistics(np.array([[3.0, 1.0], [3.0, -1.0]]))
-    np.testing.assert_allclose(A, [[1e-5**-0.5, (1 + 1e-5) ** -0.5]], rtol=1e-12)
-    np.testing.assert_array_equal(b, [[3.0, 0.0]])

@@ -11,24 +11,31 @@ import pytest
 import minigrad as mg
 from minigrad.measures import norm_of_spectrum, rank_of_spectrum
 
+dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
 
 def test_the_rank_counts_singular_values_relative_to_a_norm(rng):
     u, v = (np.linalg.qr(rng.normal(size=(6, 6)))[0] for _ in range(2))
     W = u * [1, 1, 1e-3, 1e-3, 1e-5, 0] @ v
-    for scale in (1, 1e-30, 1e30):
-        for dtype in ("float32", "float64"):
-            M = (scale * W).astype(dtype)
-            assert mg.rank(M) == 4
-            assert mg.rank(M, tol=2e-3) == 2
-            assert mg.rank(M, norm="spectral") == 4
-    # ||W||_F is sqrt(2) times ||W||_2.
-    assert mg.rank(W, tol=0.8) == 0
-    assert mg.rank(W, tol=0.8, norm="spectral") == 2
-    assert mg.rank(1e-3 * W, tol=1e-4, norm=None) == 2
-    assert mg.rank(np.zeros((3, 4))) == 0
+    for M in (W, W.astype("float32")):
+        assert mg.rank(M) == 4
+        assert mg.rank(M, tol=2e-3) == 2
+        # ||W||_F is sqrt(2) times ||W||_2.
+        assert mg.rank(M, tol=0.8) == 0
+        assert mg.rank(M, tol=0.8, norm="spectral") == 2
+        assert mg.rank(np.float32(1e-3) * M, norm=None) == 2
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_other_measures_of_known_matrices():
+    before = {(2, 1): np.zeros((2, 2)), (3, 2): np.ones((1, 4))}
+    after = {(2, 1): np.diag([3.0, 4.0]), (3, 2): np.ones((1, 4)) * 2}
+    assert mg.distance(after, before, [(2, 1), (3, 2)]) == (5 + 2) / 2
+    assert mg.stable_rank(np.diag([2.0, 1.0, 1.0])) == 1.5
+    np.testing.assert_allclose(mg.effective_rank(np.diag([5.0, 5.0, 5.0, 0.0])), 3, rtol=1e-12)
+    assert mg.theorem1_bound(np.eye(2), 0.0) == np.inf
+
+
+@dtypes
 def test_a_matrix_that_is_not_finite_measures_nan_and_spares_its_neighbours(dtype, rng):
     W = rng.normal(size=(4, 5, 3)).astype(dtype)
     W[1, 2, 2], W[2], W[3] = np.nan, np.inf, 0
@@ -38,16 +45,17 @@ def test_a_matrix_that_is_not_finite_measures_nan_and_spares_its_neighbours(dtyp
     np.testing.assert_array_equal(s[0], mg.singular_values(W[0]))
     for measure in (mg.stable_rank, mg.effective_rank, lambda W: mg.distance_to_rank(W, 9)):
         np.testing.assert_array_equal(np.isnan(measure(W)), [False, True, True, False])
+        assert measure(W)[3] == 0
     spectra = np.array([[np.inf, 1], [2, 1], [np.nan, 1]])
     np.testing.assert_array_equal(rank_of_spectrum(spectra), [np.nan, 2, np.nan])
 
 
-@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e-120, 1e-30, 1, 1e30, 1e120, 1e160, 1e300])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+SIZES = [("float32", 1e-36), ("float32", 1e36), ("float64", 1e-200), ("float64", 1e160)]
+
+
+@pytest.mark.parametrize("dtype, size", SIZES)
 def test_no_measure_feels_that_squares_leave_the_range_of_float64(size, dtype):
     """Rank one stays rank one, though 1e-200 squared is 0 and 1e160 squared is infinite."""
-    if dtype == "float32":
-        size = np.clip(size, 1e-36, 1e36)
     one = np.outer([3.0, 0, 4], [0, 0.6, 0.8, 0]).astype(dtype)  # of norm 5
     W = np.array(size, dtype) * one
     rtol = 1e-6 if dtype == "float32" else 1e-12
@@ -58,83 +66,54 @@ def test_no_measure_feels_that_squares_leave_the_range_of_float64(size, dtype):
     np.testing.assert_allclose([mg.stable_rank(W), mg.effective_rank(W)], 1, rtol=rtol)
     assert norm_of_spectrum(mg.singular_values(W)[3:], "frobenius") == 0
     stack = np.stack([0 * W, W, one])
-    np.testing.assert_array_equal(mg.rank(stack), [0, 1, 1])
     moved = mg.distance({(2, 1): stack}, {(2, 1): 0 * stack}, [(2, 1)])
     np.testing.assert_allclose(moved, [0, 5 * size, 5], rtol=rtol)
 
 
-def test_distance_stable_rank_and_effective_rank_of_known_matrices():
-    before = {(2, 1): np.zeros((2, 2)), (3, 2): np.ones((1, 4))}
-    after = {(2, 1): np.diag([3.0, 4.0]), (3, 2): np.ones((1, 4)) * 2}
-    assert mg.distance(after, before, [(2, 1), (3, 2)]) == (5 + 2) / 2
-    assert mg.stable_rank(np.diag([2.0, 1.0, 1.0])) == 1.5
-    np.testing.assert_allclose(mg.effective_rank(np.diag([5.0, 5.0, 5.0, 0.0])), 3, rtol=1e-12)
-    assert mg.stable_rank(np.zeros((2, 2))) == 0
-    assert mg.effective_rank(np.zeros((2, 2))) == 0
-    assert mg.theorem1_bound(np.eye(2), 0.0) == np.inf
+@dtypes
+@pytest.mark.parametrize("xp", [np, fake_cupy], ids=["numpy", "device"])
+def test_a_matrix_whose_spectrum_does_not_converge_measures_nan(xp, dtype, monkeypatch):
+    """It fails its stack, too. CuPy returns unconverged numbers unless it is asked to raise.
 
+    LAPACK is given no NaN: what it then does differs between libraries.
+    """
+    name, number = ("svd", 2) if dtype == "float64" else ("eigvalsh", 4)  # of a Gram matrix
+    function = getattr(xp.linalg, name)
+    asked = {"linalg": "raise"} if xp is np else {}
 
-def fails_for(calls, function, number):
-    """`function`, which doesn't converge for a stack, nor for the matrix of that [0, 0]."""
+    def errstate(**options):
+        asked.update(options)
+        return contextlib.nullcontext()
 
     def solver(M, **options):
-        calls.append(M.ndim)
-        if M.ndim > 2 or float(M[0, 0]) == number:
+        assert xp.isfinite(M).all()
+        if asked == {"linalg": "raise"} and (M.ndim > 2 or float(M[0, 0]) == number):
             raise np.linalg.LinAlgError("no convergence")
         return function(M, **options)
 
-    return solver
-
-
-@pytest.mark.parametrize("xp", [np, fake_cupy], ids=["numpy", "device"])
-def test_a_matrix_whose_spectrum_does_not_converge_measures_nan(xp, monkeypatch):
-    calls = []
-    for name, number in (("svd", 2.0), ("eigvalsh", 4.0)):  # a Gram matrix has the squares
-        solver = fails_for(calls, getattr(xp.linalg, name), number)
-        monkeypatch.setattr(xp.linalg, name, solver, raising=False)
-    W = np.array([np.eye(2, 3), 2 * np.eye(2, 3), 3 * np.eye(2, 3)])
-    for dtype in ("float32", "float64"):
-        s = mg.backend.to_host(mg.singular_values(xp.asarray(W.astype(dtype))))
-        np.testing.assert_allclose(s, [[1, 1], [np.nan, np.nan], [3, 3]])
-    assert calls == [3, 2, 2, 2] * 2
-
-
-def test_cupy_is_asked_to_say_whether_a_spectrum_converges(monkeypatch):
-    """The fault: CuPy returns unconverged numbers unless it is asked to raise."""
-    asked = []
-
-    @contextlib.contextmanager
-    def errstate(**options):
-        asked.append(options)
-        yield
-
-    monkeypatch.setitem(sys.modules, "cupyx", types.SimpleNamespace(errstate=errstate))
+    monkeypatch.setattr(xp.linalg, name, solver, raising=False)
     monkeypatch.setattr(fake_cupy, "__name__", "cupy")
-    mg.singular_values(fake_cupy.ones((3, 2, 2)))
-    assert asked == [{"linalg": "raise"}]
+    monkeypatch.setitem(sys.modules, "cupyx", types.SimpleNamespace(errstate=errstate))
+    W = np.array([factor * np.eye(2, 3) for factor in (1, 2, 3, np.nan)], dtype)
+    s = mg.backend.to_host(mg.singular_values(xp.asarray(W)))
+    np.testing.assert_allclose(s, [[1, 1], [np.nan, np.nan], [3, 3], [np.nan, np.nan]])
 
 
-EDGE = [(2, 1)]
 LOW = np.outer(np.arange(1, 6.0), np.arange(1, 5.0))  # of rank one
 REFUSED = {
-    "integers": (lambda: mg.rank(LOW.astype("int64")), ValueError),
-    "complex numbers": (lambda: mg.singular_values(LOW * 1j), ValueError),
-    "a vector": (lambda: mg.rank(LOW[0]), ValueError),
-    "a list": (lambda: mg.stable_rank(LOW.tolist()), TypeError),
-    "a masked array": (lambda: mg.effective_rank(np.ma.array(LOW)), TypeError),
-    "r = -1": (lambda: mg.distance_to_rank(LOW, -1), ValueError),
-    "r = 1.5": (lambda: mg.distance_to_rank(LOW, 1.5), ValueError),
-    "lam = -1": (lambda: mg.theorem1_bound(LOW, -1.0), ValueError),
-    "lam NaN": (lambda: mg.theorem1_bound(LOW, np.nan), ValueError),
-    "tol = -1": (lambda: mg.rank(LOW, -1.0), ValueError),
-    "tol NaN": (lambda: mg.rank(LOW, np.nan), ValueError),
-    "another norm": (lambda: mg.rank(LOW, norm="nuclear"), ValueError),
-    "one row": (lambda: mg.distance({(2, 1): LOW}, {(2, 1): LOW[:1]}, EDGE), ValueError),
+    "complex numbers": lambda: mg.singular_values(LOW * 1j),
+    "a vector": lambda: mg.rank(LOW[0]),
+    "a masked array": lambda: mg.effective_rank(np.ma.array(LOW)),
+    "r = -1": lambda: mg.distance_to_rank(LOW, -1),
+    "lam NaN": lambda: mg.theorem1_bound(LOW, np.nan),
+    "tol = -1": lambda: mg.rank(LOW, -1.0),
+    "another norm": lambda: mg.rank(LOW, norm="nuclear"),
+    "one row": lambda: mg.distance({(2, 1): LOW}, {(2, 1): LOW[:1]}, [(2, 1)]),
+    "integers before": lambda: mg.distance({(2, 1): LOW}, {(2, 1): LOW.astype(int)}, [(2, 1)]),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_measure_refuses_arguments_that_it_has_no_number_for(case):
-    call, error = REFUSED[case]
-    with pytest.raises(error):
-        call()
+    with pytest.raises((ValueError, TypeError), match="must"):
+        REFUSED[case]()
