@@ -35,6 +35,15 @@ def test_a_wrong_gradient_is_refused_with_its_name_slopes_and_error(factor, poin
     assert relative == pytest.approx(abs(slope - given) / size if size else np.inf, rel=0.05)
 
 
+@pytest.mark.parametrize("number", range(5))
+def test_one_wrong_entry_of_a_thousand_is_refused(number, rng):
+    W = rng.normal(size=1000)
+    grads = np.cos(W)
+    grads[rng.integers(1000)] += 0.1
+    with pytest.raises(AssertionError, match="no kink"):
+        mg.check_gradient(lambda p: np.sin(p["W"]).sum(), {"W": W}, {"W": grads}, rng)
+
+
 U = np.array([0.3, 0.5, 0.7])
 WRONG = {  # f, a gradient at U, and what is said
     "a kink": (lambda u: abs(u - 0.5), np.ones(3), "a kink was hit"),
