@@ -102,13 +102,13 @@ def test_settings_that_a_figure_has_no_room_for_are_refused(name, settings, word
 
 
 def test_settings_and_synthetic_data_are_in_the_runs_the_note_and_the_name():
-    settings = {"network": "RES-BN-2-300", "milestones": (10,), "tol": 1e-3, "B": (4, 5)}
-    experiment = Experiment("fig4", "smoke", 1, settings, synthetic=("cifar10",))
-    found = {(run.network, run.milestones, run.dataset, run.B) for run in experiment.runs()}
-    assert found == {("RES-BN-2-300", (10,), "synthetic-cifar10", B) for B in (4, 5)}
-    for written in ("B=4,5", "tol=0.001", "ynthetic data in place of CIFAR-10"):
+    settings = {"network": "MLP-2-300", "milestones": (10,), "tol": 1e-3, "lam": (0.0, 1e-4)}
+    experiment = Experiment("fig1", "quick", 1, settings, synthetic=("mnist",))
+    found = {(run.network, run.milestones, run.dataset) for run in experiment.runs()}
+    assert found == {("MLP-2-300", (10,), name) for name in ("synthetic-mnist", "cifar10")}
+    for written in ("lam=0.0,0.0001", "tol=0.001", "ynthetic data in place of MNIST"):
         assert written in experiment.note()
-    assert "synthetic" in experiment.title() and "synthetic" in experiment.stem()
+    assert "synthetic" in experiment.columns[0][0] and "synthetic" in experiment.stem()
 
 
 def test_a_batch_size_has_the_same_colour_in_every_figure():

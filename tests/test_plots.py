@@ -75,6 +75,7 @@ def test_a_run_that_ended_early_has_a_mark_at_its_last_finite_value(rng, end, fi
         place = made["epoch"][finite - 1], made[row.field][finite - 1]
         assert marks(panel) == [(*place, plots.ENDS[end]["marker"], plots.COLOURS[1])]
     assert [text.get_text() for text in picture.legends[0].get_texts()] == ["line 0", "line 1", end]
+    assert "line 1" in picture.axes[0].get_title()
 
 
 def test_without_a_finite_value_the_mark_is_at_the_upper_edge_and_nothing_at_zero(rng):
