@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy
@@ -10,14 +10,11 @@ import numpy
 from minigrad.datasets import DATASETS
 
 from . import plots
-from .plots import Row
 from .results import View, csv_rows, history
 from .runs import LOSSES, Run, changed_rules, grid
 
-LAMBDAS = (0.0, 1e-6, 1e-5, 1e-4, 1e-3)
 BATCH_SIZES = (4, 8, 16, 32, 64, 128)
 ETAS = (0.001, 0.01, 0.1)
-WIDE_ETAS = (0.0125, 0.025, 0.05, 0.1)
 # Variants of Eq. 5's batch norm: whether A is detached, and gamma and beta are one per layer.
 VARIANTS = {
     "memo": {},
@@ -35,8 +32,7 @@ CELLS = {
 }
 
 LABELS = {
-    "cross_entropy": "cross-entropy",
-    "mean_squared_error": "squared loss",
+    "cross_entropy": "cross-entropy", "mean_squared_error": "squared loss",
     "memo": "the memo's text",
     "true": "true gradient",
     "per-unit": "detached, γ, β per unit",
@@ -46,9 +42,7 @@ LABELS = {
     "c": "c: B = 32",
     "d": "d: B = 32, η / 4",
     "e": "e: B = 32, λ / 4",
-    "B": "B",
-    "eta": "η",
-    "lam": "λ",
+    "B": "B", "eta": "η", "lam": "λ",
 }
 NORMS = {  # by detached and scalar
     (True, True): ", batch norm of the memo's text",
@@ -90,10 +84,7 @@ PRESETS = tuple(FIRST_EPOCHS)
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: its base run, its axes, its rows of panels, its presets.
-
-    The last axis makes the lines, the others make the columns.
-    """
+    """One figure of rows of panels; its last axis makes the lines, the others the columns."""
 
     title: str
     base: Run
@@ -103,55 +94,42 @@ class Figure:
 
 
 TRAINING = (
-    Row("rank", "average rank"),
-    Row("train_accuracy", "train accuracy (%)", top=103),
-    Row("test_accuracy", "test accuracy (%)", top=103),
+    plots.Row("rank", "average rank"),
+    plots.Row("train_accuracy", "train accuracy (%)", top=103),
+    plots.Row("test_accuracy", "test accuracy (%)", top=103),
 )
-LAYERS = (Row("layer_rank", "rank", x="layer"),)
+LAYERS = (plots.Row("layer_rank", "rank", x="layer"),)
 CONVERGING = (
-    Row("distance", "(a) $d(W_{t+1}, W_t)$", log=True, floor=1e-6),
-    Row("train_accuracy", "(b) train accuracy (%)", top=103),
-    Row("train_loss", "(c) train loss", log=True),
-    Row("rank", "(d) average rank"),
+    plots.Row("distance", "(a) $d(W_{t+1}, W_t)$", log=True, floor=1e-6),
+    plots.Row("train_accuracy", "(b) train accuracy (%)", top=103),
+    plots.Row("train_loss", "(c) train loss", log=True),
+    plots.Row("rank", "(d) average rank"),
 )
 MLP_BN = Run(measure_every=5)
 RES_BN = replace(MLP_BN, network="RES-BN-5-500")
 MLP = replace(MLP_BN, network="MLP-5-500")
 BY_BATCH = {"eta": ETAS, "B": BATCH_SIZES}
-BY_LAYER = {"eta": WIDE_ETAS, "B": BATCH_SIZES[3:]}
+BY_LAYER = {"eta": (0.0125, 0.025, 0.05, 0.1), "B": BATCH_SIZES[3:]}
+BY_SIZE = "{norm}: rank of {network} trained on {dataset} with varying batch sizes"
+ACROSS = "{norm}: ranks across the layers of {network} trained on {dataset}"
 
 FIGURES = {
     "fig1": Figure(
         "Figure 1: convergence of {network} trained with SGD",
         replace(MLP_BN, network="MLP-5-2000", momentum=0.0, milestones=(), epochs=2000),
-        {"dataset": ("mnist", "cifar10"), "loss": LOSSES, "lam": LAMBDAS},
+        {"dataset": ("mnist", "cifar10"), "loss": LOSSES, "lam": (0.0, 1e-6, 1e-5, 1e-4, 1e-3)},
         CONVERGING, CONVERGENCE,
     ),
-    "fig2": Figure(
-        "Figure 2{norm}: rank of {network} trained on {dataset} with varying batch sizes",
-        MLP_BN, BY_BATCH, TRAINING, FIRST_EPOCHS,
-    ),
+    "fig2": Figure(f"Figure 2{BY_SIZE}", MLP_BN, BY_BATCH, TRAINING, FIRST_EPOCHS),
     "fig3": Figure(
         "Figure 3{norm}: rank of {network} trained on {dataset} with varying weight decay",
         MLP_BN,
         {"B": BATCH_SIZES[2:], "lam": (0.0, 1e-4, 2e-4, 4e-4, 8e-4, 6e-3)}, TRAINING, FIRST_EPOCHS,
     ),
-    "fig4": Figure(
-        "Figure 4{norm}: rank of {network} trained on {dataset} with varying batch sizes",
-        RES_BN, BY_BATCH, TRAINING, NARROWED,
-    ),
-    "fig5": Figure(
-        "Figure 5{norm}: rank of {network} trained on {dataset} with varying batch sizes",
-        MLP, BY_BATCH, TRAINING, NARROWED,
-    ),
-    "fig6": Figure(
-        "Figure 6{norm}: ranks across the layers of {network} trained on {dataset}",
-        MLP_BN, BY_LAYER, LAYERS, FIRST_EPOCHS,
-    ),
-    "fig7": Figure(
-        "Figure 7{norm}: ranks across the layers of {network} trained on {dataset}",
-        RES_BN, BY_LAYER, LAYERS, NARROWED,
-    ),
+    "fig4": Figure(f"Figure 4{BY_SIZE}", RES_BN, BY_BATCH, TRAINING, NARROWED),
+    "fig5": Figure(f"Figure 5{BY_SIZE}", MLP, BY_BATCH, TRAINING, NARROWED),
+    "fig6": Figure(f"Figure 6{ACROSS}", MLP_BN, BY_LAYER, LAYERS, FIRST_EPOCHS),
+    "fig7": Figure(f"Figure 7{ACROSS}", RES_BN, BY_LAYER, LAYERS, NARROWED),
 }
 TWINS = ("true", "standard")
 FIGURES |= {
@@ -163,8 +141,7 @@ FIGURES |= {
 FIGURES["norms"] = Figure(
     "Four variants of batch norm: rank of {network} trained on {dataset}, η = {eta}",
     replace(MLP_BN, eta=0.01),
-    {"batchnorm": VARIANTS, "B": BATCH_SIZES},
-    TRAINING[:2], FIRST_EPOCHS,
+    {"batchnorm": VARIANTS, "B": BATCH_SIZES}, TRAINING[:2], FIRST_EPOCHS,
 )
 FIGURES["control"] = Figure(
     "Control: batch size, or steps and decay budget? {network} trained on {dataset}, η = {eta}",
@@ -179,10 +156,8 @@ FIGURES["descent"] = Figure(
         MLP_BN, m=5000, epochs=5000, milestones=(600, 1000, 2000), steps_of_B=128, measure_every=50,
         **VARIANTS["true"],
     ),
-    {"B": (32, 64, 128, 5000)},
-    TRAINING[:2], DESCENT,
+    {"B": (32, 64, 128, 5000)}, TRAINING[:2], DESCENT,
 )
-LONGEST = 200  # characters of a file's name; systems allow 255
 OWN_AXES = ("batchnorm", "cell")  # axes that are no field of Run
 
 
@@ -207,15 +182,24 @@ class Experiment:
         self.name, self.figure, self.preset = name, FIGURES[name], preset
         self.reduction = self.figure.presets[preset]
         self.seeds = seeds or self.reduction.seeds
-        self.settings, self.synthetic = settings or {}, synthetic
-        self._check()
-        self.view = View(**self._settings_of(View))
+        self.settings, self.synthetic = dict(sorted((settings or {}).items())), synthetic
+        self.fixed = self._fixed()
+        of_view = self.fixed.keys() & vars(View())
+        self.view = View(**{name: self.fixed.pop(name) for name in of_view})
         self.columns = self._columns()
 
-    def _settings_of(self, kind):
-        """The settings that are fields of Run or of View, without those of axes."""
-        names = {field.name for field in fields(kind)} - set(self.figure.axes)
-        return {name: value for name, value in self.settings.items() if name in names}
+    def _fixed(self):
+        """The settings of fields that are no axes; ValueError where they conflict with the axes."""
+        axes, taken = self.figure.axes, set(OWN_AXES)
+        for axis in OWN_AXES:
+            taken.update(*axes.get(axis, {}).values())
+        fixed = {name: value for name, value in self.settings.items() if name not in axes}
+        for name, value in fixed.items():
+            if name in taken:
+                raise ValueError(f"{name} can't be set: the figure varies {', '.join(axes)}")
+            if isinstance(value, tuple) and name != "milestones":
+                raise ValueError(f"the figure has one {name} at a time, got {value}")
+        return fixed
 
     def _columns(self):
         """A column for every point of the axes but the last, whose values are its lines."""
@@ -233,30 +217,11 @@ class Experiment:
     def _values(self, axis):
         """The values of an axis, those of the figure or those set."""
         known = self.figure.axes[axis]
-        if axis not in self.settings:
-            return tuple(known)
-        values = as_tuple(self.settings[axis])
-        if len(set(values)) < len(values):
-            raise ValueError(f"{axis} has a value twice: {values}")
-        unknown = [value for value in values if value not in known]
-        if isinstance(known, dict) and unknown:
-            raise ValueError(f"{axis} must be one of {', '.join(known)}, got {unknown[0]}")
+        values = self.settings.get(axis, tuple(known))
+        values = values if isinstance(values, tuple) else (values,)
+        if isinstance(known, dict) and not known.keys() >= set(values):
+            raise ValueError(f"{axis} must be one of {', '.join(known)}, got {', '.join(values)}")
         return values
-
-    def _check(self):
-        """ValueError for a setting that conflicts with the figure's axes, or for too many."""
-        axes = self.figure.axes
-        points = [known for known in axes.values() if isinstance(known, dict)]
-        taken = {field for known in points for point in known.values() for field in point}
-        for field, value in self.settings.items():
-            if field in axes:
-                continue
-            if field in taken or field in OWN_AXES:
-                raise ValueError(f"{field} can't be set: the figure varies {', '.join(axes)}")
-            if isinstance(value, tuple) and field != "milestones":
-                raise ValueError(f"the figure has one {field} at a time, got {value}")
-        if len(self.stem()) > LONGEST:
-            raise ValueError("so many settings make too long a file name: give fewer at a time")
 
     def _line(self, index, chosen):
         """The Line of one point of the axes."""
@@ -265,11 +230,10 @@ class Experiment:
             known = self.figure.axes[axis]
             point |= known[value] if isinstance(known, dict) else {axis: value}
         paper = replace(self.figure.base, **point)
-        changed = self.reduction.fields | self._settings_of(Run) | point
+        changed = self.reduction.fields | self.fixed | point
         run = self._reduced(replace(self.figure.base, **changed), paper)
         if axis == "B":  # a batch size has the same colour in every figure
-            others = len(BATCH_SIZES) + index
-            index = BATCH_SIZES.index(value) if value in BATCH_SIZES else others
+            index = (*BATCH_SIZES, *self._values("B")).index(value)
         return Line(named(axis, value), index, paper, grid(run, seed=range(self.seeds)))
 
     def _reduced(self, run, paper):
@@ -294,66 +258,63 @@ class Experiment:
 
     def title(self):
         """The picture's title, with all that shortens or reduces the paper's setting."""
-        run, paper = self.runs()[0], self.columns[0][1][0].paper
+        run, paper, whole = self.runs()[0], self.figure.base, not self.reduction.keeps_decay_budget
+        reductions = {
+            "smoke test of the program, no result": self.preset == "smoke",
+            "reduced": not whole and self.preset != "smoke",
+            f"first {run.epochs} of {paper.epochs} epochs": whole and run.epochs < paper.epochs,
+            f"{run.network} for {paper.network}": whole and run.network != paper.network,
+            f"{self.seeds} seed{'s' if self.seeds > 1 else ''}": True,
+        }
         norm = NORMS[run.detached, run.scalar] if run.normalized() else ""
         dataset = DATASETS[run.dataset].title
-        text = self.figure.title.format(
-            network=run.network, dataset=dataset, norm=norm, eta=run.eta, m=run.samples()
-        )
-        reductions = []
-        if self.preset == "smoke":
-            reductions.append("smoke test of the program, no result")
-        elif self.reduction.keeps_decay_budget:
-            reductions.append("reduced")
-        elif run.epochs < paper.epochs:
-            reductions.append(f"first {run.epochs} of {paper.epochs} epochs")
-        if run.network != paper.network and not self.reduction.keeps_decay_budget:
-            reductions.append(f"{run.network} for {paper.network}")
-        reductions.append(f"{self.seeds} seed{'s' if self.seeds > 1 else ''}")
-        return f"{text} ({', '.join(reductions)})"
+        words = vars(run) | {"dataset": dataset, "norm": norm, "m": run.samples()}
+        said = ", ".join(itertools.compress(reductions, reductions.values()))
+        return f"{self.figure.title.format(**words)} ({said})"
 
     def note(self):
         """The lines under the title: the reduction, replaced data, settings by hand, seeds."""
+        replaced = " and ".join(DATASETS[name].title for name in self.synthetic)
+        reduced = self._reduction_note() if self.reduction.keeps_decay_budget else ""
+        sentences = {
+            reduced: reduced,
+            "Changed rules: minigrad's mathematics is not as published.": changed_rules(),
+            f"Synthetic data in place of {replaced}, which was not found.": self.synthetic,
+            f"Set by hand: {self._written(', ')}.": self.settings,
+            "Lines: means over the seeds that learned; bands: their ranges.": self.seeds > 1,
+        }
+        return " ".join(itertools.compress(sentences, sentences.values()))
+
+    def _reduction_note(self):
+        """How runs that keep the decay budget differ from the paper's."""
         run, paper = self.runs()[0], self.figure.base
-        sentences = []
-        if self.reduction.keeps_decay_budget:
-            lines = [line for _, lines in self.columns for line in lines]
-            times = {f"{line.paper.eta_steps() / line.runs[0].eta_steps():.3g}" for line in lines}
-            batch = f", B = {run.B}" if "B" in self.reduction.fields else ""
-            sentences.append(
-                f"Reduced from {paper.network}, {paper.epochs} epochs, all samples, "
-                f"to {run.network}, {run.epochs} epochs, m = {run.samples()}{batch}. "
-                f"To keep the decay budget Σ 2ηλ, λ is {' or '.join(sorted(times))} times "
-                "the paper's, which the legend has."
-            )
-        if changed_rules():
-            sentences.append("Changed rules: minigrad's mathematics is not as published.")
-        if self.synthetic:
-            names = " and ".join(DATASETS[name].title for name in self.synthetic)
-            sentences.append(f"Synthetic data in place of {names}, which was not found.")
-        if self.settings:
-            sentences.append(f"Set by hand: {self._written(', ')}.")
-        if self.seeds > 1:
-            sentences.append("Lines: means over the seeds that learned; bands: their ranges.")
-        return " ".join(sentences)
+        lines = [line for _, lines in self.columns for line in lines]
+        times = {f"{line.paper.eta_steps() / line.runs[0].eta_steps():.3g}" for line in lines}
+        batch = f", B = {run.B}" if "B" in self.reduction.fields else ""
+        return (
+            f"Reduced from {paper.network}, {paper.epochs} epochs, all samples, to {run.network}, "
+            f"{run.epochs} epochs, m = {run.samples()}{batch}. To keep the decay budget Σ 2ηλ, "
+            f"λ is {' or '.join(sorted(times))} times the paper's, which the legend has."
+        )
 
     def _written(self, separator):
         """Settings as on the command line: B=16,64."""
-        values = {name: map(str, as_tuple(value)) for name, value in sorted(self.settings.items())}
-        return separator.join(f"{name}={','.join(texts)}" for name, texts in values.items())
+        texts = []
+        for name, value in self.settings.items():
+            values = value if isinstance(value, tuple) else (value,)
+            texts.append(f"{name}={','.join(map(str, values))}")
+        return separator.join(texts)
 
     def stem(self):
         """The name of its files, without the suffix; quick alone is not named."""
-        parts = [self.name]
-        if self.preset != "quick":
-            parts.append(self.preset)
-        if self.settings:
-            parts.append(self._written("-"))
-        if self.seeds != self.reduction.seeds:
-            parts.append(f"seeds={self.seeds}")
-        if self.synthetic:
-            parts.append("synthetic")
-        return "-".join(parts)
+        parts = [
+            self.name,
+            self.preset if self.preset != "quick" else "",
+            self._written("-"),
+            f"seeds={self.seeds}" if self.seeds != self.reduction.seeds else "",
+            "synthetic" if self.synthetic else "",
+        ]
+        return "-".join(filter(None, parts))
 
     def picture(self, results):
         """The picture of {run: (meta, arrays)}, and the numbers in it as rows of a CSV."""
@@ -364,17 +325,10 @@ class Experiment:
             for label, style, _, runs in lines:
                 drawn.append(plots.Line(label, style, [histories[run] for run in runs]))
             columns.append((title, drawn))
-        rows = self.figure.rows
-        picture = plots.picture(columns, rows, self.title(), self.note())
-        table, drawn_fields = [], [row.field for row in rows]
+        table, drawn_fields = [], [row.field for row in self.figure.rows]
         for run, run_history in histories.items():
             table += csv_rows(self.preset, run, run_history, self.view, drawn_fields)
-        return picture, table
-
-
-def as_tuple(value):
-    """A value that isn't a tuple as one of length 1."""
-    return value if isinstance(value, tuple) else (value,)
+        return plots.picture(columns, self.figure.rows, self.title(), self.note()), table
 
 
 def named(axis, value):

@@ -1,6 +1,5 @@
 """Numbers in, a picture out: a panel for every row and column; knows no figure and no file."""
 
-import math
 import textwrap
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +21,6 @@ ENDS = {  # marks of runs that ended before their last epoch
     "diverged": {"marker": "x", "markersize": 5, "markeredgewidth": 1.4},
     "collapsed": {"marker": "v", "markersize": 5, "markerfacecolor": "white"},
 }
-GREY_MEANS = "Grey: not learned (train accuracy below 50 %, ended early, or a W decayed to 0)."
 
 
 class Row(NamedTuple):
@@ -45,15 +43,13 @@ class Line(NamedTuple):
 
 
 def picture(columns, rows, title, note):
-    """The figure of columns (title, [Line]), of which each line is the mean, in colour, and the
-    range of the seeds that learned.
+    """The figure of columns (title, [Line]). In colour: the mean of the seeds that learned.
 
-    Every other seed is a thin grey line. Runs that ended early have a mark where they ended, or at
-    the upper edge where no number is finite.
+    A band is their range, a thin grey line any other seed. Runs that ended early have a mark where
+    they ended, or at the upper edge where no number is finite.
     """
     with style.context(STYLE, after_reset=True):  # whatever the user's matplotlibrc
-        height = 1.6 * len(rows) + 1.2
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 1.6 * len(rows) + 1.2), layout="constrained")
         figure.suptitle(textwrap.fill(title, 95), fontsize=10)
         panels = figure.subplots(len(rows), len(columns), sharex="col", sharey="row", squeeze=False)
         for row, its_panels in zip(rows, panels):
@@ -64,16 +60,7 @@ def picture(columns, rows, title, note):
         for (name, lines), top, bottom in zip(columns, panels[0], panels[-1]):
             top.set_title(column_title(name, lines, 100 // len(columns)))
             label_x(bottom, rows[-1], len(lines[0].histories[0]["layer"]))
-        lines = [line for _, lines in columns for line in lines]
-        histories = [history for line in lines for history in line.histories]
-        if not all(history["learned"] for history in histories):
-            note = f"{note} {GREY_MEANS}"
-        handles = legend_handles(lines, histories)
-        widest = max(len(handle.get_label()) for handle in handles)
-        figure.legend(
-            handles=handles, loc="outside lower center", ncols=max(1, 110 // (widest + 6)),
-            title=textwrap.fill(note, 120) or None, title_fontsize=7,
-        )
+        add_legend(figure, [line for _, lines in columns for line in lines], note)
     return figure
 
 
@@ -84,28 +71,24 @@ def draw(panel, row, line):
         every = max(1, len(line.histories[0]["epoch"]) // 4)
         line_style["markevery"] = (line.style * every // 6 % every, every)
     thin_grey = {"color": GREY, "linewidth": 0.7, "zorder": 1.5}
-    curves = [curve(history, row) for history in line.histories if history["learned"]]
     for history in line.histories:
         if not history["learned"]:
             panel.plot(*curve(history, row), **line_style | thin_grey)
+        for end, mark in ENDS.items():
+            if history[end]:
+                mark_end(panel, row, line, history, mark | {"color": line_style["color"]})
+    curves = [curve(history, row) for history in line.histories if history["learned"]]
     if curves:
         x, learned = curves[0][0], [y for _, y in curves]
         panel.plot(x, numpy.mean(learned, axis=0), **line_style)
         band = {"color": line_style["color"], "alpha": 0.25, "linewidth": 0}
         panel.fill_between(x, numpy.min(learned, axis=0), numpy.max(learned, axis=0), **band)
-    for history in line.histories:
-        for end, mark in ENDS.items():
-            if history[end]:
-                mark_end(panel, row, line, history, mark | {"color": line_style["color"]})
 
 
 def style_of(line):
     """Colour, dash and marker of a line."""
-    return {
-        "color": COLOURS[line.style % len(COLOURS)],
-        "linestyle": DASHES[line.style % len(DASHES)],
-        "marker": MARKERS[line.style % len(MARKERS)],
-    }
+    cycles = {"color": COLOURS, "linestyle": DASHES, "marker": MARKERS}
+    return {name: cycle[line.style % len(cycle)] for name, cycle in cycles.items()}
 
 
 def curve(history, row):
@@ -133,12 +116,10 @@ def finish_row(row, panels):
     """Label a row's y axis, which its panels share, and let it end where it should."""
     first = panels[0]
     first.set_ylabel(row.label)
-    drawn = [line.get_ydata() for panel in panels for line in panel.lines]
-    if row.log and any(numpy.any(numpy.asarray(y) > 0) for y in drawn):
+    drawn = numpy.concatenate([line.get_ydata() for panel in panels for line in panel.lines])
+    if row.log and (drawn > 0).any():
         first.set_yscale("log", nonpositive="clip")  # a line that falls to 0 runs off the bottom
-    low, high = first.get_ylim()
-    bottom = row.floor or (low if row.log else 0)
-    first.set_ylim(bottom, max(row.top or high, bottom + 1e-9))
+    first.set_ylim(row.floor or (None if row.log else 0), row.top)  # None: matplotlib's choice
 
 
 def label_x(panel, row, last):
@@ -147,7 +128,7 @@ def label_x(panel, row, last):
         panel.set_xlabel("epoch")
         panel.xaxis.get_major_locator().set_params(integer=True)
         return
-    some = range(1, last, math.ceil(last / 6))
+    some = range(1, last, (last + 5) // 6)  # six numbers at most
     panel.set_xlabel("layer (out: rank ≤ 10)")
     panel.set_xticks([*some, last + 1], [*map(str, some), "out"])
 
@@ -166,11 +147,17 @@ def column_title(title, lines, width):
     return "\n".join(textwrap.fill(text, width, break_on_hyphens=False) for text in paragraphs)
 
 
-def legend_handles(lines, histories):
-    """A handle for every label, and for the marks that occur."""
-    styles = {line.label: style_of(line) for line in lines}
-    handles = [Line2D([], [], label=label, **styles[label]) for label in styles]
+def add_legend(figure, lines, note):
+    """Write the note, and what the lines and marks mean, below the panels."""
+    histories = [history for line in lines for history in line.histories]
+    if not all(history["learned"] for history in histories):
+        note += " Grey: not learned (train accuracy below 50 %, ended early, or a W decayed to 0)."
+    handles = {line.label: Line2D([], [], **style_of(line)) for line in lines}
     for end, mark in ENDS.items():
         if any(history[end] for history in histories):
-            handles.append(Line2D([], [], label=end, color="0.3", linestyle="", **mark))
-    return handles
+            handles[end] = Line2D([], [], color="0.3", linestyle="", **mark)
+    widest = max(map(len, handles))
+    figure.legend(
+        handles.values(), handles, loc="outside lower center", ncols=max(1, 110 // (widest + 6)),
+        title=textwrap.fill(note, 120) or None, title_fontsize=7,
+    )

@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import io
 import os
 from pathlib import Path
 
@@ -27,34 +26,31 @@ def replacing(path):
 def write_text(path, text):
     """Write text; returns the path."""
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="\n")
+        partial.write_bytes(text.encode())
     return Path(path)
 
 
 def write_csv(path, records):
-    """Write dicts, whose keys may differ, as rows under the names of them all; returns the path."""
-    names = dict.fromkeys(name for record in records for name in record)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return write_text(path, text.getvalue())
+    """Write dicts with the same keys as rows; returns the path."""
+    with replacing(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, records[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+    return Path(path)
 
 
 def markdown(header, rows):
     """A Markdown table as text."""
-    lines = []
-    for row in (header, ("---",) * len(header), *rows):
-        cells = (str(cell).replace("|", "\\|") for cell in row)
-        lines.append("| " + " | ".join(cells) + " |\n")
-    return "".join(lines)
+    table = [header, ["---"] * len(header), *rows]
+    lines = [" | ".join(str(cell).replace("|", "\\|") for cell in row) for row in table]
+    return "".join(f"| {line} |\n" for line in lines)
 
 
 def write_picture(stem, figure):
     """Write stem.png and stem.svg, the same numbers to the same bytes; returns their paths."""
     paths = [Path(f"{stem}.png"), Path(f"{stem}.svg")]
     with style.context(STYLE, after_reset=True):
-        for path, options in zip(paths, ({"dpi": 200}, {"metadata": {"Date": None}})):
+        for path in paths:
             with replacing(path) as partial:
-                figure.savefig(partial, format=path.suffix[1:], **options)
+                figure.savefig(partial, format=path.suffix[1:], dpi=200, metadata={"Date": None})
     return paths

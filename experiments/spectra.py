@@ -23,27 +23,23 @@ CUTOFFS = numpy.logspace(-7, -1, 25)
 
 def write(preset, seeds, read, folder):
     """Draw runs, read(run) -> (meta, arrays) or None, into folder/spectra.*; returns the paths."""
-    experiments = {name: Experiment(name, preset, seeds) for name in FIGURES}
+    wanted = [(name, run) for name in FIGURES for run in Experiment(name, preset, seeds).runs()]
     curves, table = {}, []
-    for name, experiment in experiments.items():
-        for run in experiment.runs():
-            stored = read(run)
-            if stored is None or stored[0]["status"] != "finished":
-                continue
-            spectra = [s[-1:] for s in spectra_of(stored[1])]
-            ranks = [numpy.mean([View(tol=tol).rank(s) for s in spectra]) for tol in CUTOFFS]
-            learned = history(*stored)["learned"]
-            curves[name, run] = ranks, learned
-            setting = {"figure": name, "eta": run.eta, "B": run.B, "seed": run.seed}
-            for tol, rank in zip(CUTOFFS, ranks):
-                table.append(setting | {"learned": learned, "tol": tol, "rank": rank})
+    for name, run in wanted:
+        stored = read(run)
+        if stored is None or stored[0]["status"] != "finished":
+            continue
+        spectra = [s[-1:] for s in spectra_of(stored[1])]
+        ranks = [numpy.mean([View(tol=tol).rank(s) for s in spectra]) for tol in CUTOFFS]
+        learned = history(*stored)["learned"]
+        curves[name, run] = ranks, learned
+        setting = {"figure": name, "eta": run.eta, "B": run.B, "seed": run.seed, "learned": learned}
+        table += [setting | {"tol": tol, "rank": rank} for tol, rank in zip(CUTOFFS, ranks)]
     if not curves:
         raise StoreError(f"no finished run of Figure 2 is stored: make fig2 PRESET={preset} first")
-    wanted = sum(len(experiment.runs()) for experiment in experiments.values())
-    network = experiments["fig2"].runs()[0].network
     title = (
-        f"Ranks of Figure 2 by cutoff: {network}, preset {preset}, after the last epoch "
-        f"({len(curves)} of {wanted} runs)"
+        f"Ranks of Figure 2 by cutoff: {wanted[0][1].network}, preset {preset}, after the last "
+        f"epoch ({len(curves)} of {len(wanted)} runs)"
     )
     stem = folder / (f"spectra-{preset}" if preset != "quick" else "spectra")
     paths = report.write_picture(stem, picture(curves, title))
@@ -52,25 +48,23 @@ def write(preset, seeds, read, folder):
 
 def picture(curves, title):
     """A row for every variant of batch norm, a column for every eta, a line for every run."""
-    styles = {}
-    for B, colour, dash in zip(BATCH_SIZES, plots.COLOURS, plots.DASHES):
-        styles[B] = {"color": colour, "linestyle": dash}
+    looks = zip(plots.COLOURS, plots.DASHES)
+    styles = {B: {"color": c, "linestyle": dash} for B, (c, dash) in zip(BATCH_SIZES, looks)}
     with style.context(plots.STYLE, after_reset=True):
         figure = Figure(figsize=(plots.WIDTH, 5.6), layout="constrained")
         figure.suptitle(textwrap.fill(title, 95), fontsize=10)
-        panels = figure.subplots(len(FIGURES), len(ETAS), sharex=True, sharey=True, squeeze=False)
+        panels = figure.subplots(len(FIGURES), len(ETAS), sharex=True, sharey=True)
         for (name, run), (ranks, learned) in curves.items():
             panel = panels[list(FIGURES).index(name), ETAS.index(run.eta)]
             grey = {} if learned else {"color": plots.GREY}
             panel.semilogx(CUTOFFS, ranks, **styles[run.B] | grey)
         for panel in panels.flat:
             panel.axvline(View().tol, color="0.3", linewidth=0.7)
-        for panel, eta in zip(panels[0], ETAS):
-            panel.set_title(f"η = {eta}")
+        for top, bottom, eta in zip(panels[0], panels[-1], ETAS):
+            top.set_title(f"η = {eta}")
+            bottom.set_xlabel("cutoff / ‖W‖")
         for panel, words in zip(panels[:, 0], FIGURES.values()):
             panel.set_ylabel(f"{words}\naverage rank")
-        for panel in panels[-1]:
-            panel.set_xlabel("cutoff / ‖W‖")
         handles = [Line2D([], [], label=f"B = {B}", **styles[B]) for B in styles]
         handles.append(Line2D([], [], label="not learned", color=plots.GREY))
         handles.append(Line2D([], [], label="the memo's cutoff", color="0.3", linewidth=0.7))

