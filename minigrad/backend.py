@@ -34,9 +34,8 @@ def load_backend(name):
 
 def namespace(array):
     """The library of an array: the module numpy or cupy."""
-    if isinstance(array, (numpy.ndarray, numpy.generic)):
-        return numpy
-    return sys.modules[type(array).__module__]
+    on_host = isinstance(array, (numpy.ndarray, numpy.generic))
+    return numpy if on_host else sys.modules[type(array).__module__]
 
 
 def to_host(array):
@@ -48,8 +47,8 @@ def device_name(xp):
     """The device's name, and on a GPU whether TensorFloat-32 rounds products."""
     if xp is numpy:
         return "host"
-    name = xp.cuda.runtime.getDeviceProperties(xp.cuda.Device().id)["name"].decode()
-    return f"{name}, CUPY_TF32={os.environ.get('CUPY_TF32', '0')}"
+    properties = xp.cuda.runtime.getDeviceProperties(xp.cuda.Device().id)
+    return f"{properties['name'].decode()}, CUPY_TF32={os.environ.get('CUPY_TF32', '0')}"
 
 
 def swap(W):
@@ -77,17 +76,14 @@ def fused(rule):
 
     CuPy's fusion takes operators alone, and computes an operation on two numbers in half precision.
     """
+    kernel = functools.cache(lambda xp: xp.fuse(rule))
 
     @functools.wraps(rule)
     def apply(*args):
-        return _fuse(namespace(args[0]), rule)(*args)
+        xp = namespace(args[0])
+        return rule(*args) if xp is numpy else kernel(xp)(*args)
 
     return apply
-
-
-@functools.cache
-def _fuse(xp, rule):
-    return xp.fuse(rule) if hasattr(xp, "fuse") else rule
 
 
 def linalg_errors(xp):

@@ -1,23 +1,19 @@
 """The rules in some twenty numbers: a change of the mathematics changes one, a comment none."""
 
 import functools
+import itertools
 
 import numpy
 
 from .backend import product
 from .datasets import DATASETS, normalized
 from .graph import Edge, Graph, Layer, parse
+from .layers import ACTIVATION
+from .losses import LOSSES
 from .measures import distance, singular_values
 from .network import init_params
 from .optim import step_decay
-from .train import batches, evaluate, train_step
-
-VARIANTS = (  # loss, activation, detached, scalar: every rule at least once
-    ("cross_entropy", "relu", True, True),
-    ("mean_squared_error", "leaky_relu", False, True),
-    ("logistic", "sigmoid", True, False),
-    ("exponential", "identity", False, False),
-)
+from .train import batches, evaluate, train_epoch
 
 
 @functools.cache
@@ -31,7 +27,8 @@ def fingerprint():
         *trained(parse("MLP-BN-2-5", n=6, k=3), "uniform", "cross_entropy"),
         *trained(parse("RES-2-5", n=6, k=3), "he", "mean_squared_error"),
     ]
-    for loss, activation, detached, scalar in VARIANTS:
+    kinds = itertools.product((True, False), repeat=2)
+    for loss, activation, (scalar, detached) in zip(LOSSES, ACTIVATION, kinds):
         normed = Layer(5, activation, True, detached, scalar)
         layers = [Layer(6), normed, Layer(5), Layer(3, "identity")]
         edges = [Edge(2, 1), Edge(3, 2), Edge(3, 1), Edge(4, 3), Edge(4, 2)]
@@ -39,8 +36,8 @@ def fingerprint():
     rng = numpy.random.default_rng(1)
     for dtype in ("float32", "float64"):  # singular values take another path for each
         before, after = rng.normal(size=(2, 4, 6)).astype(dtype)
-        numbers.append(weighted(singular_values(after)))
-        numbers.append(distance({(2, 1): after}, {(2, 1): before}, [(2, 1)]))
+        distances = distance({(2, 1): after}, {(2, 1): before}, [(2, 1)])
+        numbers += [weighted(singular_values(after)), distances]
     numbers.append(weighted([step_decay(0.1, epoch) for epoch in (0, 60, 100, 200)]))
     numbers.append(weighted(batches(30, 4, seed=1, epoch=2)))
     for source in (DATASETS["mnist"], DATASETS["cifar10"]):
@@ -57,9 +54,8 @@ def trained(graph, init, loss):
     if loss in ("logistic", "exponential"):
         y = 2 * y - 1
     params = init_params(graph, rng, dtype="float64", init=init)
-    velocity = {key: numpy.zeros_like(W) for key, W in params.items()}
-    for batch in batches(len(x), 8, seed=0, epoch=1):
-        train_step(graph, params, velocity, x[batch], y[batch], loss, 0.1, lam=0.02, momentum=0.9)
+    rows = batches(len(x), 8, seed=0, epoch=1)
+    train_epoch(graph, params, None, x, y, rows, loss, 0.1, 0.02, 0.9, engine="reference")
     value, accuracy, _ = evaluate(graph, params, x, y, loss)
     return value + accuracy, weighted(numpy.concatenate([W.ravel() ** 2 for W in params.values()]))
 

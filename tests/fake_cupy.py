@@ -2,8 +2,9 @@
 
 Its arrays refuse NumPy arrays everywhere but in asarray and array, as CuPy's do. `waits` counts
 what waits for the device, `dtypes` collects the dtype of every array made, in-between results
-included; reset() clears both. Names that CuPy lacks are missing, and `random` too, since minigrad
-draws on the host. fuse() takes what CuPy fuses well: operators between arrays and numbers.
+included; reset() clears both. It has the names that minigrad uses and CuPy has, and no others, nor
+`random`, since minigrad draws on the host. fuse() takes what CuPy fuses well: operators between
+arrays and numbers.
 """
 
 import functools
@@ -15,29 +16,13 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 waits = 0
 dtypes = set()
 
-# Public names of NumPy 2 that CuPy 14 lacks; test_backend.py compares them with an installed CuPy.
-LACKING = frozenset(
-    """
-    False_ ScalarType True_ asmatrix block bmat busday_count busday_offset busdaycalendar bytes_
-    char character clongdouble complex256 core ctypeslib datetime64 datetime_as_string datetime_data
-    dtypes einsum_path emath errstate f2py flexible float128 frompyfunc fromregex geomspace
-    get_include getbufsize geterr geterrcall histogram_bin_edges info insert is_busday isnat
-    little_endian longdouble ma matrix matvec memmap nanpercentile nanquantile ndenumerate nditer
-    nested_iters object_ polyder polydiv polyint rec recarray record sctypeDict setbufsize seterr
-    seterrcall show_runtime spacing str_ strings test timedelta64 typecodes unstack vecdot vecmat
-    void
-    """.split()
-)
-LACKING_LINALG = frozenset(
-    "diagonal matrix_norm multi_dot outer svdvals tensordot test trace vecdot vector_norm".split()
-)
-# The host waits for the values that decide the shape of these results.
-WAITING = frozenset("nonzero flatnonzero argwhere unique extract compress bincount".split())
-ATTRIBUTES = "shape ndim dtype size strides flags nbytes itemsize T mT real".split()
-METHODS = (
-    "sum mean prod std var max min all any argmax argmin cumsum cumprod astype copy reshape ravel "
-    "flatten transpose swapaxes squeeze fill nonzero dot clip take"
+NAMES = (
+    "zeros zeros_like ones ones_like full full_like eye stack concatenate where maximum exp log "
+    "logaddexp isfinite"
 ).split()
+LINALG = "svd eigvalsh".split()
+ATTRIBUTES = "shape ndim dtype size strides flags nbytes itemsize T mT real".split()
+METHODS = "sum mean max min all any argmax astype copy reshape ravel swapaxes take".split()
 
 
 def reset():
@@ -101,14 +86,8 @@ class ndarray(NDArrayOperatorsMixin):
     def item(self, *args):
         return self.get().item(*args)
 
-    def tolist(self):
-        return self.get().tolist()
-
     def __bool__(self):
         return bool(self.get())
-
-    def __int__(self):
-        return int(self.item())
 
     def __float__(self):
         return float(self.item())
@@ -130,12 +109,7 @@ class ndarray(NDArrayOperatorsMixin):
 
 
 def _method(name):
-    def method(self, *args, **options):
-        if name in WAITING:
-            _wait()
-        return _call(getattr(self._host, name), *args, **options)
-
-    return method
+    return lambda self, *args, **options: _call(getattr(self._host, name), *args, **options)
 
 
 for _name in ATTRIBUTES:
@@ -155,10 +129,6 @@ def asarray(value, dtype=None, order="K"):
     if isinstance(value, ndarray) and dtype in (None, value.dtype):
         return value
     return array(value, dtype, order)
-
-
-def asnumpy(value):
-    return value.get() if isinstance(value, ndarray) else numpy.asarray(value)
 
 
 class _Traced(NDArrayOperatorsMixin):
@@ -189,23 +159,17 @@ def fuse(rule):
     return fused
 
 
-def _delegate(module, lacking, name):
-    """NumPy's attribute of that name, its functions taking fake arrays."""
-    if name.startswith("_") or name in lacking or name == "random":
-        raise AttributeError(f"CuPy has no {module.__name__}.{name} for minigrad")
-    found = getattr(module, name)
-    if not callable(found) or isinstance(found, type):
-        return found
+def _on_device(function):
+    """NumPy's function for fake arrays."""
 
-    @functools.wraps(found)
+    @functools.wraps(function)
     def on_device(*args, **options):
-        if name in WAITING or (name == "where" and len(args) == 1):
+        if function is numpy.where and len(args) == 1:  # its result's shape depends on values
             _wait()
-        return _call(found, *args, **options)
+        return _call(function, *args, **options)
 
     return on_device
 
 
-__getattr__ = functools.partial(_delegate, numpy, LACKING)
-linalg = types.ModuleType("linalg")
-linalg.__getattr__ = functools.partial(_delegate, numpy.linalg, LACKING_LINALG)
+globals().update({name: _on_device(getattr(numpy, name)) for name in NAMES})
+linalg = types.SimpleNamespace(**{name: _on_device(getattr(numpy.linalg, name)) for name in LINALG})

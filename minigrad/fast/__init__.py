@@ -7,7 +7,6 @@ network: after a change in layers.py, say, train_step trains. Numba is imported 
 import functools
 import itertools
 import os
-import pickle
 from pathlib import Path
 
 import numpy
@@ -28,17 +27,18 @@ def version():
 @functools.cache
 def unavailable(dtype="float32"):
     """None, or one sentence why steps in that precision can't be compiled in this process."""
+    kinds = itertools.product((4, 8, 10), (True, False), (True, False))  # B, detached, scalar
     try:
         import numba
 
         if numba.config.DISABLE_JIT:
             return "NUMBA_DISABLE_JIT switches Numba off"
-        difference = numpy.max([_difference(B, dtype) for B in (4, 8, 10)])  # NaN if one is
+        difference = numpy.max([_difference(dtype, *kind) for kind in kinds])  # NaN if one is
     except Exception as error:  # Numba is missing or broken, or its compiler or cache fails
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        if isinstance(error, (EOFError, pickle.UnpicklingError)):
+        if not isinstance(error, ImportError):
             cache = os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).with_name("__pycache__")
-            reason += f"; its cache is damaged: delete {cache}"
+            reason += f"; if its cache is damaged, delete {cache}"
         return f"Numba can't be used here ({reason})"
     if not difference <= TOLERANCE:
         return f"a rule was changed: the compiled step differs from train_step by {difference:.0e}"
@@ -49,35 +49,28 @@ def knows_graph(graph):
     """Whether known fields describe the graph whole: a field added to Layer must not be ignored."""
     layers = [Layer(a.width, a.activation, a.batchnorm, a.detached, a.scalar) for a in graph.layers]
     edges = [Edge(e.p, e.q, e.trainable) for e in graph.edges]
-    return (
-        graph == Graph(layers, edges)
-        and all(layer.activation in ("relu", "identity") for layer in layers[1:])
-        and all(layer.batchnorm in (True, False) for layer in layers)
-    )
+    activations = {layer.activation for layer in layers[1:]}
+    kinds = {layer.batchnorm for layer in layers}
+    return graph == Graph(layers, edges) and activations <= {"relu", "identity"} and kinds <= {0, 1}
 
 
 @numpy.errstate(divide="ignore", over="ignore", invalid="ignore")  # as train_epoch
-def _difference(B, dtype):
+def _difference(dtype, B, detached, scalar):
     """The largest difference after two steps of both, relative to the largest entry of a matrix."""
     from ..network import init_params
     from ..train import train_step
     from . import table
 
-    differences = []
-    for detached, scalar in itertools.product((True, False), repeat=2):
-        graph = resnet(9, 1, 7, 3, True, detached, scalar)
-        rng = numpy.random.default_rng(0)
-        params = init_params(graph, rng, dtype=dtype, init="he")
-        velocity = {key: rng.normal(size=W.shape).astype(dtype) for key, W in params.items()}
-        x = (0.01 * rng.normal(size=(2 * B, 9))).astype(dtype)  # small, so that EPS counts
-        y = numpy.eye(3, dtype=dtype)[rng.integers(0, 3, 2 * B)]
-        rows = rng.permutation(2 * B).reshape(2, B)
-        expected = [{key: a.copy() for key, a in given.items()} for given in (params, velocity)]
-        settings = "cross_entropy", 0.1, 0.2, 0.5  # and eta, lambda, momentum
-        table.train_epoch(graph, params, velocity, x, y, rows, *settings)
-        for batch in rows:
-            train_step(graph, *expected, x[batch], y[batch], *settings)
-        for found, by_rules in zip((params, velocity), expected):
-            for key, a in by_rules.items():
-                differences.append(abs(found[key] - a).max() / abs(a).max())
-    return numpy.max(differences)
+    graph = resnet(9, 1, 7, 3, True, detached, scalar)
+    rng = numpy.random.default_rng(0)
+    params = init_params(graph, rng, dtype=dtype, init="he")
+    velocity = {key: rng.normal(size=W.shape).astype(dtype) for key, W in params.items()}
+    x = (0.01 * rng.normal(size=(2 * B, 9))).astype(dtype)  # small, so that EPS counts
+    y = numpy.eye(3, dtype=dtype)[rng.integers(0, 3, 2 * B)]
+    rows = rng.permutation(2 * B).reshape(2, B)
+    expected = [{key: a.copy() for key, a in given.items()} for given in (params, velocity)]
+    settings = "cross_entropy", 0.1, 0.2, 0.5  # and eta, lambda, momentum
+    table.train_epoch(graph, params, velocity, x, y, rows, *settings)
+    for batch in rows:
+        train_step(graph, *expected, x[batch], y[batch], *settings)
+    return numpy.max([abs(params[k] - W).max() / abs(W).max() for k, W in expected[0].items()])

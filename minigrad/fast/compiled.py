@@ -2,9 +2,8 @@
 
 Every matrix lies in one flat array, in C order. Samples are rows, as in layers.py. Parameters,
 their velocities and gradients are transposed: W is (d_q, d_p), gamma (d_p, 1) or (1, 1). i is a
-sample, j a unit of layer q, `to` one of layer p. Values of other files, as EPS, are arguments,
-because Numba freezes globals and recompiles only when this file changes. Scalars have the matrices'
-dtype: a float64 doubles the time.
+sample, j a unit of layer q, `to` one of layer p. EPS and the like are arguments, because Numba
+freezes globals. Scalars have the matrices' dtype: a float64 doubles the time.
 """
 
 import enum
@@ -18,8 +17,8 @@ MATRICES = 5  # of an operation, at most
 
 Operation = enum.IntEnum(
     "Operation",
-    "MATMUL MATMUL_BACKWARD DESCEND_FEW DESCEND ADD ADD_TRANSPOSED RELU RELU_BACKWARD "
-    "BATCHNORM BATCHNORM_BACKWARD CROSS_ENTROPY",
+    "MATMUL MATMUL_BACKWARD DESCEND_FEW DESCEND RELU RELU_BACKWARD BATCHNORM BATCHNORM_BACKWARD "
+    "CROSS_ENTROPY",
 )
 
 
@@ -33,11 +32,11 @@ def compiled(rule):
 
 
 @compiled
-def matmul(z, v, W, scratch, accumulate):
+def matmul(z, v, W):
     """z = W v, two samples and four rows of W at a time."""
     (B, n), d = v.shape, z.shape[1]
-    if not accumulate:
-        z[:] = 0
+    scratch = numpy.empty_like(z)
+    z[:] = 0
     for start in range(0, n, CHUNK):
         stop = min(start + CHUNK, n)
         scratch[:] = 0
@@ -58,11 +57,9 @@ def matmul(z, v, W, scratch, accumulate):
 
 
 @compiled
-def matmul_backward(dv, U, W, accumulate):
+def matmul_backward(dv, U, W):
     """dv = W^T U, four samples and two rows of W at a time."""
     (B, d), n, zero = U.shape, len(W), W.dtype.type(0)
-    if not accumulate:
-        dv[:] = 0
     for i in range(0, B, 4):
         for j in range(0, n, 2):
             other = min(j + 1, n - 1)
@@ -75,9 +72,8 @@ def matmul_backward(dv, U, W, accumulate):
                 a2, b2 = a2 + U[i + 2, to] * a, b2 + U[i + 2, to] * b
                 a3, b3 = a3 + U[i + 3, to] * a, b3 + U[i + 3, to] * b
             for k, a, b in ((i, a0, b0), (i + 1, a1, b1), (i + 2, a2, b2), (i + 3, a3, b3)):
-                dv[k, j] += a
-                if other > j:
-                    dv[k, other] += b
+                dv[k, j] = a
+                dv[k, other] = b
 
 
 def descend_few_for(B):
@@ -108,14 +104,6 @@ def descend(W, velocity, gradient, eta, decay, momentum):
 
 
 @compiled
-def add(to, source, accumulate):
-    if accumulate:
-        to += source
-    else:
-        to[:] = source
-
-
-@compiled
 def relu(z):
     z, zero = z.ravel(), z.dtype.type(0)
     for i in range(z.size):
@@ -134,11 +122,10 @@ def batchnorm(z, gamma, beta, normalized, units, eps):
     """z becomes gamma n + beta; A is kept in a row of `units`."""
     (B, d), one = z.shape, z.dtype.type(1)
     share = one / z.dtype.type(B)
-    b, scale, shift, A = units[0], units[1], units[2], units[3]  # unpacking would lose their layout
+    scale, shift, b, A = units[0], units[1], units[2], units[3]  # unpacking would lose their layout
     scale[:] = gamma[:, 0]  # one scalar for all units, or one each
     shift[:] = beta[:, 0]
-    b[:] = 0
-    A[:] = 0
+    units[2:4] = 0
     for i in range(B):
         for j in range(d):
             b[j] += z[i, j]
@@ -164,8 +151,7 @@ def batchnorm_backward(da, gamma, normalized, units, detached):
     dbeta, dgamma, scale, A = units[0], units[1], units[2], units[3]
     through_b, through_A = units[4], units[5]
     scale[:] = gamma[:, 0]
-    dbeta[:] = 0
-    dgamma[:] = 0
+    units[:2] = 0
     for i in range(B):
         for j in range(d):
             dbeta[j] += da[i, j]
@@ -214,14 +200,10 @@ def run(memory, table, scalars):
             relu(m0)
         elif operation == Operation.RELU_BACKWARD:
             relu_backward(m0, m1)
-        elif operation == Operation.ADD:
-            add(m0, m1, flag)
-        elif operation == Operation.ADD_TRANSPOSED:
-            add(m0, m1.T, flag)
         elif operation == Operation.MATMUL:
-            matmul(m0, m1, m2, m3, flag)
+            matmul(m0, m1, m2)
         elif operation == Operation.MATMUL_BACKWARD:
-            matmul_backward(m0, m1, m2, flag)
+            matmul_backward(m0, m1, m2)
         elif operation == Operation.DESCEND_FEW and len(m2) == 4:
             descend_4(m0, m1, m2, m3, eta, decay, momentum)
         elif operation == Operation.DESCEND_FEW:

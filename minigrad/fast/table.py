@@ -19,13 +19,13 @@ class Step:
     """A step on B samples; `given` are views of params and, by ("velocity", key), of velocity."""
 
     def __init__(self, graph, given, B, rule, scalars):
-        self.graph, self.given, self.few = graph, given, B in compiled.FEW
+        self.given, self.few = given, B in compiled.FEW
         self.block = min(BLOCK, max(W.size for W in given.values()))
-        self._allocate(B, scalars.dtype)
+        self._allocate(graph, B, scalars.dtype)
         self.program = []  # rows of tables, and calls from Python
-        self._forward()
-        self._loss(rule)
-        self._backward()
+        self._forward(graph)
+        self._loss(graph.L, rule)
+        self._backward(graph)
         self.calls = []
         for kind, entries in itertools.groupby(self.program, type):
             if kind is list:
@@ -33,23 +33,20 @@ class Step:
                 entries = [partial(compiled.run, self.memory, table, scalars)]
             self.calls.extend(entries)
 
-    def _allocate(self, B, dtype):
+    def _allocate(self, graph, B, dtype):
         """The flat array, and views `at` names; those of parameters are transposed."""
-        widths = [layer.width for layer in self.graph.layers]
+        widths = [layer.width for layer in graph.layers]
         shapes = {"target": (B, widths[-1]), "scratch": (1, max(B * max(widths), self.block))}
-        for p, layer in enumerate(self.graph.layers, start=1):
-            shapes["v", p] = shapes["U", p] = (B, layer.width)
-            if layer.batchnorm:
-                shapes["normalized", p] = (B, layer.width)
-                shapes["units", p] = (6, layer.width)
+        for p, width in enumerate(widths, start=1):
+            shapes["v", p] = shapes["U", p] = shapes["normalized", p] = (B, width)
+            shapes["units", p] = (6, width)
         shapes |= {key: W.shape[::-1] for key, W in self.given.items()}
         ends = numpy.cumsum([-(-math.prod(shape) // LINE) * LINE for shape in shapes.values()])
         # Zero is also the cotangent of a layer without a path to L, which nothing writes.
         memory = numpy.zeros(ends[-1] + LINE, dtype)
         self.memory = memory[-memory.ctypes.data // memory.itemsize % LINE :]
-        self.at = {}
-        for (name, shape), part in zip(shapes.items(), numpy.split(self.memory, ends)):
-            self.at[name] = part[: math.prod(shape)].reshape(shape)
+        parts = zip(shapes.items(), numpy.split(self.memory, ends))
+        self.at = {name: part[: math.prod(shape)].reshape(shape) for (name, shape), part in parts}
 
     def _scratch(self, shape):
         return self.at["scratch"][0, : math.prod(shape)].reshape(shape)
@@ -65,75 +62,67 @@ class Step:
         """Append a call from Python, usually of BLAS."""
         self.program.append(partial(function, *args))
 
-    def _forward(self):
+    def _forward(self, graph):
         at = self.at
-        for p, layer in enumerate(self.graph.layers[1:], start=2):
-            z, pred = at["v", p], self.graph.pred[p]
+        for p, layer in enumerate(graph.layers[1:], start=2):
+            z, pred = at["v", p], graph.pred[p]
             for q in pred:
-                if (p, q) in at:
-                    self._matmul(z, at["v", q], at[p, q], accumulate=q != pred[0])
-                else:
-                    self._operation(Operation.ADD, z, at["v", q], flag=q != pred[0])
+                self._edge(Operation.MATMUL, z, at["v", q], at.get((p, q)), q != pred[0])
             if layer.batchnorm:
                 scale = at["gamma", p], at["beta", p]
                 self._operation(Operation.BATCHNORM, z, *scale, at["normalized", p], at["units", p])
             if layer.activation == "relu":
                 self._operation(Operation.RELU, z)
 
-    def _matmul(self, z, v, W, accumulate):
-        scratch = self._scratch(z.shape)
-        if self.few:
-            self._operation(Operation.MATMUL, z, v, W, scratch, flag=accumulate)
-        elif accumulate:
-            self._python(numpy.matmul, v, W, scratch)
-            self._operation(Operation.ADD, z, scratch, flag=True)
-        else:
-            self._python(numpy.matmul, v, W, z)
-
-    def _loss(self, rule):
-        df, f, y = self.at["U", self.graph.L], self.at["v", self.graph.L], self.at["target"]
+    def _loss(self, L, rule):
+        df, f, y = self.at["U", L], self.at["v", L], self.at["target"]
         if rule is rule_of(cross_entropy):
             self._operation(Operation.CROSS_ENTROPY, df, f, y)
         else:
             self._python(lambda: numpy.copyto(df, rule(f, y)[1]))
 
-    def _backward(self):
+    def _backward(self, graph):
         """Every parameter takes its step once its gradient is known and its value used."""
         at = self.at
-        reached = {self.graph.L}
-        for p in range(self.graph.L, 1, -1):
-            U, layer = at["U", p], self.graph.layers[p - 1]
+        reached = {graph.L}
+        for p in range(graph.L, 1, -1):
+            U, layer = at["U", p], graph.layers[p - 1]
             if layer.activation == "relu":
                 self._operation(Operation.RELU_BACKWARD, U, at["v", p])
             if layer.batchnorm:
-                self._batchnorm_backward(p, U, layer.detached)
-            for q in self.graph.pred[p]:
-                if q > 1 and (p, q) in at:
-                    self._matmul_backward(at["U", q], U, at[p, q], accumulate=q in reached)
-                elif q > 1:
-                    self._operation(Operation.ADD, at["U", q], U, flag=q in reached)
-                reached.add(q)
+                of_norm = U, at["gamma", p], at["normalized", p], at["units", p]
+                self._operation(Operation.BATCHNORM_BACKWARD, *of_norm, flag=layer.detached)
+                for row, name in enumerate(("beta", "gamma")):
+                    scale, velocity = at[name, p], at["velocity", (name, p)]
+                    gradient = at["units", p][row : row + 1, : len(scale)]
+                    self._operation(Operation.DESCEND, scale, velocity, gradient)
+            for q in graph.pred[p]:
+                if q > 1:
+                    backward = Operation.MATMUL_BACKWARD
+                    self._edge(backward, at["U", q], U, at.get((p, q)), q in reached)
+                    reached.add(q)
                 if (p, q) in at:
                     self._descend(at[p, q], at["velocity", (p, q)], at["v", q], U)
 
-    def _batchnorm_backward(self, p, U, detached):
-        gamma, normalized, units = (self.at[name, p] for name in ("gamma", "normalized", "units"))
-        self._operation(Operation.BATCHNORM_BACKWARD, U, gamma, normalized, units, flag=detached)
-        for row, name in enumerate(("beta", "gamma")):
-            gradient = units[row : row + 1, : len(gamma)]
-            velocity = self.at["velocity", (name, p)]
-            self._operation(Operation.DESCEND, self.at[name, p], velocity, gradient)
-
-    def _matmul_backward(self, dv, U, W, accumulate):
-        if self.few:
-            self._operation(Operation.MATMUL_BACKWARD, dv, U, W, flag=accumulate)
-        elif accumulate or W.size > 1 << 16 or len(U) <= 32:
+    def _edge(self, operation, to, rows, W, accumulate):
+        """Write or add to `to`: rows W (MATMUL), rows W^T (MATMUL_BACKWARD), without W the rows."""
+        term = self._scratch(to.shape) if accumulate else to
+        if W is None:
+            term = rows
+        elif self.few:
+            self._operation(operation, term, rows, W)
+        elif operation == Operation.MATMUL:
+            self._python(numpy.matmul, rows, W, term)
+        elif accumulate or W.size > 1 << 16 or len(rows) <= 32:
             # BLAS was measured to be faster at W^T U than at its transpose.
-            columns = self._scratch(dv.shape[::-1])
-            self._python(numpy.matmul, W, U.T, columns)
-            self._operation(Operation.ADD_TRANSPOSED, dv, columns, flag=accumulate)
+            term = self._scratch(to.shape[::-1]).T
+            self._python(numpy.matmul, W, rows.T, term.T)
         else:
-            self._python(numpy.matmul, U, W.T, dv)
+            self._python(numpy.matmul, rows, W.T, term)
+        if accumulate:
+            self._python(numpy.add, to, term, to)
+        elif term is not to:
+            self._python(numpy.copyto, to, term)
 
     def _descend(self, W, velocity, v, U):
         if self.few:
