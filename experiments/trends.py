@@ -87,8 +87,8 @@ def smaller_B_needs_smaller_eta(settings):
     for setting in sorted(settings, key=lambda setting: setting.run.B):
         eta = setting.run.eta if setting.has_learned() else 0.0
         largest[setting.run.B] = max(eta, largest.get(setting.run.B, 0.0))
-    texts = [f"{eta or 'none'} at B = {B}" for B, eta in largest.items()]
-    measured = f"largest η that learns: {', '.join(texts)}"
+    etas = ", ".join(str(eta or "none") for eta in largest.values())
+    measured = f"largest η that learns: {etas} at B = {', '.join(map(str, largest))}"
     if len(largest) != 6 or not _enough_seeds(settings):
         return "not decided", measured
     sizes, etas = list(largest), list(largest.values())
