@@ -23,9 +23,13 @@ distributed = pytest.importorskip("distributed", reason="distributed is not inst
 
 def started(number):
     """A cluster on the loopback."""
-    options = {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
     return distributed.LocalCluster(
-        n_workers=number, threads_per_worker=1, host="127.0.0.1", **options
+        n_workers=number,
+        threads_per_worker=1,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        memory_limit=0,
+        silence_logs=logging.CRITICAL,
     )
 
 
