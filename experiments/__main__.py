@@ -48,14 +48,13 @@ def folder(text):
     return Path(path)
 
 
-def folder_or_none(text):
-    """Likewise; None for "none"."""
-    return None if text == "none" else folder(text)
-
-
 NUMBER = {"type": positive, "metavar": "N"}
 FOLDER = {"type": folder, "metavar": "DIR"}
-PUBLISHED_IN = {"type": folder_or_none, "metavar": "DIR|none", "default": PUBLISHED}
+FOLDER_OR_NONE = {
+    "type": lambda text: None if text == "none" else folder(text),
+    "metavar": "DIR|none",
+    "default": PUBLISHED,
+}
 PRESET = {"choices": PRESETS, "default": "quick"}
 PRESET_TEXT = (
     "smoke: seconds, synthetic data; quick: minutes on two cores (the default); night: the "
@@ -68,7 +67,7 @@ OPTIONS = {
     "preset": (PRESET, PRESET_TEXT),
     "seeds": (NUMBER, "how often every run is repeated"),
     "results": (FOLDER | {"default": "results"}, "the store of runs"),
-    "published": (PUBLISHED_IN, "finished runs, only read, after --results (none: train all)"),
+    "published": (FOLDER_OR_NONE, "finished runs, only read, after --results (none: train all)"),
     "set": (SETTINGS, "a field of a run, or how a rank is counted; repeat for more fields"),
     "jobs": (NUMBER, "processes (default: one per core; one on a GPU)"),
     "data": (FOLDER, "of data sets, found or downloaded (default: $MINIGRAD_DATA, then ./data)"),
@@ -84,8 +83,7 @@ OPTIONS = {
 
 def command_line():
     """The parser: each command with the options that it takes."""
-    text = "The paper's figures, theory and claims."
-    parser = Parser(prog="python -m experiments", description=text)
+    parser = Parser(prog="python -m experiments", description=__doc__)
     commands = parser.add_subparsers(dest="name", metavar="NAME", required=True)
     stored = ["preset", "seeds", "results", "published"]
     taken = dict.fromkeys(FIGURES, (draw_figure, OPTIONS)) | {
@@ -218,15 +216,14 @@ def list_figures(args):
         if seconds:
             time = max(sum(seconds.values()) / jobs, *seconds.values())
             left = f"about {tqdm.format_interval(time)} left with {jobs} jobs"
-        done = count - len(seconds)
-        yield f"{name:14} {done:3} of {count:3} runs, {left}: {asked.title()}"
+        yield f"{name:14} {count - len(seconds):3} of {count:3} runs, {left}: {asked.title()}"
 
 
 def judge_claims(args):
     """Judge the paper's claims from stored runs."""
-    asked = experiments(args)
-    findings = claims.judge(asked, Reader(args.results, args.published).read)
-    return claims.write(findings, asked["fig2"], args.figures)
+    figure_2 = experiment("fig2", args)
+    findings = claims.judge(experiments(args), Reader(args.results, args.published).read)
+    return claims.write(findings, figure_2, args.figures)
 
 
 def draw_spectra(args):

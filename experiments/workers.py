@@ -186,8 +186,7 @@ def on_cluster(stacks, config, address, progress):
                     progress(run, 1)
         except (distributed.KilledWorker, distributed.comm.CommClosedError, CancelledError):
             reason = "its scheduler has gone, or workers died again and again (out of memory?)"
-            advice = f"see its logs, then {AGAIN}"
-            raise WorkerError(f"--cluster {address}: {reason}: {advice}") from None
+            raise WorkerError(f"--cluster {address}: {reason}: see the logs, {AGAIN}") from None
 
 
 def connected(distributed, address):

@@ -35,9 +35,7 @@ def smoke(tmp_path_factory):
     results = tmp_path_factory.mktemp("smoke") / "results"
     figures = [Experiment(name, "smoke") for name in ("fig1", "fig6-true", "control")]
     runs = [run for figure in figures for run in figure.runs()]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda number: None)
-        workers.complete(runs, Config(str(results)), jobs=1)
+    workers.complete(runs, Config(str(results)), jobs=1)
     return results
 
 

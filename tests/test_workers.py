@@ -53,19 +53,17 @@ def command(tmp_path, start):
     signal.signal(signal.SIGINT, before)
 
 
+def contents(folder):
+    """The bytes of a results folder's files by name."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The folder of RUNS, uninterrupted."""
+    """The contents of the folder of RUNS, uninterrupted."""
     folder = tmp_path_factory.mktemp("whole")
     complete(RUNS, Config(str(folder)), jobs=1)
-    return folder
-
-
-def assert_same_files(folder, expected):
-    """The same results to the byte, and nothing else but the locks."""
-    assert_only_results(folder, RUNS)
-    for path in expected.glob("*.npz"):
-        assert (folder / path.name).read_bytes() == path.read_bytes()
+    return contents(folder)
 
 
 def workers_of(pid):
@@ -102,37 +100,35 @@ def test_two_processes_give_the_bits_of_one_and_share_its_data(tmp_path, monkeyp
     assert multiprocessing.active_children() == []
 
 
-# What ends the command, and when; its exit status, and a word of the one sentence, if it has any.
+def kill_worker(pid, number):
+    os.kill(workers_of(pid)[-1], number)
+
+
+# When and how the command is ended, its exit status, and a word of the one sentence, if any.
 ENDS = {
-    "Ctrl-C": (save, lambda pid: os.killpg(pid, signal.SIGINT), 130, "interrupted"),
-    "Ctrl-C early": (import_numpy, lambda pid: os.killpg(pid, signal.SIGINT), 130, "interrupted"),
-    "SIGTERM": (save, lambda pid: os.kill(pid, signal.SIGTERM), 143, None),
-    "kill -9": (save, lambda pid: os.kill(pid, signal.SIGKILL), -signal.SIGKILL, None),
-    "kill -9 of a worker": (
-        save,
-        lambda pid: os.kill(workers_of(pid)[-1], signal.SIGKILL),
-        2,
-        "killed from outside",
-    ),
+    "Ctrl-C": (save, os.killpg, signal.SIGINT, 130, "interrupted"),
+    "Ctrl-C early": (import_numpy, os.killpg, signal.SIGINT, 130, "interrupted"),
+    "SIGTERM": (save, os.kill, signal.SIGTERM, 143, None),
+    "kill -9": (save, os.kill, signal.SIGKILL, -signal.SIGKILL, None),
+    "kill -9 of a worker": (save, kill_worker, signal.SIGKILL, 2, "killed from outside"),
 }
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_a_command_that_is_ended_leaves_no_process_and_goes_on_to_the_same_bytes(
+def test_an_ended_command_leaves_no_process_and_goes_on_to_the_same_bytes(
     tmp_path, command, whole, end
 ):
     """The workers inherit its standard error, so the end of that pipe is the end of all of them."""
-    is_due, act, status, word = ENDS[end]
+    is_due, act, number, status, word = ENDS[end]
     process = command()
     wait_for(lambda: is_due(process.pid))
-    act(process.pid)
-    stdout, stderr = process.communicate(timeout=120)
-    assert (process.returncode, stdout) == (status, ""), stderr
+    act(process.pid, number)
+    _, stderr = process.communicate(timeout=120)
     told = sentences(stderr)
-    assert len(told) == (word is not None), stderr
+    assert (process.returncode, len(told)) == (status, word is not None), stderr
     assert word is None or word in told[0]
     complete(RUNS, Config(str(tmp_path / "results")), jobs=1)
-    assert_same_files(tmp_path / "results", whole)
+    assert contents(tmp_path / "results") == whole
 
 
 def test_two_commands_at_once_train_each_run_once_and_agree(tmp_path, command, whole):
@@ -142,14 +138,19 @@ def test_two_commands_at_once_train_each_run_once_and_agree(tmp_path, command, w
         assert (process.returncode, sentences(stderr)) == (0, [])
     log = (tmp_path / "log").read_text(encoding="utf-8").split()
     assert sorted(log) == sorted(run.key for run in RUNS)
-    assert_same_files(tmp_path / "results", whole)
+    assert contents(tmp_path / "results") == whole
 
 
 def test_workers_that_wait_for_another_command_end_with_their_own(tmp_path, command):
     """They report nothing, so no broken pipe ends them."""
+
+    def is_waiting():
+        locks = Path("/proc/locks").read_text()
+        return all(f"-> FLOCK  ADVISORY  WRITE {w} " in locks for w in workers_of(process.pid))
+
     with locked(tmp_path / "results", RUNS):
         process = command()
-        wait_for(lambda: import_numpy(process.pid))
+        wait_for(lambda: import_numpy(process.pid) and is_waiting())
         process.kill()
         process.communicate(timeout=30)
 
