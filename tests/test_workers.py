@@ -185,5 +185,4 @@ def test_the_progress_bar_counts_the_runs_that_are_left(tmp_path, capsys):
     capsys.readouterr()
     complete(runs, Config(str(tmp_path)), jobs=2)
     counts = re.findall(r"(\d) of 3 runs left", capsys.readouterr().err)
-    assert counts[0] == "2" and counts == sorted(counts, reverse=True)
-    assert len(counts) <= 4
+    assert list(dict.fromkeys(counts)) == ["2", "1", "0"] and len(counts) <= 4
