@@ -23,29 +23,27 @@ OPTIONS := --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS)) $(foreach setting,
 READY := .venv/installed-$(BACKEND) .venv/numba
 
 .PHONY: help $(FIGURES) $(TRUE) $(STANDARD) norms control descent theory claims spectra list test bench clean
+.NOTPARALLEL:
 help:
 	@echo "make fig1      train and draw Figure 1 into figures/; likewise fig2 to fig7"
 	@echo "make fig2-true, fig2-standard   with the true gradient, with standard batch norm; likewise 3, 4, 6, 7"
 	@echo "make norms, control, descent    four variants of batch norm; batch size or steps?; gradient descent"
 	@echo "make theory    the memo's lemmas and theorems, tried"
-	@echo "make claims    the memo's claims, judged from stored runs"
-	@echo "make spectra   Figure 2's ranks at other cutoffs, from stored runs"
-	@echo "make list      what is done, and how long the rest takes"
-	@echo "make test, bench, clean"
+	@echo "make claims, spectra   from stored runs: the memo's claims, judged; Figure 2's ranks at other cutoffs"
+	@echo "make list      what is done, and how long the rest takes; make test, bench, clean"
 	@echo "variables      PRESET=smoke, quick, night or paper; SEEDS=3, JOBS=2, DATA=folder, RESULTS=folder,"
 	@echo '               SET="lam=1e-4 B=16,64", ENGINE=reference, BACKEND=cupy, STACK=4, CLUSTER=address, PYTHON=python3'
 
 $(FIGURES) $(TRUE) $(STANDARD) norms control descent theory claims spectra list: $(READY) $(if $(CLUSTER),.venv/cluster)
 	$(RUN) $@ $(OPTIONS)
 
-# The command names the figures that there are.
-fig%: $(READY)
+fig%: $(READY)  # no such figure: the command names those that there are
 	$(RUN) $@
 
 test: $(READY) .venv/cluster
 	.venv/bin/python -m pytest
 
-bench: .venv/bench
+bench: $(READY) .venv/bench
 	.venv/bin/python -m experiments.bench
 
 .venv/installed-$(BACKEND): setup.cfg pyproject.toml
@@ -55,16 +53,10 @@ bench: .venv/bench
 	{ echo "The packages of setup.cfg could not be installed: pip needs the network once."; exit 1; }
 	touch $@
 
-# Optional: without them training is slower, and the tests of clusters are skipped. The next call tries again.
-.venv/numba .venv/cluster: setup.cfg | .venv/installed-$(BACKEND)
+# Optional: training is slower, or tests are skipped. The next call tries again.
+.venv/numba .venv/cluster .venv/bench: setup.cfg | .venv/installed-$(BACKEND)
 	@.venv/bin/python -m pip install --quiet --retries 0 --timeout 10 --editable ".[$(@F)]" 2>/dev/null && touch $@ || \
 	echo "$(@F) can't be installed here: going on without it"
-
-.venv/bench: setup.cfg | .venv/installed-$(BACKEND)
-	.venv/bin/python -m pip install --quiet --editable ".[numba,bench]"
-	touch $@
-
-.NOTPARALLEL:
 
 clean:
 	rm -rf .venv

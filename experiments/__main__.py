@@ -21,73 +21,16 @@ from .results import View
 from .runs import Run
 from .store import Reader, StoreError
 from .train import Config
-from .workers import WorkerError, complete, cores, cost
+from .workers import WorkerError, complete, cores
 
 PUBLISHED = Path(__file__).with_name("published") / "runs"
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, with a help text for every option and one sentence for an error."""
-
-    def option(self, flag, text, **settings):
-        self.add_argument(flag, help=text, **settings)
+    """argparse, with one sentence for an error."""
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {message}\n")
-
-
-def command_line():
-    """The parser: each command with the options that it takes."""
-    text = (
-        "smoke: seconds, synthetic data; quick: minutes on two cores (the default); "
-        "night: the paper's runs up to epoch 100 (Figure 1: all epochs, width 200); "
-        "paper: the paper's"
-    )
-    a_folder = {"metavar": "DIR", "type": folder}
-    a_number = {"metavar": "N", "type": positive}
-    selection = Parser(add_help=False)
-    selection.option("--preset", text, choices=PRESETS, default="quick")
-    selection.option("--seeds", "how often every run is repeated", **a_number)
-    selection.option("--results", "the store of runs", default="results", **a_folder)
-    text = "finished runs that are only read, after --results (none: train all)"
-    a_folder_or_none = {"metavar": "DIR|none", "type": folder_or_none}
-    selection.option("--published", text, default=PUBLISHED, **a_folder_or_none)
-    settings = Parser(add_help=False)
-    text = "a field of a run, or how a rank is counted; repeat for more fields"
-    settings.option("--set", text, metavar="FIELD=VALUE[,VALUE...]", action="append", default=[])
-    jobs = Parser(add_help=False)
-    jobs.option("--jobs", "processes (default: one per core; one on a GPU)", **a_number)
-    data = Parser(add_help=False)
-    text = "where the data sets lie or are downloaded to (default: $MINIGRAD_DATA, then ./data)"
-    data.option("--data", text, **a_folder)
-    pictures = Parser(add_help=False)
-    pictures.option("--figures", "where pictures and tables go", default="figures", **a_folder)
-
-    text = "The paper's figures, theory and claims."
-    parser = Parser(prog="python -m experiments", description=text)
-    commands = parser.add_subparsers(dest="name", metavar="NAME", required=True)
-
-    def add(name, work, *parents):
-        command = commands.add_parser(name, help=work.__doc__, parents=parents)
-        command.set_defaults(work=work)
-        return command
-
-    for name in FIGURES:
-        figure = add(name, draw_figure, selection, settings, jobs, data, pictures)
-        figure.option("--backend", "the array library", choices=BACKENDS, default="numpy")
-        text = "compiled steps, or the readable ones (default: fast where Numba is and agrees)"
-        figure.option("--engine", text, choices=("fast", "reference"))
-        text = "runs trained side by side at most (default: 1, on a GPU all that are alike)"
-        figure.option("--stack", text, **a_number)
-        figure.option("--cluster", "train on this Dask scheduler's workers", metavar="ADDRESS")
-        figure.option("--plot-only", "draw stored runs, train nothing", action="store_true")
-        figure.option("--keep-weights", "store the final weights too", action="store_true")
-    add("list", list_figures, selection, settings, jobs)
-    add("claims", judge_claims, selection, settings, pictures)
-    add("spectra", draw_spectra, selection, pictures)
-    checked = add("theory", try_theory, jobs, data, pictures)
-    checked.add_argument("--preset", choices=("smoke", "quick"), default="quick")
-    return parser
 
 
 def positive(text):
@@ -99,15 +42,63 @@ def positive(text):
 
 def folder(text):
     """A folder's path, which need not exist yet."""
-    path = Path(os.path.expanduser(text))
+    path = os.path.expanduser(text)
     if os.path.exists(path) and not os.path.isdir(path):
         raise argparse.ArgumentTypeError(f"{text} is not a folder")
-    return path
+    return Path(path)
 
 
-def folder_or_none(text):
-    """Likewise; None for "none"."""
-    return None if text == "none" else folder(text)
+NUMBER = {"type": positive, "metavar": "N"}
+FOLDER = {"type": folder, "metavar": "DIR"}
+FOLDER_OR_NONE = {
+    "type": lambda text: None if text == "none" else folder(text),
+    "metavar": "DIR|none",
+    "default": PUBLISHED,
+}
+PRESET = {"choices": PRESETS, "default": "quick"}
+PRESET_TEXT = (
+    "smoke: seconds, synthetic data; quick: minutes on two cores (the default); night: the "
+    "paper's runs up to epoch 100 (Figure 1: all epochs, width 200); paper: the paper's"
+)
+ENGINE = {"choices": ("fast", "reference")}
+SETTINGS = {"metavar": "FIELD=VALUE[,VALUE...]", "action": "append", "default": []}
+# Every option: what argparse does with it, and its help text.
+OPTIONS = {
+    "preset": (PRESET, PRESET_TEXT),
+    "seeds": (NUMBER, "how often every run is repeated"),
+    "results": (FOLDER | {"default": "results"}, "the store of runs"),
+    "published": (FOLDER_OR_NONE, "finished runs, only read, after --results (none: train all)"),
+    "set": (SETTINGS, "a field of a run, or how a rank is counted; repeat for more fields"),
+    "jobs": (NUMBER, "processes (default: one per core; one on a GPU)"),
+    "data": (FOLDER, "of data sets, found or downloaded (default: $MINIGRAD_DATA, then ./data)"),
+    "figures": (FOLDER | {"default": "figures"}, "where pictures and tables go"),
+    "backend": ({"choices": BACKENDS, "default": "numpy"}, "the array library"),
+    "engine": (ENGINE, "compiled or readable steps (default: fast where Numba is and agrees)"),
+    "stack": (NUMBER, "runs side by side at most (default: 1, on a GPU all that are alike)"),
+    "cluster": ({"metavar": "ADDRESS"}, "train on this Dask scheduler's workers"),
+    "plot-only": ({"action": "store_true"}, "draw stored runs, train nothing"),
+    "keep-weights": ({"action": "store_true"}, "store the final weights too"),
+}
+
+
+def command_line():
+    """The parser: each command with the options that it takes."""
+    parser = Parser(prog="python -m experiments", description=__doc__)
+    commands = parser.add_subparsers(dest="name", metavar="NAME", required=True)
+    stored = ["preset", "seeds", "results", "published"]
+    taken = dict.fromkeys(FIGURES, (draw_figure, OPTIONS)) | {
+        "list": (list_figures, [*stored, "set", "jobs"]),
+        "claims": (judge_claims, [*stored, "set", "figures"]),
+        "spectra": (draw_spectra, [*stored, "figures"]),
+        "theory": (try_theory, ["preset", "jobs", "data", "figures"]),
+    }
+    for name, (work, options) in taken.items():
+        command = commands.add_parser(name, help=work.__doc__)
+        command.set_defaults(work=work)
+        for option in options:
+            settings, text = OPTIONS[option]
+            command.add_argument(f"--{option}", help=text, **settings)
+    return parser
 
 
 def parse_settings(texts):
@@ -167,23 +158,18 @@ def experiments(args):
 def draw_figure(args):
     """Train what is missing of a figure, and draw it."""
     load_backend(args.backend)
-    if args.backend == "cupy" and args.engine == "fast":
-        command_line().error("--engine fast is for NumPy: leave it out with --backend cupy")
-    args.keep_weights = args.keep_weights and not args.plot_only  # drawing needs none
     config = Config(**{field.name: getattr(args, field.name) for field in fields(Config)})
     asked = experiment(args.name, args)
-    missing = config.missing(asked.runs())
+    missing, count = config.missing(asked.runs()), len(set(asked.runs()))
     if args.plot_only and missing:
-        lacking = f"{len(missing)} of {len(set(asked.runs()))} runs"
+        lacking = f"{len(missing)} of {count} runs"
         raise StoreError(f"{lacking} are not in {args.results}: train them first")
     if synthetic := datasets_missing({run.dataset for run in missing}, args):
         asked = experiment(args.name, args, synthetic)
         missing = config.missing(asked.runs())
-    paths = [config.reader().path(run) for run in set(asked.runs())]
-    published = [path for path in paths if path and path.parent == args.published]
-    if published:
-        count = f"{len(published)} of {len(paths)} runs"
-        print(f"{count} are read from {args.published}", file=sys.stderr)
+    paths = map(config.reader().path, set(asked.runs()))
+    if published := sum(path is not None and path.parent == args.published for path in paths):
+        print(f"{published} of {count} runs are read from {args.published}", file=sys.stderr)
     explain_engine(missing, config)
     args.figures.mkdir(parents=True, exist_ok=True)  # before the training: it may not be possible
     results = complete(asked.runs(), config, args.jobs, args.cluster)
@@ -194,12 +180,11 @@ def draw_figure(args):
 
 def explain_engine(runs, config):
     """Say why the readable step trains where nobody asked for it; an error if --engine fast did."""
-    if config.backend == "cupy" or config.engine == "reference":
-        return
     for reason in sorted({why_reference(run, config) for run in runs} - {""}):
         if config.engine == "fast":
             command_line().error(f"--engine fast can't be had: {reason}")
-        print(f"{reason}: the readable step trains, 2 to 9 times as slowly", file=sys.stderr)
+        if config.engine is None and config.backend == "numpy":
+            print(f"{reason}: the readable step trains, 2 to 9 times as slowly", file=sys.stderr)
 
 
 def datasets_missing(datasets, args):
@@ -221,29 +206,24 @@ def list_figures(args):
     reader = Reader(args.results, args.published)
     jobs = args.jobs or cores()
     for name, asked in experiments(args).items():
-        runs = set(asked.runs())
-        missing = [run for run in runs if not is_whole(run, reader)]
+        seconds = {run: run.cost() for run in asked.runs()}
+        count = len(seconds)
+        for run in list(seconds):
+            with contextlib.suppress(StoreError):  # a damaged file is not done
+                if reader.read(run):
+                    del seconds[run]
         left = "done"
-        if missing:
-            seconds = max(cost(missing) / jobs, *(run.cost() for run in missing))
-            left = f"about {tqdm.format_interval(seconds)} left with {jobs} jobs"
-        done = len(runs) - len(missing)
-        yield f"{name:14} {done:3} of {len(runs):3} runs, {left}: {asked.title()}"
-
-
-def is_whole(run, reader):
-    """Whether a run is stored and not damaged."""
-    try:
-        return reader.read(run) is not None
-    except StoreError:
-        return False
+        if seconds:
+            time = max(sum(seconds.values()) / jobs, *seconds.values())
+            left = f"about {tqdm.format_interval(time)} left with {jobs} jobs"
+        yield f"{name:14} {count - len(seconds):3} of {count:3} runs, {left}: {asked.title()}"
 
 
 def judge_claims(args):
     """Judge the paper's claims from stored runs."""
-    asked = experiments(args)
-    findings = claims.judge(asked, Reader(args.results, args.published).read)
-    return claims.write(findings, asked["fig2"], args.figures)
+    figure_2 = experiment("fig2", args)
+    findings = claims.judge(experiments(args), Reader(args.results, args.published).read)
+    return claims.write(findings, figure_2, args.figures)
 
 
 def draw_spectra(args):
@@ -254,6 +234,8 @@ def draw_spectra(args):
 
 def try_theory(args):
     """Try the paper's lemmas, propositions and theorem."""
+    if args.preset not in theory.PRESETS:
+        command_line().error(f"theory has the presets {' and '.join(theory.PRESETS)} alone")
     names = ("mnist", "cifar10")
     replaced = names if args.preset == "smoke" else datasets_missing(names, args)
     return theory.write(args.preset, args.data, args.jobs or cores(), replaced, args.figures)
@@ -268,15 +250,11 @@ def main(argv=None):
     try:
         for line in args.work(args):
             print(line)
-        sys.stdout.flush()
     except (DataError, BackendError, StoreError, WorkerError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:
         print("\ninterrupted: run the same command again to go on from there", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     except OSError as error:
         parser.error(f"a file can't be used: {error}; mend it, or choose another")
     except MemoryError:  # of CuPy too

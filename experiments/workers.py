@@ -1,8 +1,6 @@
 """Train the missing runs: in processes of this machine, or on the workers of a Dask cluster."""
 
 import asyncio
-import contextlib
-import functools
 import hashlib
 import logging
 import multiprocessing
@@ -11,9 +9,9 @@ import signal
 import sys
 import tempfile
 import threading
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError
 from dataclasses import replace
-from multiprocessing import connection, resource_tracker
+from multiprocessing import connection
 from pathlib import Path
 
 import numpy
@@ -22,6 +20,7 @@ from tqdm import tqdm
 import minigrad
 
 from . import train
+from .runs import Run
 from .store import StoreError
 
 PATIENCE = 10  # seconds for a scheduler to answer
@@ -37,13 +36,11 @@ def complete(runs, config, jobs=None, cluster=None):
 
     Returns {run: (meta, arrays)}. `jobs` is by default one per core, one on a GPU.
     """
-    runs = list(dict.fromkeys(runs))
-    missing = config.missing(runs)
-    if missing:
+    if missing := config.missing(runs):
+        missing.sort(key=Run.cost, reverse=True)  # else a core may wait for a long run at the end
         stacks = train.stacked(missing, config)
-        stacks.sort(key=cost, reverse=True)  # the longest first, so that no core waits at the end
         jobs = min(len(stacks), jobs or (1 if config.backend == "cupy" else cores()))
-        with Progress(missing, len(runs)) as progress:
+        with Progress(missing, len(set(runs))) as progress:
             if cluster is not None:
                 on_cluster(stacks, config, cluster, progress)
             elif jobs > 1:
@@ -51,7 +48,7 @@ def complete(runs, config, jobs=None, cluster=None):
             else:
                 for stack in stacks:
                     train.train(stack, config, progress)
-    return {run: config.reader().read(run) for run in runs}
+    return {run: config.reader().read(run) for run in dict.fromkeys(runs)}
 
 
 def cores():
@@ -59,11 +56,6 @@ def cores():
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def cost(runs):
-    """About how many seconds these runs take on one core."""
-    return sum(run.cost() for run in runs)
 
 
 class Progress(tqdm):
@@ -74,72 +66,60 @@ class Progress(tqdm):
         self.of_all = f"of {total} runs left"
         super().__init__(
             desc=f"{len(missing)} {self.of_all}",
-            total=cost(missing) * (1 + 1e-9),  # the parts, added in another order, may be more
+            total=sum(self.seconds_left.values()),
             bar_format="{desc}{percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left",
             mininterval=0.5 if sys.stderr.isatty() else 30,
         )
 
     def __call__(self, run, fraction):
         """Show that this fraction of the run's work is done."""
-        left = run.cost() * (1 - fraction)
-        self.update(self.seconds_left[run] - left)
-        self.seconds_left[run] = left
+        self.seconds_left[run] = run.cost() * (1 - fraction)
+        seconds = self.seconds_left.values()
+        self.update(self.total - sum(seconds) - self.n)
         if fraction == 1:
-            count = sum(seconds > 0 for seconds in self.seconds_left.values())
-            self.set_description(f"{count} {self.of_all}")
-
-
-# Processes of this machine.
+            self.set_description(f"{sum(map(bool, seconds))} {self.of_all}")
 
 
 def in_processes(stacks, config, jobs, progress):
     """Train the stacks in `jobs` processes, which end with this one, however it ends."""
     context = multiprocessing.get_context("spawn")  # forking with BLAS threads isn't safe
     data = shared_data(stacks, config)
-    waiting, workers = list(stacks), {}
-    resource_tracker.ensure_running()  # else the first worker starts it, which unblocks the signal
-
-    def start():
+    waiting, workers = iter(stacks), {}
+    try:
         # The workers inherit this: a Ctrl-C reaches the command alone.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         for _ in range(jobs):
             pipe, theirs = context.Pipe()
-            arguments = theirs, waiting.pop(0), config, data
-            workers[pipe] = context.Process(target=_work, args=arguments, daemon=True)
-            workers[pipe].start()
+            worker = context.Process(target=_work, args=(theirs, config, data), daemon=True)
+            worker.start()
             theirs.close()
-
-    try:
-        with ThreadPoolExecutor(1) as thread:  # no signal interrupts it
-            thread.submit(start).result()
-        busy = set(workers)
-        while busy:
-            for pipe in connection.wait(busy):
+            workers[pipe] = worker
+        signal.signal(signal.SIGINT, handler)
+        while workers:
+            for pipe in connection.wait(workers):
                 try:
                     message = pipe.recv()
                     if message is None:
-                        pipe.send(waiting.pop(0) if waiting else None)
-                except (EOFError, OSError):  # the worker has ended
-                    busy.remove(pipe)
-                    workers[pipe].join()
-                    check_end(workers[pipe].exitcode)
+                        pipe.send(next(waiting, None))
+                except (EOFError, OSError):
+                    check_end(workers.pop(pipe))
                     continue
                 if isinstance(message, Exception):
                     raise message
                 if message:
                     progress(*message)
     finally:
-        for worker in list(workers.values()):
-            if worker.pid:
-                worker.kill()  # a checkpoint is whole at any moment
-                worker.join()
+        for worker in workers.values():
+            worker.kill()  # a checkpoint is whole at any moment
+            worker.join()
 
 
-def check_end(exitcode):
-    """WorkerError unless a worker has ended as it should."""
-    if exitcode > 0:
+def check_end(worker):
+    """WorkerError unless a worker, which is about to end, ends as it should."""
+    worker.join()
+    if worker.exitcode > 0:
         raise WorkerError("a worker process could not start, or failed: the reason is above")
-    if exitcode < 0:
+    if worker.exitcode < 0:
         reason = "was killed from outside (out of memory?)"
         raise WorkerError(f"a worker process {reason}: {AGAIN}, perhaps with fewer --jobs")
 
@@ -158,8 +138,8 @@ def shared_data(stacks, config):
     return shared
 
 
-def _work(pipe, runs, config, shared):
-    """Train these runs, then others from the pipe; it takes what is done, or the error."""
+def _work(pipe, config, shared):
+    """Train one stack after another from the pipe; it takes what is done, or the error."""
 
     def end_with_parent():
         multiprocessing.parent_process().join()
@@ -170,93 +150,81 @@ def _work(pipe, runs, config, shared):
         train.LOADED[key] = [
             numpy.frombuffer(memory, "float32").reshape(shape) for memory, shape in arrays
         ]
-    with contextlib.suppress(EOFError, ConnectionError):  # of a parent that has ended
-        while runs:
-            try:
-                train.train(runs, config, lambda *done: pipe.send(done))
-            except (StoreError, minigrad.BackendError, OSError, MemoryError) as error:
-                pipe.send(error)
-                return
+    try:
+        pipe.send(None)
+        while runs := pipe.recv():
+            train.train(runs, config, lambda *done: pipe.send(done))
             pipe.send(None)
-            runs = pipe.recv()
-
-
-# A Dask cluster.
+    except (EOFError, ConnectionError):  # the command has ended
+        return
+    except (StoreError, minigrad.BackendError, OSError, MemoryError) as error:
+        pipe.send(error)
 
 
 def on_cluster(stacks, config, address, progress):
-    """Train the stacks on a cluster, whose workers need this code and the same folders."""
+    """Train the stacks on a Dask cluster, whose workers need this code and the same folders."""
     try:
         import distributed
     except ImportError:
         raise WorkerError("--cluster needs distributed: pip install '.[cluster]'") from None
     for name in ("distributed", "distributed.client"):  # each has a level of its own
         logging.getLogger(name).setLevel(logging.CRITICAL)  # errors are one sentence of ours
-    client = connected(distributed, address)
     data = Path(config.data or os.environ.get("MINIGRAD_DATA") or "data").expanduser()
     results = Path(config.results).absolute()
     results.mkdir(parents=True, exist_ok=True)
     config = replace(config, results=results, data=data.absolute())
+    client = connected(distributed, address)
+    # Whoever sees this file of a random name sees the same folder.
     with client, tempfile.NamedTemporaryFile(dir=results) as probe:
-        # Whoever sees this file of a random name sees the same folder.
         if not client.nthreads():
             raise WorkerError(f"--cluster {address}: it has no workers, start some")
-        arguments = config, probe.name, code()
+        same = {"config": config, "probe": probe.name, "expected_code": CODE}
         try:
-            futures = {
-                client.submit(_train_on_cluster, runs, *arguments, pure=False): runs
-                for runs in stacks
-            }
-            for future in distributed.as_completed(futures, loop=client.loop):
-                future.result()
-                for run in futures[future]:
+            futures = client.map(_train_on_cluster, stacks, **same, pure=False)
+            for future in distributed.as_completed(futures):
+                for run in future.result():
                     progress(run, 1)
-        except distributed.KilledWorker:
-            reason = "workers died again and again (out of memory?): see their logs"
-            raise WorkerError(f"{reason}, then {AGAIN}") from None
-        except (CancelledError, distributed.comm.CommClosedError):
-            reason = f"the scheduler at {address} has gone: start it again"
-            raise WorkerError(f"{reason}, then {AGAIN}") from None
+        except (distributed.KilledWorker, distributed.comm.CommClosedError, CancelledError):
+            reason = "its scheduler has gone, or workers died again and again (out of memory?)"
+            raise WorkerError(f"--cluster {address}: {reason}: see the logs, {AGAIN}") from None
 
 
 def connected(distributed, address):
     """A client of the Dask scheduler at this address."""
 
-    async def kind():
+    async def answer():
         # A Client never gives up on a server that is not Dask's.
         arguments = distributed.Security().get_connection_args("client")
-        async with distributed.rpc(address, connection_args=arguments) as there:
-            return (await there.identity())["type"]
+        async with distributed.rpc(address, connection_args=arguments) as server:
+            await server.identity()
 
     try:
-        found = asyncio.run(asyncio.wait_for(kind(), PATIENCE))
-        if found != "Scheduler":
-            raise ValueError(f"this is a Dask {found.lower()}")
-        return distributed.Client(address, timeout=PATIENCE, set_as_default=False)
+        asyncio.run(asyncio.wait_for(answer(), PATIENCE))
+        return distributed.Client(address, timeout=PATIENCE)
     except Exception as error:  # each way not to be a scheduler raises something else
         reason = str(error) or "no answer"
         raise WorkerError(f"--cluster {address}: no Dask scheduler answers ({reason})") from None
 
 
 def _train_on_cluster(runs, config, probe, expected_code):
-    """Train on a worker of the cluster, if it is fit for that."""
+    """Train on a worker of the cluster, if it is fit for that; returns the runs."""
     import distributed
 
-    here = Path(__file__).parents[1]
-    if code() != expected_code:
-        raise WorkerError(f"a worker has another minigrad in {here}: install the same, restart it")
+    if CODE != expected_code:
+        raise WorkerError("a worker has another minigrad: install the same there, restart it")
     if not Path(probe).exists():
         raise WorkerError(f"a worker doesn't see {config.results}: give --results that all see")
     if distributed.get_worker().state.nthreads > 1:  # they would share BLAS's number of threads
         raise WorkerError("a worker trains several runs at once: start it with --nthreads 1")
     train.train(runs, config)
+    return runs
 
 
-@functools.cache
-def code():
-    """SHA-256 of the files of minigrad and experiments, as this process found them first."""
-    found = hashlib.sha256()
-    for package in (minigrad.__file__, __file__):
-        for path in sorted(Path(package).parent.rglob("*.py")):
-            found.update(path.name.encode() + path.read_bytes())
-    return found.hexdigest()
+def source_digest():
+    """SHA-256 of the source files of minigrad and experiments."""
+    folders = Path(minigrad.__file__).parent, Path(__file__).parent
+    files = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
+CODE = source_digest()  # of the files as this process found them

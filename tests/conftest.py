@@ -12,16 +12,10 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SMOKE = ("fig1", "fig6-true", "control")
-
-
-def pytest_configure():
-    """git tells a hook by variables which repository it works on, and make its own what it makes.
-
-    A test's own git would follow them out of its folder, a test's own make would take them over.
-    """
-    for name in [name for name in os.environ if name.startswith(("GIT_", "MAKE", "MFLAGS"))]:
-        del os.environ[name]
+# Variables by which git tells a hook its repository, and make its own what it makes: a test's own
+# git would follow them out of its folder, a test's own make would take them over.
+for name in [name for name in os.environ if name.startswith(("GIT_", "MAKE", "MFLAGS"))]:
+    del os.environ[name]
 
 
 @pytest.fixture
@@ -32,17 +26,16 @@ def rng(request):
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
-    """A results folder with the smoke runs of SMOKE, trained once; only to be read."""
+    """A results folder with smoke runs of three figures, trained once; only to be read."""
     # Here, so that tests of minigrad run while experiments is broken.
+    from experiments import workers
     from experiments.figures import Experiment
     from experiments.train import Config
-    from experiments.workers import complete
 
     results = tmp_path_factory.mktemp("smoke") / "results"
-    runs = [run for name in SMOKE for run in Experiment(name, "smoke").runs()]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda number: None)
-        complete(runs, Config(str(results)), jobs=1)
+    figures = [Experiment(name, "smoke") for name in ("fig1", "fig6-true", "control")]
+    runs = [run for figure in figures for run in figure.runs()]
+    workers.complete(runs, Config(str(results)), jobs=1)
     return results
 
 
@@ -61,6 +54,8 @@ def here(tmp_path, monkeypatch):
 def start():
     """start(*args): a Python process with minigrad at hand, which ends with the test."""
 
+    processes = []
+
     def begin(*args, env={}, **options):
         process = subprocess.Popen(
             [sys.executable, *map(str, args)],
@@ -71,14 +66,10 @@ def start():
             start_new_session=True,
             **options,
         )
-        processes.enter_context(process)
-        processes.callback(end, process)
+        processes.append(process)
         return process
 
-    def end(process):
-        """All of the group: its leader may be gone, and its workers not."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-
-    with contextlib.ExitStack() as processes:
-        yield begin
+    yield begin
+    for process in processes:
+        with process, contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # the leader may be gone, and its workers not

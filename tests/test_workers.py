@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +22,8 @@ from experiments.workers import complete
 from training import DIVERGING, RUN, assert_only_results, assert_same, sentences, wait_for
 
 SETTINGS = ["dataset=mnist", "loss=cross_entropy", "network=MLP-1-4", "m=60", "m_test=60", "B=20"]
-TWO = ["lam=0,1e-4", "epochs=300", "measure_every=100"]
+SETTINGS += ["lam=0,1e-4", "epochs=300", "measure_every=100"]
+RUNS = Experiment("fig1", "smoke", 1, parse_settings(SETTINGS)).runs()
 # The real command, with a checkpoint after every epoch and a log of finished runs.
 COMMAND = """
 import sys
@@ -44,50 +44,45 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def command(tmp_path, start):
-    """command(*settings) starts Figure 1's runs with two jobs in tmp_path."""
+    """command() trains RUNS with two jobs in tmp_path."""
     (tmp_path / "command.py").write_text(COMMAND)
+    args = "fig1 --preset smoke --seeds 1 --jobs 2 --published none".split()
+    args += [f"--set={setting}" for setting in SETTINGS]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # as at a terminal
-
-    def begin(*settings):
-        options = [word for setting in (*SETTINGS, *settings) for word in ("--set", setting)]
-        fixed = "fig1 --preset smoke --seeds 1 --jobs 2 --published none".split()
-        arguments = ("command.py", *fixed, *options)
-        return start(*arguments, cwd=tmp_path, stdin=subprocess.DEVNULL)
-
-    yield begin
+    yield lambda: start("command.py", *args, cwd=tmp_path, stdin=subprocess.DEVNULL)
     signal.signal(signal.SIGINT, before)
 
 
-def runs_of(*settings):
-    """The runs of such a command."""
-    return Experiment("fig1", "smoke", 1, parse_settings([*SETTINGS, *settings])).runs()
+def contents(folder):
+    """The bytes of a results folder's files by name."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-def processes_under(pid):
-    """The ids of the processes that a process has started."""
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8")
-    return [int(word) for word in text.split()]
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The contents of the folder of RUNS, uninterrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    complete(RUNS, Config(str(folder)), jobs=1)
+    return contents(folder)
 
 
 def workers_of(pid):
-    """Of those the workers: multiprocessing's resource tracker is none."""
-    commands = {child: Path(f"/proc/{child}/cmdline").read_text() for child in processes_under(pid)}
+    """The ids of a command's workers; multiprocessing's resource tracker is none."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    commands = {int(child): Path(f"/proc/{child}/cmdline").read_text() for child in children}
     return [child for child, command in commands.items() if "spawn_main" in command]
 
 
-def maps_of(pid):
-    """The files that a process has mapped into its memory, as text."""
-    return Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
+def import_numpy(pid):
+    """Whether both workers of a command have begun with their imports."""
+    maps = [Path(f"/proc/{worker}/maps").read_text() for worker in workers_of(pid)]
+    return len(maps) == 2 and all("numpy" in text for text in maps)
 
 
-def blocks_ctrl_c(pid):
-    """Whether a process has blocked SIGINT."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    blocked = int(re.search(r"SigBlk:\s*(\w+)", status)[1], 16)
-    return bool(blocked & 1 << signal.SIGINT - 1)
-
-
-# The same bytes.
+def save(pid):
+    """Whether both checkpoints are there, in the command's folder."""
+    results = Path(f"/proc/{pid}/cwd").resolve() / "results"
+    return all(checkpoint_path(results, run).exists() for run in RUNS)
 
 
 def test_two_processes_give_the_bits_of_one_and_share_its_data(tmp_path, monkeypatch):
@@ -103,105 +98,61 @@ def test_two_processes_give_the_bits_of_one_and_share_its_data(tmp_path, monkeyp
     assert_same(two, one)
     assert_only_results(tmp_path / "two", runs)
     assert multiprocessing.active_children() == []
-    monkeypatch.undo()
-    monkeypatch.setattr(train, "LOADED", {})
-    unmarked = complete(runs[:1], Config(str(tmp_path / "unmarked")), jobs=1)
-    assert (unmarked[runs[0]][1]["train_loss"] != one[runs[0]][1]["train_loss"]).any()
 
 
-def test_a_second_call_trains_nothing(tmp_path, monkeypatch):
-    first = complete([RUN, RUN], Config(str(tmp_path)), jobs=1)
-    monkeypatch.setattr(train, "train_epoch", lambda *_: pytest.fail("trained again"))
-    assert_same(complete([RUN], Config(str(tmp_path)), jobs=2), first)
-    assert_same(complete([RUN], Config(str(tmp_path / "empty"), str(tmp_path)), jobs=2), first)
+def kill_worker(pid, number):
+    os.kill(workers_of(pid)[-1], number)
 
 
-# What ends the command, its exit status, and a word of the one sentence, if it says any.
+# When and how the command is ended, its exit status, and a word of the one sentence, if any.
 ENDS = {
-    "Ctrl-C": (lambda pid: os.killpg(pid, signal.SIGINT), 130, "interrupted"),
-    "SIGTERM": (lambda pid: os.kill(pid, signal.SIGTERM), 143, None),
-    "kill -9": (lambda pid: os.kill(pid, signal.SIGKILL), -signal.SIGKILL, None),
-    "kill -9 of a worker": (
-        lambda pid: os.kill(workers_of(pid)[-1], signal.SIGKILL),
-        2,
-        "killed from outside",
-    ),
+    "Ctrl-C": (save, os.killpg, signal.SIGINT, 130, "interrupted"),
+    "Ctrl-C early": (import_numpy, os.killpg, signal.SIGINT, 130, "interrupted"),
+    "SIGTERM": (save, os.kill, signal.SIGTERM, 143, None),
+    "kill -9": (save, os.kill, signal.SIGKILL, -signal.SIGKILL, None),
+    "kill -9 of a worker": (save, kill_worker, signal.SIGKILL, 2, "killed from outside"),
 }
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The folder of the runs of TWO, uninterrupted."""
-    folder = tmp_path_factory.mktemp("whole")
-    complete(runs_of(*TWO), Config(str(folder)), jobs=1)
-    return folder
-
-
-def assert_same_files(folder, expected):
-    """The same results to the byte, and nothing else but the locks."""
-    names = {path.name for path in folder.iterdir()} - {".locks"}
-    assert names == {path.name for path in expected.iterdir()} - {".locks"}
-    for name in names:
-        assert (folder / name).read_bytes() == (expected / name).read_bytes()
-
-
 @pytest.mark.parametrize("end", ENDS)
-def test_a_command_that_is_ended_leaves_no_process_and_goes_on_to_the_same_bytes(
+def test_an_ended_command_leaves_no_process_and_goes_on_to_the_same_bytes(
     tmp_path, command, whole, end
 ):
     """The workers inherit its standard error, so the end of that pipe is the end of all of them."""
-    runs, results = runs_of(*TWO), tmp_path / "results"
-    process = command(*TWO)
-    checkpoints = [checkpoint_path(results, run) for run in runs]
-    wait_for(lambda: all(path.exists() for path in checkpoints))
-    act, status, word = ENDS[end]
-    act(process.pid)
-    stdout, stderr = process.communicate(timeout=120)
-    assert (process.returncode, stdout) == (status, ""), stderr
-    told = sentences(stderr)
-    assert len(told) == (word is not None), stderr
-    assert word is None or word in told[0]
-    assert any(path.exists() for path in checkpoints)
-    complete(runs, Config(str(results)), jobs=1)
-    assert_same_files(results, whole)
-
-
-@pytest.mark.parametrize(
-    "end, status, count", [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 0)], ids=str
-)
-@pytest.mark.parametrize("importing", [False, True], ids=["starting", "importing"])
-def test_a_signal_while_the_workers_start_reaches_the_command_alone(
-    command, end, status, count, importing
-):
-    process = command("lam=0,1e-4", "epochs=100000")
-    files = "numpy" if importing else ""
-    wait_for(lambda: any(files in maps_of(worker) for worker in workers_of(process.pid)))
-    assert all(map(blocks_ctrl_c, workers_of(process.pid)))
-    (os.killpg if end == signal.SIGINT else os.kill)(process.pid, end)
+    is_due, act, number, status, word = ENDS[end]
+    process = command()
+    wait_for(lambda: is_due(process.pid))
+    act(process.pid, number)
     _, stderr = process.communicate(timeout=120)
-    assert (process.returncode, len(sentences(stderr))) == (status, count), stderr
+    told = sentences(stderr)
+    assert (process.returncode, len(told)) == (status, word is not None), stderr
+    assert word is None or word in told[0]
+    complete(RUNS, Config(str(tmp_path / "results")), jobs=1)
+    assert contents(tmp_path / "results") == whole
 
 
 def test_two_commands_at_once_train_each_run_once_and_agree(tmp_path, command, whole):
-    both = command(*TWO), command(*TWO)
+    both = command(), command()
     for process in both:
         _, stderr = process.communicate(timeout=120)
         assert (process.returncode, sentences(stderr)) == (0, [])
     log = (tmp_path / "log").read_text(encoding="utf-8").split()
-    assert sorted(log) == sorted(run.key for run in runs_of(*TWO))
-    assert_same_files(tmp_path / "results", whole)
+    assert sorted(log) == sorted(run.key for run in RUNS)
+    assert contents(tmp_path / "results") == whole
 
 
 def test_workers_that_wait_for_another_command_end_with_their_own(tmp_path, command):
     """They report nothing, so no broken pipe ends them."""
-    with locked(tmp_path / "results", runs_of(*TWO)):
-        process = command(*TWO)
-        wait_for(lambda: any("numpy" in maps_of(worker) for worker in workers_of(process.pid)))
+
+    def is_waiting():
+        locks = Path("/proc/locks").read_text()
+        return all(f"-> FLOCK  ADVISORY  WRITE {w} " in locks for w in workers_of(process.pid))
+
+    with locked(tmp_path / "results", RUNS):
+        process = command()
+        wait_for(lambda: import_numpy(process.pid) and is_waiting())
         process.kill()
         process.communicate(timeout=30)
-
-
-# One sentence.
 
 
 def test_an_error_in_a_worker_arrives_as_its_sentence(tmp_path):
@@ -220,21 +171,18 @@ def test_workers_that_cannot_start_are_not_called_killed(tmp_path, start):
 from experiments.runs import Run, grid
 from experiments.train import Config
 from experiments.workers import complete
-complete(grid({replace(RUN, epochs=1)!r}, seed=(0, 1)), Config("results"), jobs=2)
+complete(grid({RUN!r}, seed=(0, 1)), Config("results"), jobs=2)
 """
     _, stderr = process.communicate(script, timeout=120)
     assert process.returncode == 1
     assert "could not start" in stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_the_progress_bar_counts_the_runs_that_are_left(tmp_path, capsys, jobs):
+def test_the_progress_bar_counts_the_runs_that_are_left(tmp_path, capsys):
     """Each count is written once or twice, not five times a second into a log."""
     runs = grid(replace(RUN, epochs=2), seed=(0, 1, 2))
     complete(runs[:1], Config(str(tmp_path)), jobs=1)
     capsys.readouterr()
-    complete(runs, Config(str(tmp_path)), jobs)
+    complete(runs, Config(str(tmp_path)), jobs=2)
     counts = re.findall(r"(\d) of 3 runs left", capsys.readouterr().err)
-    assert counts[0] == "2" and "3" not in counts
-    assert counts == sorted(counts, reverse=True)
-    assert len(counts) <= 4
+    assert list(dict.fromkeys(counts)) == ["2", "1", "0"] and len(counts) <= 4
