@@ -49,7 +49,6 @@ def history(meta, arrays, view=View()):
     spectra = spectra_of(arrays)
     averaged = spectra if view.output_layer else spectra[:-1]
     norms = [norm_of_spectrum(s, "frobenius") for s in spectra]
-    from_start = View(norm="start")
     layer_rank = numpy.array([view.rank(s)[-1] for s in spectra])
     if meta["status"] in ("diverged", "collapsed"):
         layer_rank[:] = numpy.nan
@@ -58,7 +57,7 @@ def history(meta, arrays, view=View()):
         "train_accuracy": 100 * arrays["train_accuracy"],
         "test_accuracy": 100 * arrays["test_accuracy"],
         "rank": numpy.mean([view.rank(s) for s in averaged], axis=0),
-        "rank_from_start": numpy.mean([from_start.rank(s) for s in averaged], axis=0),
+        "rank_from_start": numpy.mean([View(norm="start").rank(s) for s in averaged], axis=0),
         "norm": numpy.mean(norms[: len(averaged)], axis=0),
         "full_rank": numpy.mean([s.shape[-1] for s in averaged]),
         "layer": numpy.arange(1, len(spectra) + 1),

@@ -21,10 +21,10 @@ from training import COLLAPSING, DIVERGING, RUN, assert_only_results, assert_sam
 
 HERE = State.begin(RUN, Config("nowhere")).provenance[0]
 # Each with an eta, a lambda, a momentum and a seed of its own.
+SETTINGS = ((0.1, 1e-3, 0.9), (0.03, 0.0, 0.5), (0.01, 1e-2, 0.0))
 RUNS = [
-    replace(RUN, eta=0.1, lam=1e-3, momentum=0.9, seed=0),
-    replace(RUN, eta=0.03, lam=0.0, momentum=0.5, seed=1),
-    replace(RUN, eta=0.01, lam=1e-2, momentum=0.0, seed=2),
+    replace(RUN, eta=eta, lam=lam, momentum=momentum, seed=seed)
+    for seed, (eta, lam, momentum) in enumerate(SETTINGS)
 ]
 
 
@@ -57,9 +57,6 @@ def interrupted(runs, results, epoch):
         assert store.read(store.checkpoint_path(results, run), run)[0]["epoch"] == epoch
 
 
-# What a result holds.
-
-
 def test_a_finished_run_holds_its_fields_its_provenance_and_every_measured_number(expected):
     meta, arrays = expected[RUN]
     assert meta["run"] == RUN.as_dict() and meta["provenance"] == [HERE]
@@ -72,35 +69,7 @@ def test_a_finished_run_holds_its_fields_its_provenance_and_every_measured_numbe
     for name in train.MEASURED:
         assert arrays[name].shape == (13,) and arrays[name].dtype == "float64"
         assert numpy.isfinite(arrays[name][1:]).all()
-    for edge in ("2-1", "3-2", "4-3"):
-        last = mg.singular_values(arrays[f"W {edge}"]).astype("float32")
-        numpy.testing.assert_array_equal(arrays[f"spectrum {edge}"][-1], last, strict=True)
-
-
-def by_hand(run):
-    """(epoch, params before, params after) with every step written out."""
-    data = mg.load_dataset(run.dataset)
-    by_class = [numpy.flatnonzero(data.y_train[:, c])[: run.m // 10] for c in range(10)]
-    rows = numpy.sort(numpy.concatenate(by_class))
-    x, y = data.x_train[rows], data.y_train[rows]
-    graph = run.graph()
-    params = mg.init_params(graph, numpy.random.default_rng(run.seed))
-    velocity = {key: 0 * W for key, W in params.items()}
-    for epoch in range(1, run.epochs + 1):
-        before = {key: W.copy() for key, W in params.items()}
-        order = numpy.random.default_rng((run.seed, epoch)).permutation(run.m)
-        eta = run.eta * run.factor ** sum(epoch > milestone for milestone in run.milestones)
-        for step in range(run.m // run.B):
-            batch = order[step * run.B : (step + 1) * run.B]
-            cache = mg.forward(graph, params, x[batch])
-            _, df = mg.cross_entropy(cache.v[graph.L], y[batch])
-            grads = mg.gradients(graph, cache, *mg.backward(graph, params, cache, df))
-            for key, g in grads.items():
-                if key in graph.E_T:
-                    g = g + 2 * run.lam * params[key]
-                velocity[key] = run.momentum * velocity[key] + g
-                params[key] = params[key] - eta * velocity[key]
-        yield epoch, before, params
+    assert arrays["spectrum 2-1"].dtype == arrays["gamma 2"].dtype == "float32"
 
 
 @pytest.mark.parametrize("network", ["MLP-2-8", "MLP-BN-1-8"])
@@ -108,18 +77,26 @@ def test_every_epoch_is_that_of_a_training_written_out_by_hand(tmp_path, network
     """Distances of Section 4.2, spectra, gamma; with momentum, and a drop of eta."""
     run = replace(RUN, network=network, eta=0.05, milestones=(2,), epochs=3)
     _, arrays = trained([run], tmp_path)[run]
-    for epoch, before, after in by_hand(run):
-        moved = []
-        for p, q in run.graph().E_T:
-            W = after[p, q].astype("float64")
-            moved.append(numpy.linalg.norm(W - before[p, q]))
-            s = numpy.linalg.svd(W, compute_uv=False)
+    data, graph = mg.load_dataset(run.dataset), run.graph()
+    by_class = [numpy.flatnonzero(data.y_train[:, c])[: run.m // 10] for c in range(10)]
+    rows = numpy.sort(numpy.concatenate(by_class))
+    params = mg.init_params(graph, numpy.random.default_rng(run.seed))
+    velocity = {key: 0 * W for key, W in params.items()}
+    for epoch, eta in ((1, 0.05), (2, 0.05), (3, 0.005)):
+        before = {key: W.copy() for key, W in params.items()}
+        order = numpy.random.default_rng((run.seed, epoch)).permutation(60)
+        for batch in (rows[order[:16]], rows[order[16:32]], rows[order[32:48]]):
+            x, y = data.x_train[batch], data.y_train[batch]
+            train_step(graph, params, velocity, x, y, run.loss, eta, run.lam, run.momentum)
+        moved = [numpy.linalg.norm(params[edge] - before[edge]) for edge in graph.E_T]
+        numpy.testing.assert_allclose(arrays["distance"][epoch], numpy.mean(moved), rtol=1e-3)
+        for p, q in graph.E_T:
+            s = numpy.linalg.svd(params[p, q].astype("float64"), compute_uv=False)
             spectrum = arrays[f"spectrum {p}-{q}"][epoch]
             numpy.testing.assert_allclose(spectrum, s, rtol=1e-3, atol=1e-5)
-        numpy.testing.assert_allclose(arrays["distance"][epoch], numpy.mean(moved), rtol=1e-3)
         if run.normalized():
-            gamma = arrays["gamma 2"][epoch]
-            numpy.testing.assert_allclose(gamma, after["gamma", 2][0], rtol=1e-3)
+            gamma = params["gamma", 2][0]
+            numpy.testing.assert_allclose(arrays["gamma 2"][epoch], gamma, rtol=1e-3)
 
 
 def test_the_distance_is_that_of_one_epoch_also_where_few_epochs_are_measured(tmp_path, expected):
@@ -187,8 +164,6 @@ def test_the_progress_of_every_run_grows_to_its_end(tmp_path, save_always):
         assert fractions[-1] == 1 and fractions.count(1) == 1
 
 
-# Interrupted and resumed, side by side.
-
 KINDS = [
     {"network": "MLP-2-8", "loss": "mean_squared_error"},
     {"network": "MLP-BN-2-9", "detached": False, "scalar": False},
@@ -214,21 +189,6 @@ def test_a_stack_of_runs_at_different_epochs_goes_on_to_the_same_bits(
     interrupted(RUNS[:1], tmp_path, 5)
     assert_same(trained(RUNS, tmp_path, stack=3), expected)
     assert_only_results(tmp_path, RUNS)
-
-
-@pytest.mark.parametrize("run", [DIVERGING, COLLAPSING], ids=["diverged", "collapsed"])
-def test_a_run_stopped_between_its_early_end_and_its_result_resumes_to_that_end(
-    tmp_path, run, save_always, monkeypatch
-):
-    whole = trained([run], tmp_path / "whole")
-
-    def stop(*args):
-        raise Stop
-
-    with monkeypatch.context() as patch:
-        patch.setattr(State, "finish", stop)
-        interrupted([run], tmp_path, whole[run][0]["epoch"])
-    assert_same(trained([run], tmp_path), whole)
 
 
 def test_a_checkpoint_of_other_last_bits_is_refused_and_one_of_another_machine_is_not(
@@ -303,9 +263,6 @@ def test_on_a_device_a_stack_equals_runs_alone_and_waits_at_measurements_alone(
             numpy.testing.assert_allclose(found[run][1][name], array, rtol=1e-4, atol=1e-5)
 
 
-# Divergence and collapse (DESIGN 4.14).
-
-
 @pytest.mark.parametrize("network", ["MLP-2-8", "MLP-BN-2-8"])
 def test_numbers_that_are_not_finite_are_stored_as_such_and_never_as_zero(tmp_path, network):
     run = replace(RUN, network=network, eta=1e20, loss="mean_squared_error")
@@ -321,10 +278,8 @@ def test_a_collapsed_run_ends_measured_and_as_one_that_is_trained_on(tmp_path, m
     assert 0 < meta["epoch"] == arrays["epoch"][-1] < COLLAPSING.epochs
     monkeypatch.setattr(train, "has_collapsed", lambda state: False)
     _, trained_on = trained([COLLAPSING], tmp_path / "on")[COLLAPSING]
-    assert len(trained_on["epoch"]) > len(arrays["epoch"])
-    for name in (*train.MEASURED, "spectrum 3-2", "gamma 2", "beta 3"):
-        part = trained_on[name][: len(arrays[name])]
-        numpy.testing.assert_array_equal(arrays[name], part, err_msg=name)
+    for name in ("distance", "train_loss", "spectrum 3-2", "beta 3"):
+        numpy.testing.assert_array_equal(arrays[name], trained_on[name][: len(arrays[name])])
 
 
 def f_depends_on(x, state):
@@ -334,8 +289,7 @@ def f_depends_on(x, state):
 
 
 @pytest.mark.parametrize("fields", [{}, {"detached": False}, {"scalar": False}], ids=str)
-@pytest.mark.parametrize("case", range(2))
-def test_a_network_declared_collapsed_does_not_depend_on_x_and_never_will(rng, fields, case):
+def test_a_network_declared_collapsed_does_not_depend_on_x_and_never_will(rng, fields):
     """At the very bound: gamma and beta move by momentum as far towards being on as they can."""
     run = replace(RUN, **fields, momentum=rng.uniform(0.1, 0.9), eta=rng.uniform(0.01, 0.5))
     graph, state = run.graph(), State.begin(run, Config("nowhere"))
@@ -367,24 +321,17 @@ def test_a_network_declared_collapsed_does_not_depend_on_x_and_never_will(rng, f
 
 def test_a_residual_path_or_another_activation_keeps_a_network_from_collapse(rng, monkeypatch):
     x = rng.normal(size=(RUN.B, 784)).astype("float32")
-    leaky = mg.Layer(8, "leaky_relu", batchnorm=True)
-    edges = (mg.Edge(2, 1), mg.Edge(3, 2))
-    graphs = {
-        "MLP-BN-1-8": mg.parse("MLP-BN-1-8", 784, 10),
-        "RES-BN-1-8": mg.parse("RES-BN-1-8", 784, 10),
-        "leaky": mg.Graph((mg.Layer(784), leaky, mg.Layer(10, "identity")), edges),
-    }
+    layers = (mg.Layer(784), mg.Layer(8, "leaky_relu", True), mg.Layer(10, "identity"))
+    graphs = {name: mg.parse(name, 784, 10) for name in ("MLP-BN-1-8", "RES-BN-1-8")}
+    graphs["leaky"] = mg.Graph(layers, (mg.Edge(2, 1), mg.Edge(3, 2)))
     for name, graph in graphs.items():
         monkeypatch.setattr(Run, "graph", lambda run: graph)
         state = State.begin(RUN, Config("nowhere"))
-        for key, value in state.params.items():
-            if key[0] in ("gamma", "beta"):
-                value[...] = 0.1 if key[0] == "gamma" else -1
+        for (kind, _), value in state.params.items():
+            if kind in ("gamma", "beta"):
+                value[...] = 0.1 if kind == "gamma" else -1
         assert has_collapsed(state) == (name == "MLP-BN-1-8")
         assert f_depends_on(x, state) != has_collapsed(state)
-
-
-# Provenance.
 
 
 def test_the_blas_is_numpy_s_also_where_scipy_s_is_listed_first(monkeypatch):
