@@ -270,6 +270,9 @@ def test_numbers_that_are_not_finite_are_stored_as_such_and_never_as_zero(tmp_pa
     assert meta["status"] == "diverged"
     for name in ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "spectrum 2-1"):
         assert not numpy.isfinite(arrays[name][-1]).any(), name
+    state = State.begin(run, Config("nowhere"))
+    state.history = {"train_loss": [numpy.ones(1)], "spectrum 2-1": [numpy.array([numpy.nan])]}
+    assert state.status() == "diverged"
 
 
 def test_a_collapsed_run_ends_measured_and_as_one_that_is_trained_on(tmp_path, monkeypatch):
