@@ -271,7 +271,9 @@ def test_numbers_that_are_not_finite_are_stored_as_such_and_never_as_zero(tmp_pa
     for name in ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "spectrum 2-1"):
         assert not numpy.isfinite(arrays[name][-1]).any(), name
     state = State.begin(run, Config("nowhere"))
-    state.history = {"train_loss": [numpy.ones(1)], "spectrum 2-1": [numpy.array([numpy.nan])]}
+    state.params[2, 1][...] = 1e38  # its norm leaves the range of float32
+    state.measure(load(run, Config()))
+    state.history["train_loss"] = [numpy.ones(1)]
     assert state.status() == "diverged"
 
 
@@ -279,8 +281,9 @@ def test_a_collapsed_run_ends_measured_and_as_one_that_is_trained_on(tmp_path, m
     meta, arrays = trained([COLLAPSING], tmp_path)[COLLAPSING]
     assert meta["status"] == "collapsed"
     assert 0 < meta["epoch"] == arrays["epoch"][-1] < COLLAPSING.epochs
-    monkeypatch.setattr(train, "has_collapsed", lambda state: False)
+    monkeypatch.setattr(train, "has_collapsed", lambda state: state.epoch > 10)
     _, trained_on = trained([COLLAPSING], tmp_path / "on")[COLLAPSING]
+    assert trained_on["epoch"][-1] == 12  # the next that is measured
     for name in ("distance", "train_loss", "spectrum 3-2", "beta 3"):
         numpy.testing.assert_array_equal(arrays[name], trained_on[name][: len(arrays[name])])
 
