@@ -287,5 +287,5 @@ def balanced(y, m):
     nth_of_its_class = (y * y.cumsum(axis=0)).sum(axis=1)
     rows = numpy.flatnonzero(nth_of_its_class <= m // y.shape[1])
     if len(rows) < m:
-        raise minigrad.DataError(f"the data set has no {m} such samples: give a smaller m or m_test")
+        raise minigrad.DataError(f"the data set has no {m} such samples: give a smaller m, m_test")
     return rows
