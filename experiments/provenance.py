@@ -1,4 +1,4 @@
-"""What computes a run's numbers: commit, versions, BLAS and machine. No part of a run's key."""
+"""What computes a run's numbers: commit, versions, BLAS and machine. No part of its key."""
 
 import functools
 import os
@@ -12,29 +12,16 @@ from threadpoolctl import threadpool_info
 from minigrad import fast
 from minigrad.backend import device_name, load_backend
 
-# The parts on which a run's last bits depend, and how to restore them.
-BITS_DEPEND_ON = {
-    "backend": "--backend and the installed version choose it",
-    "engine": "--engine, the installed Numba and the commit choose it",
-    "device": "the machine and CUPY_TF32 decide it",
-    "blas": "the installed NumPy and OPENBLAS_CORETYPE choose it",
-}
+BITS_DEPEND_ON = ("backend", "engine", "device", "blas")  # a run's last bits, hence resuming it
 
 
 def why_reference(run, config):
     """Why minigrad.train.train_step trains the run, a text; "" where the compiled step does."""
-    if config.backend != "numpy":
-        return "the compiled step is for NumPy"
-    if config.engine == "reference":
+    if config.backend != "numpy" or config.engine == "reference":
         return "it was asked for"
     if not fast.knows_graph(run.graph()):
         return f"the compiled step doesn't know {run.network}"
     return fast.unavailable() or ""
-
-
-def engine_of(run, config):
-    """What computes the steps of a run: the version of minigrad.fast, or "reference"."""
-    return "reference" if why_reference(run, config) else fast.version()
 
 
 @functools.cache
@@ -55,28 +42,22 @@ def provenance(backend, engine):
 
 def blas():
     """Name, version and, where it has one, core type of NumPy's BLAS."""
-    libraries = [library for library in threadpool_info() if library["user_api"] == "blas"]
     # SciPy, which Numba loads, can bring another one; that of NumPy's wheels lies beside NumPy.
     numpys = str(Path(numpy.__file__).resolve().parent)
-    beside = [library for library in libraries if library["filepath"].startswith(numpys)]
-    for library in beside + libraries:
-        parts = library["internal_api"], library["version"], library.get("architecture")
-        return " ".join(part for part in parts if part)
-    return "unknown"
+    libraries = [one for one in threadpool_info() if one["user_api"] == "blas"]
+    libraries.sort(key=lambda one: not one["filepath"].startswith(numpys))
+    found = libraries[0] if libraries else {"internal_api": "unknown"}
+    parts = (found.get(name) for name in ("internal_api", "version", "architecture"))
+    return " ".join(filter(None, parts))
 
 
 def commit():
     """HEAD of the checkout this file lies in, -dirty if changed; "unknown" outside a checkout."""
+    command = "git --git-dir=.git describe --always --dirty --abbrev=40 --exclude=*".split()
     # Inside a hook, git's own variables name another repository.
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-
-    def git(*args):
-        command = ["git", "-C", Path(__file__).parent, *args]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
-        return done.stdout.strip()
-
+    options = {"cwd": Path(__file__).parents[1], "env": env, "stderr": subprocess.DEVNULL}
     try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)  # fails inside a foreign checkout
-        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+        return subprocess.check_output(command, text=True, **options).strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -36,8 +36,7 @@ class View:
 
 def spectra_of(arrays):
     """Singular values (epochs, r) of every W, from the input on, in float64."""
-    names = [name for name in arrays if name.startswith("spectrum ")]
-    return [arrays[name].astype("float64") for name in names]
+    return [s.astype("float64") for name, s in arrays.items() if name.startswith("spectrum ")]
 
 
 def history(meta, arrays, view=View()):
@@ -50,16 +49,15 @@ def history(meta, arrays, view=View()):
     spectra = spectra_of(arrays)
     averaged = spectra if view.output_layer else spectra[:-1]
     norms = [norm_of_spectrum(s, "frobenius") for s in spectra]
-    from_start = View(norm="start")
     layer_rank = numpy.array([view.rank(s)[-1] for s in spectra])
     if meta["status"] in ("diverged", "collapsed"):
         layer_rank[:] = numpy.nan
-    run_history = {name: values for name, values in arrays.items() if values.ndim == 1}
-    run_history |= {
+    measured = {name: values for name, values in arrays.items() if values.ndim == 1}
+    run_history = measured | {
         "train_accuracy": 100 * arrays["train_accuracy"],
         "test_accuracy": 100 * arrays["test_accuracy"],
         "rank": numpy.mean([view.rank(s) for s in averaged], axis=0),
-        "rank_from_start": numpy.mean([from_start.rank(s) for s in averaged], axis=0),
+        "rank_from_start": numpy.mean([View(norm="start").rank(s) for s in averaged], axis=0),
         "norm": numpy.mean(norms[: len(averaged)], axis=0),
         "full_rank": numpy.mean([s.shape[-1] for s in averaged]),
         "layer": numpy.arange(1, len(spectra) + 1),
@@ -74,10 +72,9 @@ def history(meta, arrays, view=View()):
 def learned(run_history, accuracy=LEARNED):
     """Whether a run ends finite, fits enough training samples, and has no W decayed to zero."""
     ended_early = run_history["diverged"] or run_history["collapsed"]
-    is_finite = numpy.isfinite(run_history["train_loss"][-1])
-    fits = run_history["train_accuracy"][-1] >= accuracy
+    fits = run_history["train_accuracy"][-1] >= accuracy  # NaN where the loss is not finite
     kept = (run_history["layer_norm_kept"] >= VANISHED).all()
-    return bool(is_finite and fits and kept and not ended_early)
+    return bool(fits and kept and not ended_early)
 
 
 def csv_rows(preset, run, run_history, view, fields):
@@ -89,12 +86,12 @@ def csv_rows(preset, run, run_history, view, fields):
     setting = {"preset": preset} | run.as_dict() | asdict(view)
     setting["milestones"] = " ".join(map(str, run.milestones))
     setting |= {name: run_history[name] for name in ("diverged", "collapsed", "learned")}
-    last = run_history["epoch"][-1]
+    epochs = run_history["epoch"].astype(int).tolist()
     for field in fields:
-        by_layer = field == "layer_rank"
-        for at, value in zip(run_history["layer" if by_layer else "epoch"], run_history[field]):
-            if by_layer or numpy.isfinite(value):
-                epoch, layer = (last, int(at)) if by_layer else (at, "")
-                name = "rank" if by_layer else field
-                number = {"field": name, "value": float(value)}
-                yield setting | {"epoch": int(epoch), "layer": layer} | number
+        places = [{"epoch": epoch, "layer": "", "field": field} for epoch in epochs]
+        if field == "layer_rank":
+            layers = run_history["layer"].tolist()
+            places = [{"epoch": epochs[-1], "layer": layer, "field": "rank"} for layer in layers]
+        for place, value in zip(places, run_history[field].tolist()):
+            if field == "layer_rank" or numpy.isfinite(value):
+                yield setting | place | {"value": value}

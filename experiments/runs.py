@@ -21,7 +21,6 @@ RULES = (  # minigrad.fingerprint.fingerprint() of the rules as shipped
     9.4111506408, 6.468882277, 8.07094939391, 4.44176335107, 0.1114075, 429.225, 1994.5998392,
     646.915168117,
 )
-LARGEST = 1e38  # float32 holds twice that
 LOSSES = ("cross_entropy", "mean_squared_error")  # the other two take targets -1 and +1
 
 
@@ -56,29 +55,21 @@ class Run:
             if type(value) is not kind:
                 raise ValueError(f"{field.name} must be of type {kind.__name__}, got {value!r}")
             object.__setattr__(self, field.name, value)
-        for name, (holds, rule) in self._rules().items():
-            if not holds:
-                raise ValueError(f"{name} must be {rule}, got {getattr(self, name)!r}")
-
-    def _rules(self):
-        """{field: (whether its value is allowed, the rule in words)}."""
-        if re.search(r"\d{6}", self.network):
-            raise ValueError(f"network must have numbers below 100,000, got {self.network!r}")
-        parse(self.network, n=1, k=10)  # ValueError for a name of no network
         known = self.dataset in DATASETS
         m = self.samples() if known else self.B
-        normalized = self.normalized()
         tens = "0 for all, or a multiple of the 10 classes"
+        normalized = self.normalized()
         drops_are_whole = all(type(epoch) is int and epoch >= 0 for epoch in self.milestones)
-        return {
+        rules = {  # field: whether its value is allowed, the rule in words; float32 ends at 3e38
+            "network": (not re.search(r"\d{6}", self.network), "of numbers below 100,000"),
             "dataset": (known, f"one of {', '.join(DATASETS)}"),
             "loss": (self.loss in LOSSES, f"one of {', '.join(LOSSES)}"),
             "init": (self.init in ("uniform", "he"), "uniform or he"),
             "m": (self.m >= 0 and self.m % 10 == 0, tens),
             "m_test": (self.m_test >= 0 and self.m_test % 10 == 0, tens),
             "B": ((2 if normalized else 1) <= self.B <= m, f"from 1 (batch norm: 2) to m={m}"),
-            "eta": (0 < self.eta < LARGEST, f"above 0 and below {LARGEST:g}"),
-            "lam": (0 <= self.lam < LARGEST, f"at least 0 and below {LARGEST:g}"),
+            "eta": (0 < self.eta < 1e38, "above 0 and below 1e38"),
+            "lam": (0 <= self.lam < 1e38, "at least 0 and below 1e38"),
             "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
             "detached": (self.detached or normalized, "true without batch norm"),
             "scalar": (self.scalar or normalized, "true without batch norm"),
@@ -89,6 +80,10 @@ class Run:
             "measure_every": (self.measure_every >= 1, "at least 1"),
             "seed": (self.seed >= 0, "an integer >= 0"),
         }
+        for name, (holds, rule) in rules.items():
+            if not holds:
+                raise ValueError(f"{name} must be {rule}, got {getattr(self, name)!r}")
+        self.graph()  # ValueError for a name of no network
 
     def graph(self):
         """The network's Graph, on the data set's inputs and 10 classes."""
@@ -127,8 +122,7 @@ class Run:
         graph = self.graph()
         weights = sum(graph.width(p) * graph.width(q) for p, q in graph.E_T)
         steps = self.epochs * self.steps()
-        measurements = sum(map(self.measured, range(self.epochs + 1)))
-        evaluated = measurements * (self.samples() + (self.m_test or 10_000))
+        evaluated = self.epochs / self.measure_every * (self.samples() + 10_000)
         multiplications = (3 * steps * self.B + evaluated) * weights
         return steps * (5e-6 * graph.L + 4e-10 * weights) + multiplications / 5e10
 
@@ -139,8 +133,7 @@ class Run:
     @property
     def key(self):
         """16 hex digits of the fields that differ from the defaults, and of changed rules."""
-        defaults = {field.name: field.default for field in fields(self)}
-        changed = dict(asdict(self).items() - defaults.items())
+        changed = dict(asdict(self).items() - asdict(type(self)()).items())
         rules = [changed_rules()] if changed_rules() else []
         canonical = json.dumps([VERSION, changed, *rules], sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]

@@ -28,10 +28,8 @@ class Reader(NamedTuple):
 
     def path(self, run):
         """Where the finished run lies; None where it doesn't."""
-        for folder in (self.results, self.published):
-            if folder and result_path(folder, run).exists():
-                return result_path(folder, run)
-        return None
+        paths = [result_path(folder, run) for folder in self if folder]
+        return next(filter(Path.exists, paths), None)
 
     def has(self, run, with_weights=False):
         """Whether the finished run is there, and, if they are asked for, its weights."""
@@ -61,27 +59,26 @@ def array_name(kind, key):
 
 def read(path, run):
     """(meta, arrays) of the file; StoreError unless it is whole and holds that run."""
+    reason = "is damaged"
     try:
         # NumPy leaves a file open that it can't read; this one is closed.
         with open(path, "rb") as file, numpy.load(file, allow_pickle=False) as archive:
             text = json.loads(str(archive["meta"]))
             meta, arrays = text["meta"], {name: archive[name] for name in text["arrays"]}
-            digest = str(archive["digest"]) if "digest" in archive.files else None
+            digest = archive.get("digest")
         fields = meta["run"].items()
-        # The first files have three more fields, which were never used.
+        # The first files have three more fields, which were never used, and no digest.
         used = {name: value for name, value in fields if value or not name.startswith("tail_")}
-        stored = Run(**used)
+        if Run(**used) != run or meta.get("rules", "") != changed_rules():
+            reason = "holds a different run from its name"
+        elif digest is None or digest == _digest(meta, arrays):
+            return meta, arrays
     except MemoryError:
         raise
     except Exception as error:  # a damaged file makes zipfile, NumPy and JSON raise nearly anything
-        reason = getattr(error, "strerror", None) or "it is not a complete result of this program"
-        raise _refusal(path, f"can't be read ({reason})") from None
-    # The first files had no digest; zipfile's own checksums cover their arrays.
-    if digest not in (None, _digest(meta, arrays)):
-        raise _refusal(path, "holds other numbers than were written")
-    if stored != run or meta.get("rules", "") != changed_rules():
-        raise _refusal(path, "holds a different run from its name")
-    return meta, arrays
+        cause = getattr(error, "strerror", None) or "it is not a complete result of this program"
+        reason = f"can't be read ({cause})"
+    raise StoreError(f"{path} {reason}: mend or delete it, then run the same command again")
 
 
 def write(path, meta, arrays):
@@ -91,20 +88,14 @@ def write(path, meta, arrays):
     partial = path.with_name(f".{path.name.partition('.')[0]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(partial, "wb") as file:
-                numpy.savez(file, meta=text, **arrays, digest=_digest(meta, arrays))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with open(partial, "wb") as file:
+            numpy.savez(file, meta=text, **arrays, digest=_digest(meta, arrays))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
     except OSError as error:
-        reason = error.strerror or error
-        raise StoreError(
-            f"{path} can't be written ({reason}): make room or mend the folder, "
-            "then run the same command again; no finished run is lost"
-        ) from None
+        reason = f"can't be written ({error.strerror or error}): make room or mend the folder"
+        raise StoreError(f"{path} {reason}, then run the same command again") from None
 
 
 @contextlib.contextmanager
@@ -114,16 +105,12 @@ def locked(results, runs):
     The lock files stay in RESULTS/.locks: removing one could let two processes in.
     """
     folder = Path(results) / ".locks"
+    folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            # One order everywhere, so that no two processes wait for each other.
-            for key in sorted(run.key for run in runs):
-                file = stack.enter_context(open(folder / key, "w"))
-                fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            reason = f"can't be written ({error.strerror})"
-            raise StoreError(f"{folder} {reason}: give --results another folder") from None
+        # One order everywhere, so that no two processes wait for each other.
+        for key in sorted(run.key for run in runs):
+            file = stack.enter_context(open(folder / key, "w"))
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
@@ -134,7 +121,3 @@ def _digest(meta, arrays):
         found.update(f"{name} {array.dtype} {array.shape}".encode())
         found.update(array.tobytes("A"))  # in the order in which it lies in the file
     return found.hexdigest()
-
-
-def _refusal(path, reason):
-    return StoreError(f"{path} {reason}: mend or delete it, then run the same command again")

@@ -9,6 +9,7 @@ import numpy
 from threadpoolctl import threadpool_limits
 
 import minigrad
+from minigrad import fast
 from minigrad.backend import load_backend, namespace, to_host
 from minigrad.measures import distance, singular_values
 from minigrad.network import init_params
@@ -16,9 +17,10 @@ from minigrad.optim import step_decay
 from minigrad.train import batches, evaluate, train_epoch
 
 from . import store
-from .provenance import BITS_DEPEND_ON, engine_of, provenance
+from .provenance import BITS_DEPEND_ON, provenance, why_reference
 from .runs import Run, changed_rules
 
+MEASURED = ("epoch", "distance", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 SAVE_EVERY = 20.0  # seconds between two checkpoints
 LOADED = {}  # the arrays that load has returned, or that processes share
 
@@ -57,10 +59,8 @@ def train(runs, config, progress=lambda run, fraction: None):
         for run in runs:
             if run not in missing:  # another process has trained it meanwhile
                 progress(run, 1)
-        if not missing:
-            return
         xp = load_backend(config.backend)
-        data = [xp.asarray(array) for array in load(missing[0], config)]
+        data = [xp.asarray(array) for array in load(runs[0], config)]
         states = [State.begin(run, config) for run in missing]
         for state in states:
             if state.epoch == 0:
@@ -101,23 +101,17 @@ def train_one_epoch(states, data, engine):
     runs = [state.run for state in states]
     graph = runs[0].graph()
     # In C order, which copy() makes: the last bits of distances depend on it.
-    is_measured = runs[0].measured(epoch)
-    before = [
-        {edge: state.params[edge].copy() for edge in graph.E_T if is_measured} for state in states
-    ]
+    before = [{key: W.copy() for key, W in state.params.items()} for state in states]
     params = joined([state.params for state in states])
     velocity = joined([state.velocity for state in states])
     rows = xp.asarray(numpy.stack([rows_of(run, len(x), epoch) for run in runs], axis=1))
-    settings = [
-        [eta_of(run, epoch) for run in runs],
-        [run.lam for run in runs],
-        [run.momentum for run in runs],
-    ]
+    etas = [step_decay(run.eta, epoch - 1, run.milestones, run.factor) for run in runs]
+    settings = [etas, [run.lam for run in runs], [run.momentum for run in runs]]
     scalars = xp.asarray(numpy.array(settings, "float32").reshape(3, -1, 1, 1))
     train_epoch(graph, params, velocity, x, y, rows, runs[0].loss, *scalars, engine)
     for state, matrices in zip(states, before):
         state.epoch = epoch
-        if is_measured:
+        if state.run.measured(epoch):
             state.measure(data, matrices)
 
 
@@ -129,11 +123,6 @@ def joined(dicts):
         for index, arrays in enumerate(dicts):
             arrays[key] = together[key][index]
     return together
-
-
-def eta_of(run, epoch):
-    """The learning rate of an epoch (from 1)."""
-    return step_decay(run.eta, epoch - 1, run.milestones, run.factor)
 
 
 def rows_of(run, m, epoch):
@@ -160,7 +149,8 @@ class State:
     def begin(cls, run, config):
         """The run at its checkpoint or initialization; StoreError if it would round differently."""
         xp, graph = load_backend(config.backend), run.graph()
-        now = provenance(config.backend, engine_of(run, config))
+        engine = "reference" if why_reference(run, config) else fast.version()
+        now = provenance(config.backend, engine)
         path = store.checkpoint_path(config.results, run)
         if not path.exists():
             # On NumPy, products at small B are up to three times faster if columns are contiguous.
@@ -171,7 +161,13 @@ class State:
             return cls(run, params, velocity, {}, 0, [now])
         meta, arrays = store.read(path, run)
         *_, begun = meta["provenance"]
-        check_same_bits(path, begun, now)
+        for part in BITS_DEPEND_ON:
+            if begun.get(part) != now[part]:
+                raise store.StoreError(
+                    f"{path} was begun with {part} {begun.get(part)!r}, {now[part]!r} would round "
+                    f"differently: return to that machine, its options and versions (commit "
+                    f"{begun['commit']}), or delete the file to begin anew"
+                )
         params, velocity = (
             {key: xp.asarray(arrays.pop(store.array_name(kind, key))) for key in graph.shapes()}
             for kind in ("W", "velocity")
@@ -180,6 +176,7 @@ class State:
         origins = meta["provenance"] + ([now] if now != begun else [])
         return cls(run, params, velocity, history, meta["epoch"], origins)
 
+    @numpy.errstate(over="ignore")  # spectra of a run that diverges leave the range of float32
     def measure(self, data, before=None):
         """Add a row to the history; `before` are the matrices of an epoch ago.
 
@@ -189,23 +186,15 @@ class State:
         params, loss, graph = self.params, self.run.loss, self.run.graph()
         train_loss, train_accuracy, stats = evaluate(graph, params, x, y, loss)
         test_loss, test_accuracy, _ = evaluate(graph, params, x_test, y_test, loss, stats)
-        row = {
-            "epoch": self.epoch,
-            "distance": numpy.nan if before is None else distance(params, before, graph.E_T),
-            "train_loss": train_loss,
-            "train_accuracy": train_accuracy,
-            "test_loss": test_loss,
-            "test_accuracy": test_accuracy,
-        }
-        row = {name: to_host(value).astype("float64") for name, value in row.items()}
+        moved = numpy.nan if before is None else distance(params, before, graph.E_T)
+        values = self.epoch, moved, train_loss, train_accuracy, test_loss, test_accuracy
+        row = {name: to_host(value).astype("float64") for name, value in zip(MEASURED, values)}
         for key, W in params.items():
             if key in graph.E_T:
-                with numpy.errstate(over="ignore"):  # of a run that diverges
-                    s = to_host(singular_values(W)).astype("float32")
+                s = to_host(singular_values(W)).astype("float32")
                 row[store.array_name("spectrum", key)] = s
             else:
-                name, p = key
-                row[f"{name} {p}"] = to_host(W)[0].copy()
+                row["{} {}".format(*key)] = to_host(W)[0].copy()
         for name, value in row.items():
             self.history.setdefault(name, []).append(value)
 
@@ -224,38 +213,21 @@ class State:
     def save(self, config):
         """Write the checkpoint."""
         path = store.checkpoint_path(config.results, self.run)
-        self._write(path, "unfinished", {"W": self.params, "velocity": self.velocity})
+        self._write(path, "unfinished", W=self.params, velocity=self.velocity)
 
     def finish(self, config, status):
         """Write the result, and remove the checkpoint."""
-        path = store.result_path(config.results, self.run)
-        self._write(path, status, {"W": self.params} if config.keep_weights else {})
+        kept = {"W": self.params} if config.keep_weights else {}
+        self._write(store.result_path(config.results, self.run), status, **kept)
         store.checkpoint_path(config.results, self.run).unlink(missing_ok=True)
 
-    def _write(self, path, status, kept):
+    def _write(self, path, status, **kept):
         arrays = {name: numpy.stack(rows) for name, rows in self.history.items()}
         for kind, parts in kept.items():
-            for key, part in parts.items():
-                arrays[store.array_name(kind, key)] = to_host(part)
-        meta = {
-            "run": self.run.as_dict(),
-            "status": status,
-            "epoch": self.epoch,
-            "rules": changed_rules(),
-            "provenance": self.provenance,
-        }
+            arrays |= {store.array_name(kind, key): to_host(part) for key, part in parts.items()}
+        meta = {"run": self.run.as_dict(), "status": status, "epoch": self.epoch}
+        meta |= {"rules": changed_rules(), "provenance": self.provenance}
         store.write(path, meta, arrays)
-
-
-def check_same_bits(path, begun, now):
-    """StoreError for a checkpoint that would go on with other last bits here."""
-    for part, way_back in BITS_DEPEND_ON.items():
-        if begun.get(part) != now[part]:
-            raise store.StoreError(
-                f"{path} was begun with {part} {begun.get(part)!r} at commit {begun['commit']}; "
-                f"{now[part]!r} would round differently: return to the former ({way_back}), "
-                "or delete the file to begin anew"
-            )
 
 
 def has_collapsed(state):
@@ -267,17 +239,15 @@ def has_collapsed(state):
     f is then constant if no path from layer 1 to L avoids such layers.
     """
     run, graph = state.run, state.run.graph()
-    reach = eta_of(run, state.epoch + 1) * run.momentum / (1 - run.momentum)
+    eta = step_decay(run.eta, state.epoch, run.milestones, run.factor)
+    reach = eta * run.momentum / (1 - run.momentum)
+    both = state.params, state.velocity
     depends_on_x = {1}
     for p in range(2, graph.L + 1):
-        layer = graph.layers[p - 1]
         is_off = False
-        if layer.batchnorm and layer.activation == "relu":
-            gamma, beta, v_gamma, v_beta = (
-                to_host(arrays[name, p]).astype("float64")
-                for arrays in (state.params, state.velocity)
-                for name in ("gamma", "beta")
-            )
+        if graph.layers[p - 1].batchnorm and graph.layers[p - 1].activation == "relu":
+            gamma, v_gamma = (arrays["gamma", p].astype("float64") for arrays in both)
+            beta, v_beta = (arrays["beta", p].astype("float64") for arrays in both)
             largest = (abs(gamma) + reach * abs(v_gamma)) * run.B**0.5
             is_off = (largest + beta + reach * abs(v_beta) <= 0).all()
         if not is_off and not depends_on_x.isdisjoint(graph.pred[p]):
@@ -304,19 +274,18 @@ def load(run, config):
     key = run.dataset, config.data, run.m, run.m_test
     if key not in LOADED:
         data = minigrad.load_dataset(run.dataset, config.data)
-        rows = balanced(data.y_train, run.m, "m")
-        test_rows = balanced(data.y_test, run.m_test, "m_test")
+        rows, test_rows = balanced(data.y_train, run.m), balanced(data.y_test, run.m_test)
         training_set = data.x_train[rows], data.y_train[rows]
         LOADED[key] = *training_set, data.x_test[test_rows], data.y_test[test_rows]
     return LOADED[key]
 
 
-def balanced(y, m, field):
+def balanced(y, m):
     """Row indices of the first m / k samples of each of k classes, in file order; all for m = 0."""
     if m == 0:
         return slice(None)
-    k = y.shape[1]
-    rows = numpy.concatenate([numpy.flatnonzero(y[:, c])[: m // k] for c in range(k)])
+    nth_of_its_class = (y * y.cumsum(axis=0)).sum(axis=1)
+    rows = numpy.flatnonzero(nth_of_its_class <= m // y.shape[1])
     if len(rows) < m:
-        raise minigrad.DataError(f"{field}={m} is more than the data set has: take less")
-    return numpy.sort(rows)
+        raise minigrad.DataError(f"the data set has no {m} such samples: give a smaller m, m_test")
+    return rows

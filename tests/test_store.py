@@ -4,7 +4,7 @@ import errno
 import fcntl
 import os
 import signal
-import threading
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,16 +21,8 @@ ARRAYS = {"distance": numpy.arange(4.0)}
 # Old files: float64 spectra and no digest; with the fields of a tail, and diverged.
 OLDEST = Run(B=4, eta=0.001, detached=False, epochs=100, measure_every=5)
 DIVERGED = Run(
-    network="MLP-2-8",
-    dataset="synthetic-cifar10",
-    m=640,
-    m_test=100,
-    B=64,
-    eta=1e9,
-    lam=231.81500000000705,
-    milestones=(0, 0, 1),
-    epochs=2,
-    measure_every=5,
+    network="MLP-2-8", dataset="synthetic-cifar10", m=640, m_test=100, B=64, eta=1e9,
+    lam=231.81500000000705, milestones=(0, 0, 1), epochs=2, measure_every=5,
 )
 
 
@@ -42,25 +34,20 @@ def path(tmp_path):
     return path
 
 
-def assert_refused(path, run=RUN):
+def assert_refused(path):
     with pytest.raises(store.StoreError) as error:
-        store.read(path, run)
+        store.read(path, RUN)
     message = str(error.value)
     assert str(path) in message and "delete it" in message and "\n" not in message
 
 
-# Writing and reading.
-
-
-def test_what_is_written_is_read_bit_for_bit(tmp_path, rng):
+def test_what_is_written_is_read_bit_for_bit(path, rng):
     """Memory order too: BLAS would add up in another order, and a resumed run would differ."""
     arrays = {
         "distance": numpy.array([numpy.nan, numpy.inf, -0.0, 5e-324]),
         "W 3-2": numpy.asfortranarray(rng.normal(size=(3, 8))),
-        "velocity gamma-2": numpy.zeros((1, 1), "float32"),
         "spectrum 2-1": numpy.empty((0, 5), "float32"),
     }
-    path = tmp_path / "new" / "folder" / "run.npz"
     store.write(path, META, arrays)
     meta, found = store.read(path, RUN)
     assert meta == META and list(found) == list(arrays)
@@ -93,18 +80,11 @@ def test_digests_count_arrays_in_the_order_in_which_they_lie():
 def test_results_are_read_before_what_is_published(tmp_path):
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     reader = store.Reader(ours, theirs)
+    store.write(store.checkpoint_path(ours, RUN), META, ARRAYS)
     assert reader.read(RUN) is None and not reader.has(RUN)
     for folder in (theirs, ours):
         store.write(store.result_path(folder, RUN), META | {"by": folder.name}, ARRAYS)
         assert reader.read(RUN)[0]["by"] == folder.name and reader.has(RUN)
-
-
-def test_a_checkpoint_is_no_result(path):
-    path.rename(store.checkpoint_path(path.parent, RUN))
-    assert not store.Reader(path.parent).has(RUN)
-
-
-# Whole or not at all.
 
 
 def test_a_writer_killed_half_way_leaves_the_old_file_and_the_next_one_clears_up(path, start):
@@ -124,110 +104,62 @@ def test_a_writer_killed_half_way_leaves_the_old_file_and_the_next_one_clears_up
     assert os.listdir(path.parent) == [path.name]
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(path, monkeypatch, call):
+def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(path, monkeypatch):
     def refuse(*args):
         raise OSError(errno.ENOSPC, "disk full")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, call, refuse)
-        with pytest.raises(store.StoreError, match="disk full"):
-            store.write(path, {"status": "new"}, {})
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(store.StoreError, match="disk full"):
+        store.write(path, {"status": "new"}, {})
     assert store.read(path, RUN)[0] == META
 
 
-# Damage.
-
-
-def test_a_file_cut_off_anywhere_is_refused(path):
+def test_a_file_cut_off_or_flipped_anywhere_is_refused_or_changes_no_number(path):
     whole = path.read_bytes()
-    for size in [*range(0, len(whole), 97), len(whole) - 1]:
+    for size in range(0, len(whole), 97):
         path.write_bytes(whole[:size])
         assert_refused(path)
-
-
-def test_a_flipped_byte_is_refused_or_changes_no_number(path):
-    whole = path.read_bytes()
     refused = 0
-    for place in range(0, len(whole), 3):
-        damaged = bytearray(whole)
-        damaged[place] ^= 0xFF
-        path.write_bytes(damaged)
+    for place in range(0, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
         try:
             meta, arrays = store.read(path, RUN)
             assert meta == META and arrays["distance"].tolist() == [0, 1, 2, 3]
         except store.StoreError:
             refused += 1
-    assert refused > len(whole) / 6
+    assert refused > len(whole) / 14
 
 
-def test_other_numbers_in_a_whole_archive_are_refused(path):
-    """Its checksums fit: only the digest tells."""
+class Bomb:
+    """Unpickled, it raises SystemExit."""
+
+    def __reduce__(self):
+        return sys.exit, ("a pickle was loaded",)
+
+
+def test_other_numbers_in_a_whole_archive_are_refused_and_no_pickle_is_loaded(path):
+    """The archive's checksums fit: only the digest tells."""
     with numpy.load(path) as archive:
         content = dict(archive)
     status = str(content["meta"]).replace("finished", "diverged")
     last_bit = numpy.nextafter(content["distance"], numpy.inf)
-    for changed in ({"meta": status}, {"distance": last_bit}):
-        numpy.savez(path, **content | changed)
+    for changed in (status, last_bit, numpy.array([Bomb()], object)):
+        name = "meta" if changed is status else "distance"
+        numpy.savez(path, **content | {name: changed})
         assert_refused(path)
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"run": replace(RUN, seed=1).as_dict()},
-        {"rules": "1.53168e+00"},
-        {"run": RUN.as_dict() | {"tail_epochs": 7}},  # a field that was taken away
-    ],
-    ids=["another run", "changed rules", "no run"],
-)
-def test_a_file_under_another_run_s_name_is_refused(path, changed):
-    store.write(path, META | changed, ARRAYS)
-    assert_refused(path)
+OTHERS = [
+    {"run": replace(RUN, seed=1).as_dict()},
+    {"rules": "1.53168e+00"},
+    {"run": RUN.as_dict() | {"tail_epochs": 7}},  # a field that was taken away
+]
 
 
-@pytest.mark.parametrize("content", [b"", b"no archive\n" * 100])
-def test_a_file_of_another_kind_is_refused(path, content):
-    path.write_bytes(content)
-    assert_refused(path)
-
-
-class Bomb:
-    """Unpickled, it leaves a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
-def test_no_pickle_is_loaded(path, tmp_path):
-    with numpy.load(path) as archive:
-        content = dict(archive)
-    content["distance"] = numpy.array([Bomb(tmp_path / "exploded")], object)
-    numpy.savez(path, **content)
-    assert_refused(path)
-    assert not (tmp_path / "exploded").exists()
-
-
-# Locks.
-
-
-def test_a_run_is_free_when_its_first_holder_is_done(tmp_path):
-    runs, steps = grid(RUN, seed=range(3)), []
-
-    def hold():
-        with store.locked(tmp_path, runs[1:]):
-            steps.append("second")
-
-    second = threading.Thread(target=hold, daemon=True)
-    with store.locked(tmp_path, runs[:2]):
-        second.start()
-        second.join(0.5)
-        steps.append("first")
-    second.join(60)
-    assert steps == ["first", "second"]
+def test_a_file_under_another_run_s_name_is_refused(path):
+    for changed in OTHERS:
+        store.write(path, META | changed, ARRAYS)
+        assert_refused(path)
 
 
 def test_locks_are_taken_in_one_order_whatever_the_order_of_the_runs(tmp_path, monkeypatch):

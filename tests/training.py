@@ -24,12 +24,6 @@ RUN = Run(
 )
 DIVERGING = replace(RUN, network="MLP-2-8", eta=20.0, milestones=())
 COLLAPSING = replace(RUN, detached=False, eta=2.0)
-# Each with an eta, a lambda, a momentum and a seed of its own.
-RUNS = [
-    replace(RUN, eta=0.1, lam=1e-3, momentum=0.9, seed=0),
-    replace(RUN, eta=0.03, lam=0.0, momentum=0.5, seed=1),
-    replace(RUN, eta=0.01, lam=1e-2, momentum=0.0, seed=2),
-]
 
 
 def stored(run, results):
@@ -37,52 +31,28 @@ def stored(run, results):
     return store.read(store.result_path(results, run), run)
 
 
-def alone(runs, results, **config):
-    """{run: (meta, arrays)} with weights, each trained alone."""
-    for run in runs:
-        train([run], Config(str(results), keep_weights=True, **config))
-    return {run: stored(run, results) for run in runs}
-
-
-def side_by_side(runs, results, **config):
-    """The same, trained as one stack."""
-    train(runs, Config(str(results), keep_weights=True, **config))
+def trained(runs, results, stack=1, **config):
+    """{run: (meta, arrays)} with weights, trained `stack` at a time."""
+    for start in range(0, len(runs), stack):
+        train(runs[start : start + stack], Config(str(results), keep_weights=True, **config))
     return {run: stored(run, results) for run in runs}
 
 
 def assert_same(actual, expected):
-    """The same runs in the same order, with the same meta and every bit: NaN equals NaN."""
+    """The same runs with the same meta, names, dtypes and every bit: NaN equals NaN."""
     assert list(actual) == list(expected)
     for run, (meta, arrays) in expected.items():
         assert actual[run][0] == meta
-        assert_same_bits(actual[run][1], arrays)
-
-
-def assert_same_bits(actual, expected):
-    """Names, their order, dtypes, and every bit."""
-    assert list(actual) == list(expected)
-    for name, array in expected.items():
-        numpy.testing.assert_array_equal(actual[name], array, err_msg=name, strict=True)
+        found = actual[run][1]
+        assert list(found) == list(arrays)
+        for name, array in arrays.items():
+            numpy.testing.assert_array_equal(found[name], array, err_msg=name, strict=True)
 
 
 def assert_only_results(folder, runs):
     """No checkpoint and no temporary file is left."""
     found = {path.name for path in folder.iterdir() if path.name != ".locks"}
     assert found == {f"{run.key}.npz" for run in runs}
-
-
-class Stop(Exception):
-    """Ends a training, as Ctrl-C would."""
-
-
-def stop_at(epoch):
-    """A progress function that raises Stop when a run has reached this epoch."""
-
-    def progress(run, fraction):
-        if round(fraction * run.epochs) >= epoch:
-            raise Stop
-
-    return progress
 
 
 def wait_for(condition):
