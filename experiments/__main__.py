@@ -250,11 +250,15 @@ def main(argv=None):
     try:
         for line in args.work(args):
             print(line)
+        sys.stdout.flush()
     except (DataError, BackendError, StoreError, WorkerError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:
         print("\ninterrupted: run the same command again to go on from there", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         parser.error(f"a file can't be used: {error}; mend it, or choose another")
     except MemoryError:  # of CuPy too

@@ -87,6 +87,13 @@ def test_the_list_counts_what_is_done(call, smoke):
     assert " 6 of  36 runs, about" in lines["fig2-true"]  # those of Figure 6 at eta = 0.1
 
 
+def test_the_reader_of_a_list_may_stop_early(start):
+    process = start("-m", "experiments", "list", "--preset", "smoke")
+    process.stdout.close()
+    assert process.wait(timeout=60) == 141 and process.stderr.read() == ""
+    process.stdout = None
+
+
 def test_the_readable_step_is_announced_and_refused_where_the_compiled_one_is_asked_for(
     call, refusal, monkeypatch
 ):
@@ -158,4 +165,4 @@ def test_damaged_data_stop_quick_too(here, refusal):
     (here / "data").mkdir()
     for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
         (here / "data" / f"{part}-ubyte").write_bytes(b"no data")
-    assert "delete it" in refusal(*ONE) and not list(here.rglob("*.npz"))
+    assert "move it away" in refusal(*ONE) and not list(here.rglob("*.npz"))
