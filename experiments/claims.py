@@ -189,9 +189,9 @@ it. Beside a verdict stands what it would be, where it differs, with other cutof
 counted above 1e-4 ‖W₀‖, and if a train accuracy of 20 % or 90 % counted as learned. Seeds are \
 those that all settings have.
 
-The rules were fixed on 2026-11-24, before these runs; those that say so were mended on \
-2026-11-28, when one seed of Figures 2 and 6 was known and the rules could not decide, or only one \
-way. Under the preset quick a verdict is no more than seen, not seen or too early; smoke says \
+The rules were fixed on 2026-11-24, before most of these runs; those that say so were mended on \
+2026-11-28, when one seed of Figures 2 and 6, and of Figure 2 with the true gradient part of two \
+more, had been run, and the rules could not decide, or only one way. Under the preset quick a verdict is no more than seen, not seen or too early; smoke says \
 nothing."""
 
 

@@ -17,6 +17,7 @@ THE LEGEND: the paper's symbols and a few of ours.
     a           n_p(z), before the activation sigma                     (..., B, d_p)
     f           v[L], the output of the network                         (..., B, k)
     df          cotangent of the output, d loss / d f                   (..., B, k)
+    dscale      cotangents of gamma and beta, keyed as params           as their parameter
     U[p]        cotangent at z_p: d loss / d W^{pq} = sum_j U_p[j] v_q[j]^T   (..., B, d_p)
     V           v[q] as a factor of that gradient                       (..., B, d_q)
     y           target: one-hot rows, real values, or -1/+1 for k = 1   (..., B, k)

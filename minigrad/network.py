@@ -103,7 +103,7 @@ def predict(graph, params, x, stats=None):
 
 
 def _layer(graph, params, cache, p, A, b):
-    """Eq. 3 at layer p: z, the sum over pred(p) of W^{pq} v_q or v_q, then n_p, then sigma."""
+    """Eq. 3 and 4 at layer p: z, the sum of W^{pq} v_q or v_q over pred(p), then n_p and sigma."""
     z = None
     for q in graph.pred[p]:
         from_q = linear(params[p, q], cache.v[q]) if (p, q) in params else cache.v[q]
