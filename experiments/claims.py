@@ -191,8 +191,8 @@ those that all settings have.
 
 The rules were fixed on 2026-11-24, before most of these runs; those that say so were mended on \
 2026-11-28, when one seed of Figures 2 and 6, and of Figure 2 with the true gradient part of two \
-more, had been run, and the rules could not decide, or only one way. Under the preset quick a verdict is no more than seen, not seen or too early; smoke says \
-nothing."""
+more, had been run, and the rules could not decide, or only one way. Under the preset quick a \
+verdict is no more than seen, not seen or too early; smoke says nothing."""
 
 
 def write(findings, experiment, folder):
