@@ -54,9 +54,13 @@ bench: $(READY) .venv/bench
 	touch $@
 
 # Optional: training is slower, or tests are skipped. The next call tries again.
-.venv/numba .venv/cluster .venv/bench: setup.cfg | .venv/installed-$(BACKEND)
+.venv/numba .venv/cluster: setup.cfg | .venv/installed-$(BACKEND)
 	@.venv/bin/python -m pip install --quiet --retries 0 --timeout 10 --editable ".[$(@F)]" 2>/dev/null && touch $@ || \
 	echo "$(@F) can't be installed here: going on without it"
+
+.venv/bench: setup.cfg | .venv/installed-$(BACKEND)
+	.venv/bin/python -m pip install --quiet --editable ".[bench]"
+	touch $@
 
 clean:
 	rm -rf .venv

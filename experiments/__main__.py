@@ -1,4 +1,4 @@
-"""The command line: python -m experiments NAME [--preset ...]."""
+"""The paper's figures, theory and claims: python -m experiments NAME [--preset ...]."""
 
 import argparse
 import contextlib
@@ -158,6 +158,7 @@ def experiments(args):
 def draw_figure(args):
     """Train what is missing of a figure, and draw it."""
     load_backend(args.backend)
+    args.keep_weights = args.keep_weights and not args.plot_only  # drawing needs none
     config = Config(**{field.name: getattr(args, field.name) for field in fields(Config)})
     asked = experiment(args.name, args)
     missing, count = config.missing(asked.runs()), len(set(asked.runs()))

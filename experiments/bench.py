@@ -257,7 +257,7 @@ def write_page(path, page):
             print(report.write_text(path, page()))
     except ImportError as error:
         sys.exit(f"{error}: call make bench, or pip install '.[bench]'")
-    except mg.DataError as error:
+    except (mg.DataError, OSError) as error:
         sys.exit(str(error))
 
 

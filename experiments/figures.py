@@ -161,6 +161,9 @@ FIGURES["descent"] = Figure(
 OWN_AXES = ("batchnorm", "cell")  # axes that are no field of Run
 
 
+LONGEST = 200  # characters of a file's name; systems allow 255
+
+
 class Line(NamedTuple):
     """One line of a figure: its colour's number, the paper's run, and the runs, one per seed."""
 
@@ -187,6 +190,8 @@ class Experiment:
         of_view = self.fixed.keys() & vars(View())
         self.view = View(**{name: self.fixed.pop(name) for name in of_view})
         self.columns = self._columns()
+        if len(self.stem()) > LONGEST:
+            raise ValueError("so many settings make too long a file name: give fewer at a time")
 
     def _fixed(self):
         """The settings of fields that are no axes; ValueError where they conflict with the axes."""
@@ -219,6 +224,8 @@ class Experiment:
         known = self.figure.axes[axis]
         values = self.settings.get(axis, tuple(known))
         values = values if isinstance(values, tuple) else (values,)
+        if len(set(values)) < len(values):
+            raise ValueError(f"{axis} has a value twice: {values}")
         if isinstance(known, dict) and not known.keys() >= set(values):
             raise ValueError(f"{axis} must be one of {', '.join(known)}, got {', '.join(values)}")
         return values
@@ -259,31 +266,36 @@ class Experiment:
     def title(self):
         """The picture's title, with all that shortens or reduces the paper's setting."""
         run, paper, whole = self.runs()[0], self.figure.base, not self.reduction.keeps_decay_budget
-        reductions = {
-            "smoke test of the program, no result": self.preset == "smoke",
-            "reduced": not whole and self.preset != "smoke",
-            f"first {run.epochs} of {paper.epochs} epochs": whole and run.epochs < paper.epochs,
-            f"{run.network} for {paper.network}": whole and run.network != paper.network,
-            f"{self.seeds} seed{'s' if self.seeds > 1 else ''}": True,
-        }
+        reductions = []
+        if self.preset == "smoke":
+            reductions.append("smoke test of the program, no result")
+        elif not whole:
+            reductions.append("reduced")
+        elif run.epochs < paper.epochs:
+            reductions.append(f"first {run.epochs} of {paper.epochs} epochs")
+        if whole and run.network != paper.network:
+            reductions.append(f"{run.network} for {paper.network}")
+        reductions.append(f"{self.seeds} seed{'s' if self.seeds > 1 else ''}")
         norm = NORMS[run.detached, run.scalar] if run.normalized() else ""
         dataset = DATASETS[run.dataset].title
         words = vars(run) | {"dataset": dataset, "norm": norm, "m": run.samples()}
-        said = ", ".join(itertools.compress(reductions, reductions.values()))
-        return f"{self.figure.title.format(**words)} ({said})"
+        return f"{self.figure.title.format(**words)} ({', '.join(reductions)})"
 
     def note(self):
         """The lines under the title: the reduction, replaced data, settings by hand, seeds."""
-        replaced = " and ".join(DATASETS[name].title for name in self.synthetic)
-        reduced = self._reduction_note() if self.reduction.keeps_decay_budget else ""
-        sentences = {
-            reduced: reduced,
-            "Changed rules: minigrad's mathematics is not as published.": changed_rules(),
-            f"Synthetic data in place of {replaced}, which was not found.": self.synthetic,
-            f"Set by hand: {self._written(', ')}.": self.settings,
-            "Lines: means over the seeds that learned; bands: their ranges.": self.seeds > 1,
-        }
-        return " ".join(itertools.compress(sentences, sentences.values()))
+        sentences = []
+        if self.reduction.keeps_decay_budget:
+            sentences.append(self._reduction_note())
+        if changed_rules():
+            sentences.append("Changed rules: minigrad's mathematics is not as published.")
+        if self.synthetic:
+            names = " and ".join(DATASETS[name].title for name in self.synthetic)
+            sentences.append(f"Synthetic data in place of {names}, which was not found.")
+        if self.settings:
+            sentences.append(f"Set by hand: {self._written(', ')}.")
+        if self.seeds > 1:
+            sentences.append("Lines: means over the seeds that learned; bands: their ranges.")
+        return " ".join(sentences)
 
     def _reduction_note(self):
         """How runs that keep the decay budget differ from the paper's."""

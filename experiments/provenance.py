@@ -17,7 +17,9 @@ BITS_DEPEND_ON = ("backend", "engine", "device", "blas")  # a run's last bits, h
 
 def why_reference(run, config):
     """Why minigrad.train.train_step trains the run, a text; "" where the compiled step does."""
-    if config.backend != "numpy" or config.engine == "reference":
+    if config.backend != "numpy":
+        return "the compiled step is for NumPy"
+    if config.engine == "reference":
         return "it was asked for"
     if not fast.knows_graph(run.graph()):
         return f"the compiled step doesn't know {run.network}"

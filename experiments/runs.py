@@ -55,13 +55,15 @@ class Run:
             if type(value) is not kind:
                 raise ValueError(f"{field.name} must be of type {kind.__name__}, got {value!r}")
             object.__setattr__(self, field.name, value)
+        if re.search(r"\d{6}", self.network):
+            raise ValueError(f"network must have numbers below 100,000, got {self.network!r}")
+        parse(self.network, n=1, k=10)  # ValueError for a name of no network
         known = self.dataset in DATASETS
         m = self.samples() if known else self.B
         tens = "0 for all, or a multiple of the 10 classes"
         normalized = self.normalized()
         drops_are_whole = all(type(epoch) is int and epoch >= 0 for epoch in self.milestones)
         rules = {  # field: whether its value is allowed, the rule in words; float32 ends at 3e38
-            "network": (not re.search(r"\d{6}", self.network), "of numbers below 100,000"),
             "dataset": (known, f"one of {', '.join(DATASETS)}"),
             "loss": (self.loss in LOSSES, f"one of {', '.join(LOSSES)}"),
             "init": (self.init in ("uniform", "he"), "uniform or he"),
@@ -83,7 +85,6 @@ class Run:
         for name, (holds, rule) in rules.items():
             if not holds:
                 raise ValueError(f"{name} must be {rule}, got {getattr(self, name)!r}")
-        self.graph()  # ValueError for a name of no network
 
     def graph(self):
         """The network's Graph, on the data set's inputs and 10 classes."""
@@ -122,7 +123,8 @@ class Run:
         graph = self.graph()
         weights = sum(graph.width(p) * graph.width(q) for p, q in graph.E_T)
         steps = self.epochs * self.steps()
-        evaluated = self.epochs / self.measure_every * (self.samples() + 10_000)
+        measurements = sum(map(self.measured, range(self.epochs + 1)))
+        evaluated = measurements * (self.samples() + (self.m_test or 10_000))
         multiplications = (3 * steps * self.B + evaluated) * weights
         return steps * (5e-6 * graph.L + 4e-10 * weights) + multiplications / 5e10
 
@@ -133,7 +135,8 @@ class Run:
     @property
     def key(self):
         """16 hex digits of the fields that differ from the defaults, and of changed rules."""
-        changed = dict(asdict(self).items() - asdict(type(self)()).items())
+        defaults = {field.name: field.default for field in fields(self)}
+        changed = dict(asdict(self).items() - defaults.items())
         rules = [changed_rules()] if changed_rules() else []
         canonical = json.dumps([VERSION, changed, *rules], sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]

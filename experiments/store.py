@@ -88,11 +88,14 @@ def write(path, meta, arrays):
     partial = path.with_name(f".{path.name.partition('.')[0]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
-            numpy.savez(file, meta=text, **arrays, digest=_digest(meta, arrays))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        try:
+            with open(partial, "wb") as file:
+                numpy.savez(file, meta=text, **arrays, digest=_digest(meta, arrays))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
         reason = f"can't be written ({error.strerror or error}): make room or mend the folder"
         raise StoreError(f"{path} {reason}, then run the same command again") from None

@@ -24,7 +24,7 @@ STAYS = 1e-4  # of its first value: a gradient above this has not
 ALMOST = 1e-2  # of its first value: below this, training steps are small
 
 SCALES = {"gamma": (1.5, 0.7), "beta": (0.5, -0.5)}  # in even layers, in odd ones
-SCALED = "at initialization but for γ = 1.5, β = 0.5 in even layers, 0.7, −0.5 in odd ones"
+SCALES_TEXT = "at initialization but for γ = 1.5, β = 0.5 in even layers, 0.7, −0.5 in odd ones"
 
 SAMPLES, ETA = 40, 0.5  # of Section 3.1's problem
 DESCENTS = {  # loss, B, λ, colour, dashes
@@ -45,12 +45,16 @@ BUDGET_LAM = 0.0809  # gives 9,600 steps on 640 images the decay budget of the m
 Size = namedtuple("Size", "width steps epochs memo_epochs random_batches")
 PRESETS = {"quick": Size(100, 10_000, 240, 20, 100), "smoke": Size(8, 50, 2, 1, 3)}
 Row = namedtuple("Row", "place statement measured on verdict")  # of the page
-HOLDS = {True: "holds", False: "does not hold"}
+
+
+def holds(truth):
+    """The verdict on a statement."""
+    return "holds" if truth else "does not hold"
 
 
 def exact(place, statement, quantity, error, on):
     """The row of an equation or a rank, by its relative error."""
-    return Row(place, statement, f"{quantity} {error:.1e}", on, HOLDS[error < ROUNDING])
+    return Row(place, statement, f"{quantity} {error:.1e}", on, holds(error < ROUNDING))
 
 
 def balanced(y, m):
@@ -93,7 +97,7 @@ def lemmas(width, x, label):
     names = f"MLP-BN-5-{width}", f"RES-BN-2-{width}"
     networks = [untrained(name, x.shape[1]) for name in names]
     batches = [range(B) for B in (2, 4, 8, 16)]
-    on = f"{' and '.join(names)} {SCALED}, {label}, B = 2, 4, 8, 16"
+    on = f"{' and '.join(names)} {SCALES_TEXT}, {label}, B = 2, 4, 8, 16"
     errors = [theory_checks.eq_5_error(*net, x[rows]) for net, rows in product(networks, batches)]
     statement = "a normalized layer has mean β and variance γ² over its batch, but for ε"
     yield exact("Eq. 5", statement, "error", max(errors), on)
@@ -108,7 +112,8 @@ def lemmas(width, x, label):
     printed = theory_checks.eq_23_error(*network, x[:4], rng, as_printed=True)
     statement = "∂f(x)/∂W = Σⱼ u¹ⱼ (u²ⱼ + u³ⱼ)ᵀ, A detached, the memo's slips mended"
     quantity = f"with Q_q D_q 1 β_q in u², as printed, relative error {printed:.2g}; mended"
-    yield exact("Eq. 20 to 23", statement, quantity, error, f"MLP-BN-3-16 {SCALED}, {label}, B = 4")
+    on = f"MLP-BN-3-16 {SCALES_TEXT}, {label}, B = 4"
+    yield exact("Eq. 20 to 23", statement, quantity, error, on)
 
 
 def zeros_and_ones(mnist):
@@ -133,19 +138,19 @@ def section_3_1(runs, c, on):
     statement = "for the input W ≠ 0 not all gᵢ of Eq. 9 are small: max ‖gᵢ‖ ≥ c · 2λ‖W‖, c > 0"
     least = min(runs[name]["residual"].min() for name in ("GD, λ = 0.05", "SGD, λ = 0.05"))
     measured = f"GD and SGD, λ = 0.05: least max ‖gᵢ‖ / 2λ‖W‖ = {least:.2f}, c = {c:.2f}"
-    yield Row("Eq. 6 to 9, Prop. 1", statement, measured, on, HOLDS[least >= c > ROUNDING**0.5])
+    yield Row("Eq. 6 to 9, Prop. 1", statement, measured, on, holds(least >= c > ROUNDING**0.5))
 
     statement = "at λ > 0, SGD with B < m converges to f ≡ 0 or not at all"
     names = ("SGD, λ = 0.05", "logistic loss, SGD, λ = 0.05")
     measured = "; ".join(end(name, "max |f(xᵢ)|", "output") for name in names)
     never = [fall[name] > STAYS for name in names]
     zero = [fall[name] < GONE and last[name]["output"] < GONE for name in names]
-    yield Row("Prop. 1", statement, measured, on, HOLDS[numpy.logical_or(never, zero).all()])
+    yield Row("Prop. 1", statement, measured, on, holds(numpy.logical_or(never, zero).all()))
 
     statement = "at λ = 0, SGD converges where every sample has ℓ′ᵢ = 0 or f(xᵢ) = 0"
     name = "SGD, λ = 0"
     measured = end(name, "max |ℓ′ᵢ f(xᵢ)|", "most")
-    verdict = HOLDS[last[name]["most"] < GONE] if fall[name] < GONE else not_reached
+    verdict = holds(last[name]["most"] < GONE) if fall[name] < GONE else not_reached
     yield Row("Prop. 2", statement, measured, on, verdict)
 
     statement = "with an exponential-type loss the gradient gets small, but no ℓ′ᵢ f(xᵢ) is 0"
@@ -200,7 +205,7 @@ def theorem_1(trained):
     least = (right[left > 0] / left[left > 0]).min()
     cases = f"{left.size:,} cases (W, B*, epoch; spectral norm)"
     measured = f"right side at least {least:.2f} times the left in {cases}"
-    verdict = HOLDS[(left <= right * (1 + ROUNDING)).all()]
+    verdict = holds((left <= right * (1 + ROUNDING)).all())
     yield Row("Theorem 1, Eq. 10", statement, measured, on, verdict)
 
     error = max(found["error"] for found in trained)

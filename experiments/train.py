@@ -59,6 +59,8 @@ def train(runs, config, progress=lambda run, fraction: None):
         for run in runs:
             if run not in missing:  # another process has trained it meanwhile
                 progress(run, 1)
+        if not missing:
+            return
         xp = load_backend(config.backend)
         data = [xp.asarray(array) for array in load(runs[0], config)]
         states = [State.begin(run, config) for run in missing]
@@ -274,18 +276,19 @@ def load(run, config):
     key = run.dataset, config.data, run.m, run.m_test
     if key not in LOADED:
         data = minigrad.load_dataset(run.dataset, config.data)
-        rows, test_rows = balanced(data.y_train, run.m), balanced(data.y_test, run.m_test)
+        rows = balanced(data.y_train, run.m, "m")
+        test_rows = balanced(data.y_test, run.m_test, "m_test")
         training_set = data.x_train[rows], data.y_train[rows]
         LOADED[key] = *training_set, data.x_test[test_rows], data.y_test[test_rows]
     return LOADED[key]
 
 
-def balanced(y, m):
+def balanced(y, m, field):
     """Row indices of the first m / k samples of each of k classes, in file order; all for m = 0."""
     if m == 0:
         return slice(None)
     nth_of_its_class = (y * y.cumsum(axis=0)).sum(axis=1)
     rows = numpy.flatnonzero(nth_of_its_class <= m // y.shape[1])
     if len(rows) < m:
-        raise minigrad.DataError(f"the data set has no {m} such samples: give a smaller m, m_test")
+        raise minigrad.DataError(f"{field}={m} is more than the data set has: take less")
     return rows

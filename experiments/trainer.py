@@ -1,4 +1,4 @@
-"""The same training by minigrad and by PyTorch's autograd, whose network is written out.
+"""The same training by minigrad and by PyTorch's autograd.
 
     python -m experiments.trainer
 

@@ -1,6 +1,7 @@
 """Train the missing runs: in processes of this machine, or on the workers of a Dask cluster."""
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import multiprocessing
@@ -86,15 +87,13 @@ def in_processes(stacks, config, jobs, progress):
     data = shared_data(stacks, config)
     waiting, workers = iter(stacks), {}
     try:
-        # The workers inherit this: a Ctrl-C reaches the command alone.
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for _ in range(jobs):
-            pipe, theirs = context.Pipe()
-            worker = context.Process(target=_work, args=(theirs, config, data), daemon=True)
-            worker.start()
-            theirs.close()
-            workers[pipe] = worker
-        signal.signal(signal.SIGINT, handler)
+        with ignored_interrupt():  # the workers inherit this: a Ctrl-C reaches the command alone
+            for _ in range(jobs):
+                pipe, theirs = context.Pipe()
+                worker = context.Process(target=_work, args=(theirs, config, data), daemon=True)
+                worker.start()
+                theirs.close()
+                workers[pipe] = worker
         while workers:
             for pipe in connection.wait(workers):
                 try:
@@ -112,6 +111,19 @@ def in_processes(stacks, config, jobs, progress):
         for worker in workers.values():
             worker.kill()  # a checkpoint is whole at any moment
             worker.join()
+
+
+@contextlib.contextmanager
+def ignored_interrupt():
+    """No SIGINT in the block, nor in processes that are begun in it; from the main thread alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def check_end(worker):
@@ -139,7 +151,7 @@ def shared_data(stacks, config):
 
 
 def _work(pipe, config, shared):
-    """Train one stack after another from the pipe; it takes what is done, or the error."""
+    """Train one stack after another from the pipe; send back what is done, or the error."""
 
     def end_with_parent():
         multiprocessing.parent_process().join()
@@ -171,9 +183,9 @@ def on_cluster(stacks, config, address, progress):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # errors are one sentence of ours
     data = Path(config.data or os.environ.get("MINIGRAD_DATA") or "data").expanduser()
     results = Path(config.results).absolute()
-    results.mkdir(parents=True, exist_ok=True)
     config = replace(config, results=results, data=data.absolute())
     client = connected(distributed, address)
+    results.mkdir(parents=True, exist_ok=True)
     # Whoever sees this file of a random name sees the same folder.
     with client, tempfile.NamedTemporaryFile(dir=results) as probe:
         if not client.nthreads():

@@ -49,15 +49,17 @@ def whole(name, value):
 
 def number(name, value, below=float("inf"), W=None):
     """A number in [0, below) as a float or, with runs stacked in W, an array (*R, 1, 1) of them."""
+    rule = f"{name} must be >= 0 and < {below}"
     if isinstance(value, numbers.Real):
-        value = float(value)  # numpy.float64 would raise float32 arrays to float64
-    else:
-        array(name, value, W)
-        shape = (*W.shape[:-2], 1, 1)
-        require(value.shape in ((), shape), f"{name} must be a number or have shape {shape}", value)
-    if isinstance(value, float) or on_host(value):
-        holds = numpy.all((value >= 0) & (value < below))  # NaN is not
-        require(holds, f"{name} must be >= 0 and < {below}", numpy.ravel(value).tolist())
+        require(0 <= value < below, rule, value)  # NaN is not
+        return float(value)  # numpy.float64 would raise float32 arrays to float64
+    if W is None:
+        raise TypeError(f"{rule}, got {value!r}")
+    array(name, value, W)
+    shape = (*W.shape[:-2], 1, 1)
+    require(value.shape in ((), shape), f"{name} must be a number or have shape {shape}", value)
+    if on_host(value):
+        require(((value >= 0) & (value < below)).all(), rule, value.ravel().tolist())
     return value
 
 
@@ -93,6 +95,8 @@ def prediction(graph, params, x, stats, y=None, B=None):
 
 def epoch(graph, params, velocity, x, y, rows):
     """The arrays of train_epoch; see losses.check_values for values of y."""
+    array("rows", rows)
+    require(rows.ndim >= 2, "rows must be integers (S, *R, B)", rows)
     prediction(graph, params, x, None, y, B=rows.shape[-1])
     require(x.ndim == y.ndim == 2, "x and y must be (m, n) and (m, k)", f"{x.shape}, {y.shape}")
     weights = list(params.values())
@@ -100,11 +104,12 @@ def epoch(graph, params, velocity, x, y, rows):
     if velocity is not None:
         _parameters("velocity", graph, velocity, x, R)
         weights += velocity.values()
-    fits = rows.dtype.kind in "iu" and rows.ndim >= 2 and rows.shape[1:-1] == R
+    fits = rows.dtype.kind in "iu" and rows.shape[1:-1] == R
     require(fits, f"rows must be integers (S, *R, B), R={R} as in params", rows)
-    if on_host(x):
+    if on_host(rows):
         outside = rows[(rows < 0) | (rows >= len(x))]
         require(outside.size == 0, f"rows must be >= 0 and < m={len(x)}", outside[:3].tolist())
+    if on_host(x):
         tied = any(numpy.shares_memory(*pair) for pair in itertools.combinations(weights, 2))
         require(not tied, "params and velocity must each have memory of their own", "tied weights")
         writable = all(W.flags.writeable for W in weights)

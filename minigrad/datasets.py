@@ -1,13 +1,14 @@
 """MNIST and CIFAR-10 as arrays, normalized; synthetic data of the same shapes."""
 
 import contextlib
+import gzip
 import hashlib
 import io
 import os
 import stat
 import tarfile
 import tempfile
-import time
+import threading
 import urllib.request
 import zlib
 from collections.abc import Callable
@@ -207,8 +208,9 @@ def _verified(source, file, path):
     with path.open("rb") as stream:
         content = stream.read(LARGEST)
     if file in source.files and content.startswith(b"\x1f\x8b"):
-        with contextlib.suppress(zlib.error):  # what can't be decompressed has a wrong SHA-256
-            content = zlib.decompressobj(wbits=31).decompress(content, LARGEST)
+        # What can't be decompressed has a wrong SHA-256.
+        with contextlib.suppress(gzip.BadGzipFile, EOFError, zlib.error):
+            content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(LARGEST)
     if hashlib.sha256(content).hexdigest() != (source.files | source.archive)[file]:
         # Fashion-MNIST, say, has the names and sizes of MNIST: nobody wants it deleted.
         what = f"damaged, or {file} of another data set than {source.title} ({source.form})"
@@ -220,6 +222,8 @@ def _fetch(source, packed, folder):
     """Download a .gz or an archive, which appears whole and verified; else DataUnavailable."""
     file = packed if packed in source.archive else packed.removesuffix(".gz")
     reason = "no address is known"
+    if folder.parent.exists() and not folder.parent.is_dir():
+        raise DataError(f"{folder.parent} is no folder: name another folder")
     for url in [base + packed for base in source.urls * TRIES][:TRIES]:
         try:
             near = next(place for place in (folder, *folder.parents) if place.is_dir())
@@ -232,27 +236,42 @@ def _fetch(source, packed, folder):
             return
         except DataError:
             reason = f"{url} sends a damaged or another file"
-        except Exception as error:  # many kinds: a malformed redirect or proxy is a ValueError
+        except OSError as error:
             reason = f"{url}: {error!r:.300}"
     missing = f"{packed} of {source.title} ({source.form}) is missing and can't be downloaded"
     raise DataUnavailable(f"{missing} ({reason}): try again, or put it into {folder}")
 
 
 def _download(url, path):
-    """Write up to LARGEST bytes of `url` to `path`; OSError if BLOCK of them take a DEADLINE."""
-    goal = 0
-    with (
-        urllib.request.urlopen(url, timeout=DEADLINE) as answer,
-        tqdm(total=answer.length, desc=path.name, unit="B", unit_scale=True) as bar,
-        path.open("wb") as file,
-    ):
-        while file.tell() < LARGEST and (block := answer.read1(BLOCK)):
-            file.write(block)
-            bar.update(len(block))
-            if file.tell() > goal:
-                goal, deadline = file.tell() + BLOCK, time.monotonic() + DEADLINE
-            elif time.monotonic() > deadline:
+    """Write up to LARGEST bytes of `url` to `path`; OSError if BLOCK of them take a DEADLINE.
+
+    urllib has no deadline for host names, redirects and headers, so a thread calls it. One that is
+    given up ends with its next write, since the file is closed.
+    """
+    errors = []
+
+    def receive():
+        try:
+            with (
+                urllib.request.urlopen(url, timeout=DEADLINE) as answer,
+                tqdm(total=answer.length, desc=path.name, unit="B", unit_scale=True) as bar,
+            ):
+                while file.tell() < LARGEST and (block := answer.read(BLOCK)):
+                    file.write(block)
+                    bar.update(len(block))
+        except Exception as error:  # many kinds: a malformed redirect or proxy is a ValueError
+            errors.append(error)
+
+    thread = threading.Thread(target=receive, daemon=True)
+    with path.open("wb") as file:
+        thread.start()
+        while thread.is_alive():
+            before = file.tell()
+            thread.join(DEADLINE)
+            if thread.is_alive() and file.tell() == before:
                 raise OSError(f"less than {BLOCK} bytes in {DEADLINE} seconds")
+    if errors:
+        raise OSError(*errors)
 
 
 def _synthetic(source):

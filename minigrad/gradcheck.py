@@ -22,7 +22,7 @@ def check_gradient(f, params, grads, rng, tol=1e-6):
     parameter, the error, and whether f has a kink there; ValueError where the rounding of f hides a
     gradient, or for params that are not float64 or that grads does not match.
     """
-    odd = params.keys() ^ grads.keys()
+    odd = sorted(map(str, params.keys() ^ grads.keys()))
     checks.require(not odd, "params and grads must have the same keys", f"in one only: {odd}")
     directions = {}
     for name, W in params.items():

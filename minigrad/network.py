@@ -43,7 +43,10 @@ class GradFactors(NamedTuple):
         return self.U[..., :, None] * self.V[..., None, :]
 
     def norms(self):
-        """||U_j V_j^T||_F = ||U_j|| ||V_j||, (..., B), without a matrix."""
+        """||U_j V_j^T||_F = ||U_j|| ||V_j||, (..., B), without a matrix.
+
+        With batch norm term j is not sample j's gradient: see `per_sample`.
+        """
         return (self.U * self.U).sum(axis=-1) ** 0.5 * (self.V * self.V).sum(axis=-1) ** 0.5
 
 

@@ -83,6 +83,7 @@ TRAINED = {
 TYPES = {
     "a list": ("x", np.ndarray.tolist, "numpy.asarray.*list"),
     "a masked array": ("y", np.ma.array, "y.*numpy.asarray.*MaskedArray"),
+    "masked rows": ("rows", np.ma.array, "rows.*numpy.asarray.*MaskedArray"),
     "a device's W": ("params", of(W32, fake_cupy.asarray), "3, 2.*array of numpy"),
 }
 CASES = SHAPES | VALUES | TRAINED | TYPES

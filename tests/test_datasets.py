@@ -146,6 +146,14 @@ def test_a_wrong_file_is_named_and_neither_opened_nor_to_be_deleted(here, case, 
     assert f"data/{wrong}" in str(error.value) and "delete" not in str(error.value)
 
 
+def test_a_file_in_place_of_the_folder_is_no_missing_data_set(here):
+    (here / "file").write_text("no folder")
+    with pytest.raises(mg.DataError, match="name another folder") as error:
+        mg.load_dataset("mnist", "file")
+    assert error.type is mg.DataError
+
+
+
 @pytest.mark.parametrize("files", [MNIST, PACKED["mnist"]], ids=["plain", "compressed"])
 def test_of_a_file_no_more_is_read_than_of_the_largest(here, monkeypatch, files):
     """A file of zeros that was compressed, for example, would take all memory."""
@@ -188,6 +196,7 @@ FAULTS = {
     "no HTTP": lambda: [b"SSH-2.0-OpenSSH\r\n\r\n"],
     "a redirect to no port": lambda: [b"HTTP/1.1 302 Found\r\nLocation: http://h:port/\r\n\r\n"],
     "a byte now and then": lambda: slowly(whole(b"", length=1000), *[b"a"] * 500),
+    "a header now and then": lambda: slowly(b"HTTP/1.1 200 OK\r\nA: ", *[b"a"] * 500),
     "silence": lambda: slowly(*[b""] * 500),
     "no end": lambda: [b"HTTP/1.1 200 OK\r\n\r\n", *[bytes(MIB)] * 100],
 }

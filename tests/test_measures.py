@@ -106,6 +106,7 @@ REFUSED = {
     "a masked array": lambda: mg.effective_rank(np.ma.array(LOW)),
     "r = -1": lambda: mg.distance_to_rank(LOW, -1),
     "lam NaN": lambda: mg.theorem1_bound(LOW, np.nan),
+    "tol an array": lambda: mg.rank(LOW, np.array(1e-4)),
     "tol = -1": lambda: mg.rank(LOW, -1.0),
     "another norm": lambda: mg.rank(LOW, norm="nuclear"),
     "one row": lambda: mg.distance({(2, 1): LOW}, {(2, 1): LOW[:1]}, [(2, 1)]),
