@@ -46,7 +46,7 @@ if __name__ == "__main__":
 def command(tmp_path, start):
     """command() trains RUNS with two jobs in tmp_path."""
     (tmp_path / "command.py").write_text(COMMAND)
-    args = "fig1 --preset smoke --seeds 1 --jobs 2 --published none".split()
+    args = "fig1 --preset smoke --seeds 1 --jobs 2 --published none --engine reference".split()
     args += [f"--set={setting}" for setting in SETTINGS]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # as at a terminal
     yield lambda: start("command.py", *args, cwd=tmp_path, stdin=subprocess.DEVNULL)
@@ -62,7 +62,7 @@ def contents(folder):
 def whole(tmp_path_factory):
     """The contents of the folder of RUNS, uninterrupted."""
     folder = tmp_path_factory.mktemp("whole")
-    complete(RUNS, Config(str(folder)), jobs=1)
+    complete(RUNS, Config(str(folder), engine="reference"), jobs=1)
     return contents(folder)
 
 
@@ -127,7 +127,7 @@ def test_an_ended_command_leaves_no_process_and_goes_on_to_the_same_bytes(
     told = sentences(stderr)
     assert (process.returncode, len(told)) == (status, word is not None), stderr
     assert word is None or word in told[0]
-    complete(RUNS, Config(str(tmp_path / "results")), jobs=1)
+    complete(RUNS, Config(str(tmp_path / "results"), engine="reference"), jobs=1)
     assert contents(tmp_path / "results") == whole
 
 
