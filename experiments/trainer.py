@@ -1,4 +1,4 @@
-"""The same training by minigrad and by PyTorch's autograd.
+"""The same training by minigrad and by PyTorch's autograd, whose network is written out.
 
     python -m experiments.trainer
 
@@ -15,6 +15,30 @@ from tqdm import tqdm
 import minigrad as mg
 
 from . import bench, report
+
+
+def by_torch(graph, params, x, y, B, epochs, seed, decay):
+    """The trained parameters of an MLP with the true gradient of batch norm."""
+    import torch
+    from torch.nn import functional as F
+
+    tensors = {key: torch.tensor(value, requires_grad=True) for key, value in params.items()}
+    *hidden, last = [tensors[edge] for edge in graph.E_T]
+    gamma, beta = ([tensors[name, p] for p in range(2, graph.L)] for name in ("gamma", "beta"))
+    groups = [{"params": [*hidden, last], "weight_decay": decay}, {"params": [*gamma, *beta]}]
+    optimizer = torch.optim.SGD(groups, lr=bench.ETA, momentum=bench.MOMENTUM)
+    x, labels = torch.from_numpy(x), torch.from_numpy(y.argmax(1))
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(epochs):
+        order = torch.randperm(len(x), generator=generator)
+        for batch in order[: len(x) - len(x) % B].view(-1, B):
+            v = x[batch]
+            for W, scale, shift in zip(hidden, gamma, beta):
+                v = F.relu(scale * F.batch_norm(v @ W.T, None, None, training=True) + shift)
+            optimizer.zero_grad()
+            F.cross_entropy(v @ last.T, labels[batch]).backward()
+            optimizer.step()
+    return {key: tensor.detach().numpy() for key, tensor in tensors.items()}
 
 
 def quantities(graph, start, trained, x, y):
@@ -38,17 +62,17 @@ def standard_errors(a, b):
 
 def compare(graph, x, y, B, epochs, seeds, decay):
     """[(quantity, minigrad's, PyTorch's)], the numbers (seeds, entries); `decay` is PyTorch's."""
-    sides = [], []
+    ours, theirs = [], []
     for seed in seeds:
         start = mg.init_params(graph, np.random.default_rng(seed))
-        task = graph, start, x, y
-        trainers = (bench.by_minigrad(*task), seed), (bench.by_torch(*task, decay), seed + 1000)
-        for side, (train, order) in zip(sides, trainers):
-            for epoch in range(1, epochs + 1):
-                trained = train(mg.batches(len(x), B, order, epoch))
-            side.append(quantities(graph, start, trained, x, y))
-    names = sides[0][0]
-    return [(name, *(np.array([one[name] for one in side]) for side in sides)) for name in names]
+        train = bench.by_minigrad(graph, start, x, y)
+        for epoch in range(1, epochs + 1):
+            trained = train(mg.batches(len(x), B, seed, epoch))
+        ours.append(quantities(graph, start, trained, x, y))
+        trained = by_torch(graph, start, x, y, B, epochs, seed, decay)
+        theirs.append(quantities(graph, start, trained, x, y))
+    sides = ours, theirs
+    return [(name, *(np.array([one[name] for one in side]) for side in sides)) for name in ours[0]]
 
 
 def page():
