@@ -193,7 +193,7 @@ def on_cluster(stacks, config, address, progress):
         same = {"config": config, "probe": probe.name, "expected_code": CODE}
         try:
             futures = client.map(_train_on_cluster, stacks, **same, pure=False)
-            for future in distributed.as_completed(futures):
+            for future in distributed.as_completed(futures, loop=client.loop):
                 for run in future.result():
                     progress(run, 1)
         except (distributed.KilledWorker, distributed.comm.CommClosedError, CancelledError):
@@ -212,7 +212,7 @@ def connected(distributed, address):
 
     try:
         asyncio.run(asyncio.wait_for(answer(), PATIENCE))
-        return distributed.Client(address, timeout=PATIENCE)
+        return distributed.Client(address, timeout=PATIENCE, set_as_default=False)
     except Exception as error:  # each way not to be a scheduler raises something else
         reason = str(error) or "no answer"
         raise WorkerError(f"--cluster {address}: no Dask scheduler answers ({reason})") from None
