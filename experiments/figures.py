@@ -159,8 +159,6 @@ FIGURES["descent"] = Figure(
     {"B": (32, 64, 128, 5000)}, TRAINING[:2], DESCENT,
 )
 OWN_AXES = ("batchnorm", "cell")  # axes that are no field of Run
-
-
 LONGEST = 200  # characters of a file's name; systems allow 255
 
 

@@ -17,6 +17,7 @@ import minigrad as mg
 from minigrad.datasets import DATASETS
 
 from . import plots, report, theory_checks
+from .train import balanced
 
 ROUNDING = 1e-10  # relative: float64 leaves about 1e-15
 GONE = 1e-8  # of its first value: a gradient that has fallen this far has gone to zero
@@ -55,12 +56,6 @@ def holds(truth):
 def exact(place, statement, quantity, error, on):
     """The row of an equation or a rank, by its relative error."""
     return Row(place, statement, f"{quantity} {error:.1e}", on, holds(error < ROUNDING))
-
-
-def balanced(y, m):
-    """The rows of the first samples of each class, m in all, in their order; y one-hot."""
-    each = m // y.shape[1]
-    return numpy.sort(numpy.concatenate([numpy.flatnonzero(column)[:each] for column in y.T]))
 
 
 def untrained(name, n):
@@ -119,7 +114,7 @@ def lemmas(width, x, label):
 def zeros_and_ones(mnist):
     """SAMPLES digits 0 and 1, centred, of mean square length 1: x (m, n), y (m, 1) of -1 and +1."""
     digits = mnist.y_train[:, :2]
-    rows = balanced(digits, SAMPLES)
+    rows = balanced(digits, SAMPLES, "m")
     x = mnist.x_train[rows].astype("float64")
     x -= x.mean(axis=0)
     return x / (x**2).sum(axis=1).mean() ** 0.5, numpy.where(digits[rows, 1:] == 1, 1.0, -1.0)
@@ -190,7 +185,7 @@ def trainings(size, cifar, label):
     """Two networks on few images at a large λ, and one as the memo has it."""
     mlp, res = f"MLP-BN-10-{size.width}", f"RES-BN-5-{size.width}"
     x, y, tries = cifar.x_train, cifar.y_train, size.random_batches
-    rows = balanced(y, 640)
+    rows = balanced(y, 640, "m")
     few = (label, x[rows], y[rows], 16, BUDGET_LAM, size.epochs, (29, 48, 96))
     memo = (label, x, y, 64, MEMO_LAM, size.memo_epochs)
     return [train(tries, mlp, *few), train(tries, res, *few), train(tries, mlp, *memo)]
@@ -285,7 +280,7 @@ def write(preset, data, jobs, replaced, folder):
     mnist, cifar = (mg.load_dataset(name, data) for name in names)
     digits, images = (DATASETS[name].title for name in names)
     with threadpool_limits(jobs):
-        x = cifar.x_train[balanced(cifar.y_train, 20)].astype("float64")
+        x = cifar.x_train[balanced(cifar.y_train, 20, "m")].astype("float64")
         rows = [*lemmas(size.width, x, images)]
         x, y = zeros_and_ones(mnist)
         graph, runs = mg.mlp(x.shape[1], 2, 16, 1), {}

@@ -288,7 +288,8 @@ def balanced(y, m, field):
     if m == 0:
         return slice(None)
     nth_of_its_class = (y * y.cumsum(axis=0)).sum(axis=1)
-    rows = numpy.flatnonzero(nth_of_its_class <= m // y.shape[1])
+    # 0 is the number of a sample of no class, as theory has them.
+    rows = numpy.flatnonzero((0 < nth_of_its_class) & (nth_of_its_class <= m // y.shape[1]))
     if len(rows) < m:
         raise minigrad.DataError(f"{field}={m} is more than the data set has: take less")
     return rows

@@ -153,7 +153,6 @@ def test_a_file_in_place_of_the_folder_is_no_missing_data_set(here):
     assert error.type is mg.DataError
 
 
-
 @pytest.mark.parametrize("files", [MNIST, PACKED["mnist"]], ids=["plain", "compressed"])
 def test_of_a_file_no_more_is_read_than_of_the_largest(here, monkeypatch, files):
     """A file of zeros that was compressed, for example, would take all memory."""
