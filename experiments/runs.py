@@ -21,6 +21,7 @@ RULES = (  # minigrad.fingerprint.fingerprint() of the rules as shipped
     9.4111506408, 6.468882277, 8.07094939391, 4.44176335107, 0.1114075, 429.225, 1994.5998392,
     646.915168117,
 )
+graph_of = functools.cache(parse)  # frozen, and asked for again and again
 LOSSES = ("cross_entropy", "mean_squared_error")  # the other two take targets -1 and +1
 
 
@@ -57,7 +58,7 @@ class Run:
             object.__setattr__(self, field.name, value)
         if re.search(r"\d{6}", self.network):
             raise ValueError(f"network must have numbers below 100,000, got {self.network!r}")
-        parse(self.network, n=1, k=10)  # ValueError for a name of no network
+        graph_of(self.network, n=1, k=10)  # ValueError for a name of no network
         known = self.dataset in DATASETS
         m = self.samples() if known else self.B
         tens = "0 for all, or a multiple of the 10 classes"
@@ -89,7 +90,7 @@ class Run:
     def graph(self):
         """The network's Graph, on the data set's inputs and 10 classes."""
         n = DATASETS[self.dataset].inputs
-        return parse(self.network, n=n, k=10, detached=self.detached, scalar=self.scalar)
+        return graph_of(self.network, n=n, k=10, detached=self.detached, scalar=self.scalar)
 
     def normalized(self):
         """Whether the network has batch norm."""
@@ -103,6 +104,7 @@ class Run:
         """The number of SGD steps of an epoch."""
         return self.samples() // (self.steps_of_B or self.B)
 
+    @functools.cache  # up to 2,000 terms
     def eta_steps(self):
         """The sum over all steps of eta_t / eta."""
         total = 0.0  # term by term: from Python 3.12 on, sum() has other last bits, hence keys

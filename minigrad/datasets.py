@@ -291,5 +291,6 @@ def _synthetic(source):
         return product(latent, basis), which % 10
 
     train, test = draw(source.samples), draw(2_000)
-    x, labels = (numpy.concatenate(pair) for pair in zip(train, test))
-    return ((x - train[0].mean()) / train[0].std()).astype("float32"), labels
+    mean, deviation = train[0].mean(), train[0].std()
+    x = [((images - mean) / deviation).astype("float32") for images, _ in (train, test)]
+    return numpy.concatenate(x), numpy.concatenate([train[1], test[1]])

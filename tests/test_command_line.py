@@ -66,7 +66,7 @@ def test_a_figure_is_trained_once_and_then_drawn_from_its_results(here, call, mo
 
 def test_a_real_process_draws_whatever_a_notebook_left_in_the_environment(smoke, start):
     """Matplotlib can't import that backend here."""
-    args = ["control", "--preset", "smoke", "--plot-only", "--results", smoke]
+    args = ["control", "--preset", "smoke", "--seeds", "1", "--plot-only", "--results", smoke]
     env = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     process = start("-m", "experiments", *args, env=env)
     out, err = process.communicate(timeout=100)
@@ -75,16 +75,16 @@ def test_a_real_process_draws_whatever_a_notebook_left_in_the_environment(smoke,
 
 def test_the_list_counts_what_is_done(call, smoke):
     """A damaged file is not; and a terminal may lack the letter eta."""
-    run = Experiment("fig1", "smoke").runs()[0]
+    run = Experiment("fig6-true", "smoke", 1).runs()[1]
     path = result_path(Path("results"), run)
     path.parent.mkdir()
     path.write_bytes(b"damaged")
     sys.stdout.reconfigure(encoding="ascii")
-    status, out, _ = call("list", "--preset", "smoke", "--published", smoke)
+    status, out, _ = call("list", "--preset", "smoke", "--seeds", "1", "--published", smoke)
     lines = {line.split()[0]: line for line in out.splitlines()}
     assert status == 0 and list(lines) == list(FIGURES) and "? = 0.05" in out
-    assert "39 of  40 runs, about" in lines["fig1"] and "done" in lines["fig6-true"]
-    assert " 6 of  36 runs, about" in lines["fig2-true"]  # those of Figure 6 at eta = 0.1
+    assert "11 of  12 runs, about" in lines["fig6-true"] and "done" in lines["control"]
+    assert " 3 of  18 runs, about" in lines["fig2-true"]  # those of Figure 6 at eta = 0.1
 
 
 def test_the_reader_of_a_list_may_stop_early(start):
