@@ -21,8 +21,9 @@ RULES = (  # minigrad.fingerprint.fingerprint() of the rules as shipped
     9.4111506408, 6.468882277, 8.07094939391, 4.44176335107, 0.1114075, 429.225, 1994.5998392,
     646.915168117,
 )
-graph_of = functools.cache(parse)  # frozen, and asked for again and again
 LOSSES = ("cross_entropy", "mean_squared_error")  # the other two take targets -1 and +1
+
+graph_of = functools.cache(parse)  # one Graph for all runs of a network: nobody changes it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,13 +105,9 @@ class Run:
         """The number of SGD steps of an epoch."""
         return self.samples() // (self.steps_of_B or self.B)
 
-    @functools.cache  # up to 2,000 terms
     def eta_steps(self):
         """The sum over all steps of eta_t / eta."""
-        total = 0.0  # term by term: from Python 3.12 on, sum() has other last bits, hence keys
-        for epoch in range(self.epochs):
-            total += step_decay(1.0, epoch, self.milestones, self.factor)
-        return self.steps() * total
+        return self.steps() * _eta_epochs(self.epochs, self.milestones, self.factor)
 
     def budget(self):
         """E = sum_t eta_t 2 lambda / (1 - momentum): weights without gradient shrink by exp(-E)."""
@@ -142,6 +139,15 @@ class Run:
         rules = [changed_rules()] if changed_rules() else []
         canonical = json.dumps([VERSION, changed, *rules], sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _eta_epochs(epochs, milestones, factor):
+    """The sum over all epochs of eta_t / eta."""
+    total = 0.0  # term by term: from Python 3.12 on, sum() has other last bits, hence keys
+    for epoch in range(epochs):
+        total += step_decay(1.0, epoch, milestones, factor)
+    return total
 
 
 @functools.cache

@@ -19,7 +19,7 @@ TWINS = {"the memo's text": "", "true gradient": "-true", "standard": "-standard
 VERDICTS = {"holds": "reproduced", "mixed": "partly", "fails": "not reproduced"}
 CLAIMS = {  # how a row of the README begins: the claim and figures of claims-night.csv
     "Figure 2: smaller B": ("smaller B, lower rank, at equal epochs", "fig2"),
-    "the same at half": ("smaller B, lower rank, at equal epochs", "fig2, λ halved"),
+    "Figure 2 at half": ("smaller B, lower rank, at equal epochs", "fig2, λ halved"),
     "the same at equal": ("smaller B, lower rank, at equal steps (our control)", "fig2, fig6"),
     "B or steps?": ("what carries the trend (our control)", "control"),
     "larger η, lower rank": ("larger η, lower rank", "fig2, fig6"),
@@ -39,7 +39,7 @@ def table(header):
     return [line.strip("| ").split(" | ") for line in text.splitlines()[2:]]
 
 
-HEADER = "of the memo | seen | reproduced? (both: true gradient and standard)"
+HEADER = "claim or figure | seen | reproduced? (both: true gradient and standard)"
 SEEN = {of: (seen, verdict) for of, seen, verdict in table(HEADER)}
 JUDGED = {row: of for row in SEEN for begin, of in CLAIMS.items() if row.startswith(begin)}
 
@@ -95,8 +95,8 @@ def test_a_verdict_is_that_of_the_claims_page(row):
     said = re.findall(r"([^;:|]+): \*\*(.+?)\*\*", SEEN[row][1])
     assert bool(said) == (row in JUDGED)
     for variants, verdict in said:
-        both = variants.replace("both", "true gradient and standard")
-        for variant in both.split(" and "):
+        names = variants.replace("all three", "both and the memo's text")
+        for variant in names.replace("both", "true gradient and standard").split(" and "):
             judged = findings()[(*JUDGED[row], variant.strip())]["verdict"]
             assert verdict == VERDICTS.get(judged, judged.split("; ")[0])
 

@@ -13,6 +13,7 @@ import pytest
 
 from experiments import store
 from experiments.runs import Run, grid
+from experiments.train import Config
 
 DATA = Path(__file__).parent / "data"
 RUN = Run(network="MLP-BN-2-4", lam=1 / 3)
@@ -79,7 +80,7 @@ def test_digests_count_arrays_in_the_order_in_which_they_lie():
 
 def test_results_are_read_before_what_is_published(tmp_path):
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
-    reader = store.Reader(ours, theirs)
+    reader = Config(ours, theirs).reader()
     store.write(store.checkpoint_path(ours, RUN), META, ARRAYS)
     assert reader.read(RUN) is None and not reader.has(RUN)
     for folder in (theirs, ours):

@@ -77,9 +77,8 @@ def test_every_epoch_is_that_of_a_training_written_out_by_hand(tmp_path, network
     """Distances of Section 4.2, spectra, gamma; with momentum, and a drop of eta."""
     run = replace(RUN, network=network, eta=0.05, milestones=(2,), epochs=3)
     _, arrays = trained([run], tmp_path)[run]
-    x_train, y_train, *_ = load(replace(run, m=0), Config())
-    graph = run.graph()
-    by_class = [numpy.flatnonzero(y_train[:, c])[: run.m // 10] for c in range(10)]
+    data, graph = mg.load_dataset(run.dataset), run.graph()
+    by_class = [numpy.flatnonzero(data.y_train[:, c])[: run.m // 10] for c in range(10)]
     rows = numpy.sort(numpy.concatenate(by_class))
     params = mg.init_params(graph, numpy.random.default_rng(run.seed))
     velocity = {key: 0 * W for key, W in params.items()}
@@ -87,7 +86,7 @@ def test_every_epoch_is_that_of_a_training_written_out_by_hand(tmp_path, network
         before = {key: W.copy() for key, W in params.items()}
         order = numpy.random.default_rng((run.seed, epoch)).permutation(60)
         for batch in (rows[order[:16]], rows[order[16:32]], rows[order[32:48]]):
-            x, y = x_train[batch], y_train[batch]
+            x, y = data.x_train[batch], data.y_train[batch]
             train_step(graph, params, velocity, x, y, run.loss, eta, run.lam, run.momentum)
         moved = [numpy.linalg.norm(params[edge] - before[edge]) for edge in graph.E_T]
         numpy.testing.assert_allclose(arrays["distance"][epoch], numpy.mean(moved), rtol=1e-3)

@@ -183,6 +183,6 @@ def test_the_progress_bar_counts_the_runs_that_are_left(tmp_path, capsys):
     runs = grid(replace(RUN, epochs=2), seed=(0, 1, 2))
     complete(runs[:1], Config(str(tmp_path)), jobs=1)
     capsys.readouterr()
-    complete(runs, Config(str(tmp_path)), jobs=1)
+    complete(runs, Config(str(tmp_path)), jobs=2)
     counts = re.findall(r"(\d) of 3 runs left", capsys.readouterr().err)
     assert list(dict.fromkeys(counts)) == ["2", "1", "0"] and len(counts) <= 4
