@@ -66,18 +66,19 @@ def python(folder, program):
     return subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, check=True).stdout.decode()
 
 
+def key_of_a_run(folder):
+    return python(folder, "from experiments.runs import Run; print(Run().key)").strip()
+
+
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory):
     """{a change: the key of a run in a copy with that change}."""
-
-    def key_of_a_run(case):
-        folder = copied(tmp_path_factory.mktemp("changed") / "code")
-        change(folder, *case)
-        return python(folder, "from experiments.runs import Run; print(Run().key)").strip()
-
     cases = [COMMENT, *CHANGES]
+    folders = [copied(tmp_path_factory.mktemp("changed") / "code") for _ in cases]
+    for folder, case in zip(folders, cases):
+        change(folder, *case)
     with ThreadPoolExecutor() as pool:
-        return dict(zip(cases, pool.map(key_of_a_run, cases)))
+        return dict(zip(cases, pool.map(key_of_a_run, folders)))
 
 
 def test_the_rules_as_shipped_have_the_stored_fingerprint():
