@@ -75,7 +75,7 @@ def test_a_real_process_draws_whatever_a_notebook_left_in_the_environment(smoke,
 
 def test_the_list_counts_what_is_done(call, smoke):
     """A damaged file is not; and a terminal may lack the letter eta."""
-    run = Experiment("fig6-true", "smoke", 1).runs()[1]
+    run = Experiment("fig6-true", "smoke", 1).runs()[1]  # no run of another figure
     path = result_path(Path("results"), run)
     path.parent.mkdir()
     path.write_bytes(b"damaged")
