@@ -15,7 +15,7 @@ Read in this order; results travel as {run: (meta, arrays)}:
     claims      the paper's claims, judged from stored runs by judges and trends (with statistics)
     theory      the paper's lemmas and theorems, tried by theory_checks
     spectra     counts of Figure 2's ranks at several cutoffs
-    bench       speed against JAX, PyTorch and the matrix products; trainer: training by PyTorch
+    bench       speed and training beside PyTorch and JAX
 
 A new figure is a row of FIGURES in figures.py and its name in the Makefile.
 """

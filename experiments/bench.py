@@ -1,14 +1,9 @@
-"""How fast minigrad is beside PyTorch, JAX and the matrix products of a step alone.
+"""minigrad beside PyTorch, JAX and the matrix products of a step alone: speed, and training.
 
     python -m experiments.bench
-
-A step gathers a batch of CIFAR-10's shape, goes forward and backward, and updates, in float32 with
-standard batch norm. Norms are those of all per-sample gradients, by Lemma 1 and by PyTorch's
-vmap(grad); ranks are counted by minigrad and by NumPy's SVD. All run on one thread, in turns; CPU
-time. A ratio is minigrad's time to another's in the same turn, so below 1 minigrad is faster.
-Median (range) of the turns.
 """
 
+import inspect
 import os
 import platform
 import re
@@ -203,6 +198,39 @@ def compare(functions, steps=1):
     return [median_and_range(cell, ".3g") for cell in cells]
 
 
+def quantities(graph, start, trained, x, y):
+    """{quantity: entries} of one training."""
+    _, accuracy, _ = mg.evaluate(graph, trained, x, y, "cross_entropy")
+    W = [trained[edge] for edge in graph.E_T]
+    return {
+        "train accuracy, %": [100 * accuracy],
+        "norm of W": [np.linalg.norm(a) for a in W],
+        "norm of W minus its start": [np.linalg.norm(trained[e] - start[e]) for e in graph.E_T],
+        "singular values": np.concatenate([mg.singular_values(a) for a in W]),
+    }
+
+
+def train_both(graph, x, y, B, epochs, seeds, decay):
+    """[(quantity, minigrad's, PyTorch's)], the numbers (seeds, entries); `decay` is PyTorch's."""
+    sides = [], []
+    for seed in seeds:
+        start = mg.init_params(graph, np.random.default_rng(seed))
+        trainers = by_minigrad(graph, start, x, y), by_torch(graph, start, x, y, decay)
+        for side, train, order in zip(sides, trainers, (seed, 1000 + seed)):
+            for epoch in range(1, epochs + 1):
+                trained = train(mg.batches(len(x), B, order, epoch))
+            side.append(quantities(graph, start, trained, x, y))
+    names = sides[0][0]
+    return [(name, *(np.array([one[name] for one in side]) for side in sides)) for name in names]
+
+
+def standard_errors(a, b):
+    """How far a and b (seeds, entries) are apart: about 1 where only chance divides them."""
+    difference = b - a
+    scatter = difference.var(0, ddof=1) / len(difference)
+    return ((difference.mean(0) ** 2).sum() / scatter.sum()) ** 0.5
+
+
 def median_and_range(values, digits):
     """As text."""
     return f"{np.median(values):{digits}} ({min(values):{digits}} to {max(values):{digits}})"
@@ -218,8 +246,15 @@ def machine():
     return ", ".join(f"{name}: {value}" for name, value in found.items()) + "\n"
 
 
-def page():
-    """The measurements in Markdown; SystemExit where the libraries don't agree."""
+def speed():
+    """How fast minigrad is beside PyTorch, JAX and the matrix products of a step alone.
+
+    A step gathers a batch of CIFAR-10's shape, goes forward and backward, and updates, in float32
+    with standard batch norm. Norms are those of all per-sample gradients, by Lemma 1 and by
+    PyTorch's vmap(grad); ranks are counted by minigrad and by NumPy's SVD. All run on one thread,
+    in turns; CPU time. A ratio is minigrad's time to another's in the same turn, so below 1
+    minigrad is faster. Median (range) of the turns.
+    """
     import jax
 
     with jax.enable_x64(True):
@@ -242,11 +277,33 @@ def page():
     header = ("step", "B", "minigrad, ms", "to PyTorch", "to JAX", "to products")
     steps = report.markdown(header, steps)
     others = report.markdown(("measure", "minigrad, ms", "to PyTorch or NumPy"), others)
-    return "\n".join(["# Speed\n", machine(), __doc__, agreed, steps, others])
+    return [agreed, steps, others]
 
 
-def write_page(path, page):
-    """Write what page() returns, on one thread; SystemExit with a sentence for what is missing."""
+def training():
+    """The same training by minigrad and by PyTorch's autograd.
+
+    MLP-BN-10-100 on CIFAR-10 after two epochs. A seed has the same initial W in both, and another
+    order of the samples. Means over layers or entries: median (range) of five seeds. Standard
+    errors: how far the two are apart seed by seed, over all layers or entries, in standard errors
+    of the mean; about 1 where nothing but chance divides them. The last four rows are a planted
+    fault, half the decay in PyTorch, which shows how a different training looks.
+    """
+    x, y, *_ = mg.load_dataset("cifar10")
+    cases = [(scalar, B, 2 * LAM) for scalar in (True, False) for B in (128, 16)]
+    rows = []
+    for scalar, B, decay in tqdm([*cases, (False, 128, LAM)]):
+        graph = mg.parse("MLP-BN-10-100", 3072, 10, detached=False, scalar=scalar)
+        variant = "true gradient" if scalar else "standard"
+        for quantity, *sides in train_both(graph, x, y, B, 2, range(5), decay):
+            means = [median_and_range(side.mean(1), ".4g") for side in sides]
+            rows.append((variant, B, quantity, *means, f"{standard_errors(*sides):.1f}"))
+    header = ("batch norm", "B", "quantity", "minigrad", "PyTorch", "standard errors")
+    return [report.markdown(header, rows)]
+
+
+def write(page):
+    """Write page() into figures/, on one thread; SystemExit with a sentence for what is missing."""
     # XLA reads it when JAX is imported.
     os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     try:
@@ -254,7 +311,8 @@ def write_page(path, page):
         import torch  # noqa: F401
 
         with threadpool_limits(1):  # of the libraries that are imported by now
-            print(report.write_text(path, page()))
+            parts = [f"# {page.__name__.title()}\n", machine(), inspect.getdoc(page), "", *page()]
+        print(report.write_text(f"figures/{page.__name__}.md", "\n".join(parts)))
     except ImportError as error:
         sys.exit(f"{error}: call make bench, or pip install '.[bench]'")
     except (mg.DataError, OSError) as error:
@@ -262,4 +320,5 @@ def write_page(path, page):
 
 
 if __name__ == "__main__":
-    write_page("figures/bench.md", page)
+    write(speed)
+    write(training)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from experiments import bench, trainer
+from experiments import bench
 
 
 @pytest.mark.parametrize("variant", bench.VARIANTS)
@@ -45,15 +45,15 @@ def test_pytorch_trains_alike_and_half_the_decay_is_seen(monkeypatch):
     graph, _, x, y = bench.problem("MLP-BN-3-16", m=64, n=12)
     task = graph, x, y, 16, 20, range(6)
     with threadpool_limits(1):
-        right = [trainer.standard_errors(a, b) for _, a, b in trainer.compare(*task, 0.04)]
-        wrong = {name: trainer.standard_errors(a, b) for name, a, b in trainer.compare(*task, 0.02)}
+        right = [bench.standard_errors(a, b) for _, a, b in bench.train_both(*task, 0.04)]
+        wrong = {name: bench.standard_errors(a, b) for name, a, b in bench.train_both(*task, 0.02)}
     # Differences of 3 and 5: their mean is 4, its standard error 1.
-    assert trainer.standard_errors(np.array([[1], [3]]), np.array([[4], [8]])) == 4
+    assert bench.standard_errors(np.array([[1], [3]]), np.array([[4], [8]])) == 4
     assert max(right) < 4 and wrong["norm of W"] > 8
 
 
 def test_without_pytorch_the_command_says_what_to_install():
     program = "import sys; sys.modules['torch'] = None; from experiments import bench; "
-    program += "bench.write_page('nowhere', bench.page)"
+    program += "bench.write(bench.speed)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "pip install" in done.stderr and "Traceback" not in done.stderr

@@ -102,7 +102,7 @@ def test_a_verdict_is_that_of_the_claims_page(row):
 
 
 def test_the_speed_is_that_of_the_bench():
-    bench = PUBLISHED.with_name("bench.md").read_text(encoding="utf-8")
+    bench = PUBLISHED.with_name("speed.md").read_text(encoding="utf-8")
     for B, *ratios in table("B | to PyTorch | to JAX | to matrix products alone"):
         (line,) = re.findall(rf"\| MLP-BN-10-100 \| {B} \|.*", bench)
         measured = [cell.split()[0] for cell in line.strip("| ").split(" | ")[3:]]
