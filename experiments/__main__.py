@@ -19,7 +19,7 @@ from .figures import FIGURES, OWN_AXES, PRESETS, Experiment
 from .provenance import why_reference
 from .results import View
 from .runs import Run
-from .store import Reader, StoreError
+from .store import StoreError
 from .train import Config
 from .workers import WorkerError, complete, cores
 
@@ -50,11 +50,7 @@ def folder(text):
 
 NUMBER = {"type": positive, "metavar": "N"}
 FOLDER = {"type": folder, "metavar": "DIR"}
-FOLDER_OR_NONE = {
-    "type": lambda text: None if text == "none" else folder(text),
-    "metavar": "DIR|none",
-    "default": PUBLISHED,
-}
+FOLDER_OR_NONE = FOLDER | {"metavar": "DIR|none", "default": PUBLISHED}  # none: no such folder
 PRESET = {"choices": PRESETS, "default": "quick"}
 PRESET_TEXT = (
     "smoke: seconds, synthetic data; quick: minutes on two cores (the default); night: the "
@@ -168,7 +164,7 @@ def draw_figure(args):
     if synthetic := datasets_missing({run.dataset for run in missing}, args):
         asked = experiment(args.name, args, synthetic)
         missing = config.missing(asked.runs())
-    paths = map(config.reader().path, set(asked.runs()))
+    paths = map(config.path, set(asked.runs()))
     if published := sum(path is not None and path.parent == args.published for path in paths):
         print(f"{published} of {count} runs are read from {args.published}", file=sys.stderr)
     explain_engine(missing, config)
@@ -204,14 +200,14 @@ def datasets_missing(datasets, args):
 
 def list_figures(args):
     """List for every figure its runs, how many are done, and how long the others take."""
-    reader = Reader(args.results, args.published)
+    config = Config(args.results, args.published)
     jobs = args.jobs or cores()
     for name, asked in experiments(args).items():
         seconds = {run: run.cost() for run in asked.runs()}
         count = len(seconds)
         for run in list(seconds):
             with contextlib.suppress(StoreError):  # a damaged file is not done
-                if reader.read(run):
+                if config.read(run):
                     del seconds[run]
         left = "done"
         if seconds:
@@ -223,14 +219,14 @@ def list_figures(args):
 def judge_claims(args):
     """Judge the paper's claims from stored runs."""
     figure_2 = experiment("fig2", args)
-    findings = claims.judge(experiments(args), Reader(args.results, args.published).read)
+    findings = claims.judge(experiments(args), Config(args.results, args.published).read)
     return claims.write(findings, figure_2, args.figures)
 
 
 def draw_spectra(args):
     """Draw the ranks of Figure 2 at several cutoffs, from stored runs."""
-    reader = Reader(args.results, args.published)
-    return spectra.write(args.preset, args.seeds, reader.read, args.figures)
+    config = Config(args.results, args.published)
+    return spectra.write(args.preset, args.seeds, config.read, args.figures)
 
 
 def try_theory(args):

@@ -50,8 +50,6 @@ CLAIMS = (  # what the memo says, its judge, and the figures of which it is said
     ("the two matrices of a residual block have equal ranks", judges.equal_within_blocks, "fig7"),
     ("all residual blocks have equal ranks", judges.equal_across_blocks, "fig7"),
 )
-# Their settings are compared two by two: not decided until all runs are there.
-IN_PAIRS = (trends.lower_rank_at_equal_steps, trends.what_carries_the_trend)
 # The run in place of a figure's; None where a claim isn't about it.
 SELECTED = {
     "fig1, cross-entropy": lambda run: run if run.loss == "cross_entropy" else None,
@@ -94,16 +92,8 @@ def _settings(place, experiments):
         for line in itertools.chain.from_iterable(lines for _, lines in columns):
             runs = list(map(select, line.runs))
             if runs[0]:
-                settings.setdefault(_variant(runs[0]), {})[runs[0]] = runs
+                settings.setdefault(runs[0].batchnorm, {})[runs[0]] = runs
     return settings
-
-
-def _variant(run):
-    if not run.normalized():
-        return "no batch norm"
-    if run.detached:
-        return "the memo's text"
-    return "true gradient" if run.scalar else "standard batch norm"
 
 
 def _histories(run, meta, arrays, view):
@@ -131,19 +121,15 @@ def tau_B(arrays, B):
 
 def _judged(rule, found, preset):
     """The verdict and what stands beside it; found: {run: the histories of its seeds, or None}."""
-    rows = list(found.values())
-    is_whole = [None not in seed for seed in zip(*rows)]
+    rows = found.values()
     runs = sum(map(len, rows))
     done = runs - sum(row.count(None) for row in rows)
-    if rule not in IN_PAIRS:  # a seed counts once all settings have it
-        rows = [list(itertools.compress(row, is_whole)) for row in rows]
-    there = {run: list(filter(None, row)) for run, row in zip(found, rows) if any(row)}
+    seeds = [seed for seed in zip(*rows) if None not in seed]  # that all settings have
+    whole = dict(zip(found, zip(*seeds)))
     verdicts, measured = {}, ""
     for criterion in CRITERIA:
-        settings = [Setting(run, [one[criterion] for one in row]) for run, row in there.items()]
+        settings = [Setting(run, [one[criterion] for one in row]) for run, row in whole.items()]
         verdict, text = rule(settings)
-        if rule in IN_PAIRS and not all(is_whole):
-            verdict = "not decided"
         verdicts[criterion] = _in_preset(verdict, preset)
         if settings and criterion == AS_RULED:
             measured = f"{text}; {_unlearned(settings)}"
@@ -153,7 +139,7 @@ def _judged(rule, found, preset):
         "verdict": verdict if done else "not run",
         "done": done,
         "runs": runs,
-        "seeds": sum(is_whole),  # that all settings have
+        "seeds": len(seeds),
         "measured": measured,
         "otherwise": "; ".join(others),  # the verdicts by other criteria that differ
     }
@@ -210,7 +196,7 @@ def write(findings, experiment, folder):
             items[claim].append(text)
         row = table.setdefault((claim, figure), dict.fromkeys(VARIANTS, ""))
         row[variant] = said
-    rows = [[*place, *row.values()] for place, row in table.items()]
+    rows = [[*place, *map(row.get, VARIANTS)] for place, row in table.items()]
     page = [f"Preset {experiment.preset}.", report.markdown(["claim", "figure", *VARIANTS], rows)]
     page += ["## The words", WORDS]
     page += map(inspect.getdoc, (judges.by_majority, judges.by_thirds, trends.trend))

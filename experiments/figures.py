@@ -11,7 +11,7 @@ from minigrad.datasets import DATASETS
 
 from . import plots
 from .results import View, csv_rows, history
-from .runs import LOSSES, Run, changed_rules, grid
+from .runs import LOSSES, Run, changed_rules
 
 BATCH_SIZES = (4, 8, 16, 32, 64, 128)
 ETAS = (0.001, 0.01, 0.1)
@@ -33,22 +33,12 @@ CELLS = {
 
 LABELS = {
     "cross_entropy": "cross-entropy", "mean_squared_error": "squared loss",
-    "memo": "the memo's text",
-    "true": "true gradient",
-    "per-unit": "detached, γ, β per unit",
-    "standard": "standard batch norm",
     "a": "a: B = 128",
     "b": "b: B = 32, steps of a",
     "c": "c: B = 32",
     "d": "d: B = 32, η / 4",
     "e": "e: B = 32, λ / 4",
     "B": "B", "eta": "η", "lam": "λ",
-}
-NORMS = {  # by detached and scalar
-    (True, True): ", batch norm of the memo's text",
-    (False, True): ", true gradient of batch norm",
-    (True, False): ", detached batch norm with γ, β per unit",
-    (False, False): ", standard batch norm",
 }
 
 
@@ -239,7 +229,8 @@ class Experiment:
         run = self._reduced(replace(self.figure.base, **changed), paper)
         if axis == "B":  # a batch size has the same colour in every figure
             index = (*BATCH_SIZES, *self._values("B")).index(value)
-        return Line(named(axis, value), index, paper, grid(run, seed=range(self.seeds)))
+        runs = [replace(run, seed=seed) for seed in range(self.seeds)]
+        return Line(named(axis, getattr(paper, axis, value)), index, paper, runs)
 
     def _reduced(self, run, paper):
         """The run with the preset's width and data and, if it keeps that, the decay budget."""
@@ -274,7 +265,7 @@ class Experiment:
         if whole and run.network != paper.network:
             reductions.append(f"{run.network} for {paper.network}")
         reductions.append(f"{self.seeds} seed{'s' if self.seeds > 1 else ''}")
-        norm = NORMS[run.detached, run.scalar] if run.normalized() else ""
+        norm = f", {run.batchnorm}" if run.normalized() else ""
         dataset = DATASETS[run.dataset].title
         words = vars(run) | {"dataset": dataset, "norm": norm, "m": run.samples()}
         return f"{self.figure.title.format(**words)} ({', '.join(reductions)})"

@@ -4,12 +4,13 @@ import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
+import matplotlib
 import numpy
-from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-STYLE = Path(__file__).with_name("paper.mplstyle")
+# Of every picture, whatever the user's matplotlibrc.
+matplotlib.rc_file(Path(__file__).with_name("paper.mplstyle"))
 WIDTH = 7.2  # inches, the text width of a page
 # Okabe and Ito's colours, safe for colour-blind eyes; dashes and markers differ in grey too.
 COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9")
@@ -48,20 +49,25 @@ def picture(columns, rows, title, note):
     A band is their range, a thin grey line any other seed. Runs that ended early have a mark where
     they ended, or at the upper edge where no number is finite.
     """
-    with style.context(STYLE, after_reset=True):  # whatever the user's matplotlibrc
-        figure = Figure(figsize=(WIDTH, 1.6 * len(rows) + 1.2), layout="constrained")
-        figure.suptitle(textwrap.fill(title, 95), fontsize=10)
-        panels = figure.subplots(len(rows), len(columns), sharex="col", sharey="row", squeeze=False)
-        for row, its_panels in zip(rows, panels):
-            for (_, lines), panel in zip(columns, its_panels):
-                for line in lines:
-                    draw(panel, row, line)
-            finish_row(row, its_panels)
-        for (name, lines), top, bottom in zip(columns, panels[0], panels[-1]):
-            top.set_title(column_title(name, lines, 100 // len(columns)))
-            label_x(bottom, rows[-1], len(lines[0].histories[0]["layer"]))
-        add_legend(figure, [line for _, lines in columns for line in lines], note)
+    shape = len(rows), len(columns)
+    figure, panels = sheet(shape, 1.6 * len(rows) + 1.2, title, sharex="col", sharey="row")
+    for row, its_panels in zip(rows, panels):
+        for (_, lines), panel in zip(columns, its_panels):
+            for line in lines:
+                draw(panel, row, line)
+        finish_row(row, its_panels)
+    for (name, lines), top, bottom in zip(columns, panels[0], panels[-1]):
+        top.set_title(column_title(name, lines, 100 // len(columns)))
+        label_x(bottom, rows[-1], len(lines[0].histories[0]["layer"]))
+    add_legend(figure, [line for _, lines in columns for line in lines], note)
     return figure
+
+
+def sheet(shape, height, title, **shared):
+    """A figure under its title, and its panels, an array (rows, columns)."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure.suptitle(textwrap.fill(title, 95), fontsize=10)
+    return figure, figure.subplots(*shape, squeeze=False, **shared)
 
 
 def draw(panel, row, line):

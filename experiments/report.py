@@ -5,10 +5,6 @@ import csv
 import os
 from pathlib import Path
 
-from matplotlib import style
-
-from .plots import STYLE
-
 
 @contextlib.contextmanager
 def replacing(path):
@@ -49,8 +45,7 @@ def markdown(header, rows):
 def write_picture(stem, figure):
     """Write stem.png and stem.svg, the same numbers to the same bytes; returns their paths."""
     paths = [Path(f"{stem}.png"), Path(f"{stem}.svg")]
-    with style.context(STYLE, after_reset=True):
-        for path in paths:
-            with replacing(path) as partial:
-                figure.savefig(partial, format=path.suffix[1:], dpi=200, metadata={"Date": None})
+    for path in paths:
+        with replacing(path) as partial:
+            figure.savefig(partial, format=path.suffix[1:], dpi=200, metadata={"Date": None})
     return paths

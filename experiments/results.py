@@ -83,7 +83,7 @@ def csv_rows(preset, run, run_history, view, fields):
     `layer` is empty for a number of the whole network. Ranks by layer are those after the last
     epoch, NaN for a run that diverged or collapsed.
     """
-    setting = {"preset": preset} | run.as_dict() | asdict(view)
+    setting = {"preset": preset} | asdict(run) | asdict(view)
     setting["milestones"] = " ".join(map(str, run.milestones))
     setting |= {name: run_history[name] for name in ("diverged", "collapsed", "learned")}
     epochs = run_history["epoch"].astype(int).tolist()

@@ -1,11 +1,10 @@
-"""Run: everything that determines a run's numbers, and nothing else; its key; grids of runs."""
+"""Run: everything that determines a run's numbers, and nothing else; its key."""
 
 import functools
 import hashlib
-import itertools
 import json
 import re
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 
 import numpy
 
@@ -97,6 +96,15 @@ class Run:
         """Whether the network has batch norm."""
         return "-BN-" in self.network
 
+    @property
+    def batchnorm(self):
+        """The variant of batch norm, in words."""
+        if not self.normalized():
+            return "no batch norm"
+        if self.detached:
+            return "the memo's text" if self.scalar else "detached, γ, β per unit"
+        return "true gradient" if self.scalar else "standard batch norm"
+
     def samples(self):
         """The number m of training samples."""
         return self.m or DATASETS[self.dataset].samples
@@ -127,10 +135,6 @@ class Run:
         multiplications = (3 * steps * self.B + evaluated) * weights
         return steps * (5e-6 * graph.L + 4e-10 * weights) + multiplications / 5e10
 
-    def as_dict(self):
-        """The fields, in JSON's types."""
-        return asdict(self) | {"milestones": list(self.milestones)}
-
     @property
     def key(self):
         """16 hex digits of the fields that differ from the defaults, and of changed rules."""
@@ -157,9 +161,3 @@ def changed_rules():
     if len(numbers) == len(RULES) and numpy.allclose(numbers, RULES, rtol=1e-9, atol=0):
         return ""
     return " ".join(f"{number:.5e}" for number in numbers)
-
-
-def grid(base, **axes):
-    """Every combination of the axes' values over `base`, the last axis fastest."""
-    points = itertools.product(*axes.values())
-    return [replace(base, **dict(zip(axes, values))) for values in points]

@@ -1,29 +1,21 @@
 """The ranks of Figure 2 at other cutoffs than the memo's 1e-4, from stored runs."""
 
-import textwrap
-
 import numpy
-from matplotlib import style
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from . import plots, report
-from .figures import BATCH_SIZES, ETAS, Experiment
+from .figures import BATCH_SIZES, ETAS, FIGURES, Experiment
 from .results import View, history, spectra_of
 from .store import StoreError
 
-FIGURES = {
-    "fig2": "the memo's text",
-    "fig2-true": "true gradient",
-    "fig2-standard": "standard batch norm",
-}
+ROWS = ("fig2", "fig2-true", "fig2-standard")
 # Below 1e-7 of the norm singular values are the rounding of a Gram matrix.
 CUTOFFS = numpy.logspace(-7, -1, 25)
 
 
 def write(preset, seeds, read, folder):
     """Draw runs, read(run) -> (meta, arrays) or None, into folder/spectra.*; returns the paths."""
-    wanted = [(name, run) for name in FIGURES for run in Experiment(name, preset, seeds).runs()]
+    wanted = [(name, run) for name in ROWS for run in Experiment(name, preset, seeds).runs()]
     curves, table = {}, []
     for name, run in wanted:
         stored = read(run)
@@ -50,23 +42,21 @@ def picture(curves, title):
     """A row for every variant of batch norm, a column for every eta, a line for every run."""
     looks = zip(plots.COLOURS, plots.DASHES)
     styles = {B: {"color": c, "linestyle": dash} for B, (c, dash) in zip(BATCH_SIZES, looks)}
-    with style.context(plots.STYLE, after_reset=True):
-        figure = Figure(figsize=(plots.WIDTH, 5.6), layout="constrained")
-        figure.suptitle(textwrap.fill(title, 95), fontsize=10)
-        panels = figure.subplots(len(FIGURES), len(ETAS), sharex=True, sharey=True)
-        for (name, run), (ranks, learned) in curves.items():
-            panel = panels[list(FIGURES).index(name), ETAS.index(run.eta)]
-            grey = {} if learned else {"color": plots.GREY}
-            panel.semilogx(CUTOFFS, ranks, **styles[run.B] | grey)
-        for panel in panels.flat:
-            panel.axvline(View().tol, color="0.3", linewidth=0.7)
-        for top, bottom, eta in zip(panels[0], panels[-1], ETAS):
-            top.set_title(f"η = {eta}")
-            bottom.set_xlabel("cutoff / ‖W‖")
-        for panel, words in zip(panels[:, 0], FIGURES.values()):
-            panel.set_ylabel(f"{words}\naverage rank")
-        handles = [Line2D([], [], label=f"B = {B}", **styles[B]) for B in styles]
-        handles.append(Line2D([], [], label="not learned", color=plots.GREY))
-        handles.append(Line2D([], [], label="the memo's cutoff", color="0.3", linewidth=0.7))
-        figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    shape = len(ROWS), len(ETAS)
+    figure, panels = plots.sheet(shape, 5.6, title, sharex=True, sharey=True)
+    for (name, run), (ranks, learned) in curves.items():
+        panel = panels[ROWS.index(name), ETAS.index(run.eta)]
+        grey = {} if learned else {"color": plots.GREY}
+        panel.semilogx(CUTOFFS, ranks, **styles[run.B] | grey)
+    for panel in panels.flat:
+        panel.axvline(View().tol, color="0.3", linewidth=0.7)
+    for top, bottom, eta in zip(panels[0], panels[-1], ETAS):
+        top.set_title(f"η = {eta}")
+        bottom.set_xlabel("cutoff / ‖W‖")
+    for panel, name in zip(panels[:, 0], ROWS):
+        panel.set_ylabel(f"{FIGURES[name].base.batchnorm}\naverage rank")
+    handles = [Line2D([], [], label=f"B = {B}", **styles[B]) for B in styles]
+    handles.append(Line2D([], [], label="not learned", color=plots.GREY))
+    handles.append(Line2D([], [], label="the memo's cutoff", color="0.3", linewidth=0.7))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure

@@ -15,14 +15,14 @@ def tau_b(x, y):
     return float(of_x @ of_y / pairs) if pairs else 0.0
 
 
-def permutation_p(x, y):
-    """The two-sided p of tau-b over x and 10,000 random orders of it, the same every time."""
-    return _share_as_large(_signs_of_random_orders(tuple(x)), y)
+def p_value(x, y, exact=False):
+    """The two-sided p of tau-b over x and 10,000 random orders of it, the same every time.
 
-
-def exact_p(x, y):
-    """The two-sided p of tau-b over all n! orders of x; for small n."""
-    return _share_as_large(_signs(list(itertools.permutations(x))), y)
+    Where `exact`, over all n! orders of x; for small n.
+    """
+    signs = _signs(list(itertools.permutations(x))) if exact else _signs_of_random_orders(tuple(x))
+    numerators = abs(signs @ _signs(y))  # the denominator is the same in every order
+    return float((numerators >= numerators[0]).mean())  # the first order is x itself
 
 
 def holm(p):
@@ -38,12 +38,6 @@ def slope(x, y):
     """The median slope over all pairs of runs that differ in x (Theil and Sen)."""
     run, rise = _differences(x), _differences(y)
     return float(numpy.median(rise[run != 0] / run[run != 0]))
-
-
-def _share_as_large(signs_of_orders, y):
-    """The share of orders of x whose |tau-b| is at least that of the first, which is x itself."""
-    numerators = abs(signs_of_orders @ _signs(y))  # the denominator is the same in every order
-    return float((numerators >= numerators[0]).mean())
 
 
 @functools.lru_cache(maxsize=8)

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy
 
@@ -18,28 +17,6 @@ from .runs import Run, changed_rules
 
 class StoreError(Exception):
     """A file of the store can't be read or written; the message says which, why and what to do."""
-
-
-class Reader(NamedTuple):
-    """Where finished runs are looked for: in `results`, then in `published`, which is only read."""
-
-    results: Path
-    published: Path | None = None
-
-    def path(self, run):
-        """Where the finished run lies; None where it doesn't."""
-        paths = [result_path(folder, run) for folder in self if folder]
-        return next(filter(Path.exists, paths), None)
-
-    def has(self, run, with_weights=False):
-        """Whether the finished run is there, and, if they are asked for, its weights."""
-        path = self.path(run)
-        return path is not None and (not with_weights or "W 2-1" in read(path, run)[1])
-
-    def read(self, run):
-        """(meta, arrays) of the finished run, or None; StoreError for a damaged file."""
-        path = self.path(run)
-        return path and read(path, run)
 
 
 def result_path(results, run):

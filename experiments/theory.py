@@ -5,11 +5,10 @@ lemmas, section_3_1 and theorem_1 yield the rows of the page; theory_checks has 
 
 import textwrap
 from collections import namedtuple
+from functools import partial
 from itertools import product
 
 import numpy
-from matplotlib import style
-from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -68,43 +67,41 @@ def untrained(name, n):
     return graph, params
 
 
-def worst(networks, x, batches):
-    """The largest of theory_checks.lemmas' two numbers, over networks and batches of x."""
-    cases = [(*network, x[batch]) for network, batch in product(networks, batches)]
-    rng = numpy.random.default_rng
-    return numpy.max([theory_checks.lemmas(*case, rng(len(case[-1]))) for case in cases], axis=0)
+def worst(check, names, x, batches):
+    """The largest of what check(graph, params, x) finds, over untrained networks and batches."""
+    networks = [untrained(name, x.shape[1]) for name in names]
+    found = [check(*network, x[batch]) for network, batch in product(networks, batches)]
+    return numpy.max(found, axis=0)
 
 
 def lemmas(width, x, label):
     """Lemmas 1 and 2, Eq. 5, 13, 14 and 20 to 24, on untrained networks."""
     names = f"MLP-5-{width}", f"RES-5-{width}"
-    networks = [untrained(name, x.shape[1]) for name in names]
     on = f"{' and '.join(names)} at initialization, 4 samples of {label}, 10 outputs"
-    rank, error = worst(networks, x, [[0], [1], [2], [3]])
+    rank, error = worst(theory_checks.lemmas, names, x, [[0], [1], [2], [3]])
     statement = "∂f(x)/∂W has rank at most 1, for every x and every trainable W"
     yield exact("Lemma 1", statement, "σ₂/σ₁ ≤", rank, on)
     statement = "∂f(x)/∂W = u(x) v(x)ᵀ, with u and v as backpropagation has them"
     yield exact("Eq. 13", statement, "relative error", error, on)
     statement = "f(x) = Σ E_p(x) W x over the W from the input, with ∂f(x)/∂W = E_p(x) xᵀ"
-    error = max(theory_checks.eq_14_error(*network, x[:4]) for network in networks)
+    error = worst(theory_checks.eq_14_error, names, x, [range(4)])
     yield exact("Eq. 14", statement, "relative error", error, on)
 
     names = f"MLP-BN-5-{width}", f"RES-BN-2-{width}"
-    networks = [untrained(name, x.shape[1]) for name in names]
     batches = [range(B) for B in (2, 4, 8, 16)]
     on = f"{' and '.join(names)} {SCALES_TEXT}, {label}, B = 2, 4, 8, 16"
-    errors = [theory_checks.eq_5_error(*net, x[rows]) for net, rows in product(networks, batches)]
     statement = "a normalized layer has mean β and variance γ² over its batch, but for ε"
-    yield exact("Eq. 5", statement, "error", max(errors), on)
-    rank, error = worst(networks, x, batches)
+    error = worst(theory_checks.eq_5_error, names, x, batches)
+    yield exact("Eq. 5", statement, "error", error, on)
+    rank, error = worst(theory_checks.lemmas, names, x, batches)
     statement = "Σ βⱼ ∂f(xⱼ)/∂W over a batch has rank at most B, A detached"
     yield exact("Lemma 2", statement, "σ₍B+1₎/σ₁ ≤", rank, on)
     statement = "the sum is that of backpropagation's B outer products, A detached"
     yield exact("Eq. 24", statement, "relative error", error, on)
 
-    network, rng = untrained("MLP-BN-3-16", x.shape[1]), numpy.random.default_rng(0)
-    error = theory_checks.eq_23_error(*network, x[:4], rng)
-    printed = theory_checks.eq_23_error(*network, x[:4], rng, as_printed=True)
+    mended, names = theory_checks.eq_23_error, ["MLP-BN-3-16"]
+    error = worst(mended, names, x, [range(4)])
+    printed = worst(partial(mended, as_printed=True), names, x, [range(4)])
     statement = "∂f(x)/∂W = Σⱼ u¹ⱼ (u²ⱼ + u³ⱼ)ᵀ, A detached, the memo's slips mended"
     quantity = f"with Q_q D_q 1 β_q in u², as printed, relative error {printed:.2g}; mended"
     on = f"MLP-BN-3-16 {SCALES_TEXT}, {label}, B = 4"
@@ -181,16 +178,6 @@ def train(tries, network, label, x, y, B, lam, epochs, milestones=()):
     return found | {"epoch": measured, "error": error, "title": title, "on": on}
 
 
-def trainings(size, cifar, label):
-    """Two networks on few images at a large λ, and one as the memo has it."""
-    mlp, res = f"MLP-BN-10-{size.width}", f"RES-BN-5-{size.width}"
-    x, y, tries = cifar.x_train, cifar.y_train, size.random_batches
-    rows = balanced(y, 640, "m")
-    few = (label, x[rows], y[rows], 16, BUDGET_LAM, size.epochs, (29, 48, 96))
-    memo = (label, x, y, 64, MEMO_LAM, size.memo_epochs)
-    return [train(tries, mlp, *few), train(tries, res, *few), train(tries, mlp, *memo)]
-
-
 def theorem_1(trained):
     """Eq. 10 and 18 along trainings, and how tight Eq. 10 is."""
     on = "; ".join(found["on"] for found in trained)
@@ -217,16 +204,13 @@ def theorem_1(trained):
         yield Row("Theorem 1, Eq. 10", statement, measured, found["on"], verdict)
 
 
-SHAPE = {"figsize": (plots.WIDTH, 4), "layout": "constrained"}  # of a picture
 LEGEND = {"loc": "outside lower center", "title_fontsize": 7}
 
 
 def prop_1_picture(runs, c, on):
     """The gradient and the residuals of Eq. 9 along DESCENTS."""
-    figure = Figure(**SHAPE)
     words = "Proposition 1: with weight decay, SGD converges to f ≡ 0 or not at all"
-    figure.suptitle(words, fontsize=10)
-    left, right = figure.subplots(1, 2)
+    figure, [(left, right)] = plots.sheet((1, 2), 4, words)
     for name, run in runs.items():
         *_, colour, dashes = DESCENTS[name]
         line = {"label": name, "color": colour, "linestyle": dashes}
@@ -248,9 +232,7 @@ def prop_1_picture(runs, c, on):
 def theorem_1_picture(trained):
     """Both sides of Eq. 10 along trainings, and ||W||: means over the trainable W."""
     words = "Theorem 1 along training: the distance of W to rank B* and its bound by the gradient"
-    figure = Figure(**SHAPE)
-    figure.suptitle(words, fontsize=10)
-    row = figure.subplots(1, len(trained), sharey=True)
+    figure, [row] = plots.sheet((1, len(trained)), 4, words, sharey=True)
     for panel, found in zip(row, trained):
         epoch = found["epoch"]
         left, right, size = (found[side].mean(axis=-1) for side in ("left", "right", "size"))
@@ -290,13 +272,17 @@ def write(preset, data, jobs, replaced, folder):
         c = theory_checks.off_the_samples(x)
         on = f"MLP-2-16, {SAMPLES} digits 0 and 1 of {digits}, η = {ETA}, {size.steps:,} steps"
         rows += section_3_1(runs, c, on)
-        trained = trainings(size, cifar, images)
+        mlp, res = f"MLP-BN-10-{size.width}", f"RES-BN-5-{size.width}"
+        x, y, tries = cifar.x_train, cifar.y_train, size.random_batches
+        chosen = balanced(y, 640, "m")
+        few = images, x[chosen], y[chosen], 16, BUDGET_LAM, size.epochs, (29, 48, 96)
+        memo = images, x, y, 64, MEMO_LAM, size.memo_epochs
+        trained = [train(tries, mlp, *few), train(tries, res, *few), train(tries, mlp, *memo)]
         rows += theorem_1(trained)
     stem = folder / (f"theory-{preset}-synthetic" if replaced else "theory")
     head = f"Preset {preset}. Equal means to a relative 1e-10; float64 rounding leaves about 1e-15."
     table = report.markdown(Row._fields, [(*row[:-1], f"**{row.verdict}**") for row in rows])
     paths = [report.write_text(f"{stem}.md", f"{head}\n\n{table}")]
-    with style.context(plots.STYLE, after_reset=True):
-        paths += report.write_picture(f"{stem}-prop1", prop_1_picture(runs, c, on))
-        paths += report.write_picture(f"{stem}-theorem1", theorem_1_picture(trained))
+    paths += report.write_picture(f"{stem}-prop1", prop_1_picture(runs, c, on))
+    paths += report.write_picture(f"{stem}-theorem1", theorem_1_picture(trained))
     return paths

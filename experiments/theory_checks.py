@@ -37,13 +37,14 @@ def sketch(graph, params, x, edge, r, rng, A=None):
     return numpy.moveaxis(rows, (0, 1), (-2, -1)), P, Q
 
 
-def lemmas(graph, params, x, rng):
+def lemmas(graph, params, x):
     """Lemma 2 and Eq. 24 for a random combination of the d f_c(x_j; X) / d W, with A held.
 
     The largest sigma_{B+1} / sigma_1, and the largest relative error of backpropagation's B outer
     products. Without batch norm and with B = 1 these are Lemma 1 and Eq. 13.
     """
     cache, B = mg.forward(graph, params, x), len(x)
+    rng = numpy.random.default_rng(B)
     weight = rng.normal(size=(B, graph.width(graph.L)))
     U, _ = mg.backward(graph, params, cache, weight)
     ranks, errors = [], []
@@ -72,7 +73,7 @@ def eq_5_error(graph, params, x):
     return max(errors)
 
 
-def eq_23_error(graph, params, x, rng, as_printed=False):
+def eq_23_error(graph, params, x, as_printed=False):
     """The largest relative error, by slopes of f, of d f_c(x_{j0}) / d W^{pq}, p < L, by Eq. 20-23.
 
     Every hidden layer is normalized, A held. Two slips are mended: Delta_1 is x - mu where Eq. 20
@@ -97,7 +98,7 @@ def eq_23_error(graph, params, x, rng, as_printed=False):
     for q in reversed(hidden):
         left[q] = sum(centred[p] @ params[p, r] for p, r in graph.E_T if r == q) * Q[q][:, None]
         centred[q] = numpy.einsum("aikd,ij->ajkd", left[q], alpha)
-    errors = []
+    errors, rng = [], numpy.random.default_rng(B)
     for p, q in [edge for edge in graph.E_T if edge[0] < graph.L]:
         gradient = numpy.einsum("ajkd,je->akde", left[p], right[q])
         found, P, R = sketch(graph, params, x, (p, q), graph.width(p), rng, cache.A)
@@ -105,19 +106,16 @@ def eq_23_error(graph, params, x, rng, as_printed=False):
     return max(errors)
 
 
-def residuals(graph, params, x, y, loss, lam):
-    """l'_i (m,), f(x_i) (m,) and {(p, q): g_i (m, d_p, d_q)}, the left sides of Eq. 9.
+def gradients(graph, params, x, y, loss, lam):
+    """{(p, q): the gradient of L_S^lambda} for every batch of x (..., B, n), A held; cache and df.
 
-    g_i = l'_i df(x_i) / dW + 2 lambda W is the gradient of sample i's own regularized loss. The
-    graph has one output and no batch norm.
+    Over 2 lambda it is W - U_S of Eq. 18; of batches of one sample it is g_i, Eq. 9's left side.
     """
     cache = mg.forward(graph, params, x)
     _, df = LOSSES[loss](cache.v[graph.L], y)
-    fit = df * len(x)  # the loss is a mean
-    U, _ = mg.backward(graph, params, cache, fit)
+    U, _ = mg.backward(graph, params, cache, df)
     factors = mg.factors(graph, cache, U).items()
-    g = {e: factor.terms() + 2 * lam * params[e] for e, factor in factors}
-    return fit[:, 0], cache.v[graph.L][:, 0], g
+    return {e: factor.matrix() + 2 * lam * params[e] for e, factor in factors}, cache, df
 
 
 def descend(graph, x, y, B, eta, lam, loss, steps):
@@ -133,7 +131,8 @@ def descend(graph, x, y, B, eta, lam, loss, steps):
     for start, end in zip([0, *epochs], epochs):
         rows = numpy.concatenate([mg.batches(len(x), B, 0, epoch) for epoch in range(start, end)])
         velocity = mg.train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, 0.0)
-        fit, f, g = residuals(graph, params, x, y, loss, lam)
+        g, cache, df = gradients(graph, params, x[:, None], y[:, None], loss, lam)
+        f = cache.v[graph.L]
         flat = numpy.concatenate([r.reshape(len(x), -1) for r in g.values()], axis=1)
         next_epoch = mg.batches(len(x), B, 0, end)
         size = 2 * lam * numpy.linalg.norm(params[2, 1])
@@ -141,8 +140,8 @@ def descend(graph, x, y, B, eta, lam, loss, steps):
             "step": end * (len(x) // B),
             "gradient": numpy.linalg.norm(flat[next_epoch].mean(axis=1), axis=1).mean(),
             "residual": numpy.linalg.norm(g[2, 1], axis=(1, 2)).max() / (size or numpy.nan),
-            "most": abs(fit * f).max(),
-            "least": abs(fit * f).min(),
+            "most": abs(df * f).max(),
+            "least": abs(df * f).min(),
             "output": abs(f).max(),
         }
         history.append(seen)
@@ -161,15 +160,6 @@ def off_the_samples(x):
     return max(1 - top, 0) ** 0.5
 
 
-def gaps(graph, params, x, y, loss, lam):
-    """{(p, q): W - U_S} of Eq. 18, the gradient of L_S^lambda over 2 lambda; also df and A."""
-    cache = mg.forward(graph, params, x)
-    _, df = LOSSES[loss](cache.v[graph.L], y)
-    U, _ = mg.backward(graph, params, cache, df)
-    factors = mg.factors(graph, cache, U).items()
-    return {e: params[e] + factor.matrix() / (2 * lam) for e, factor in factors}, df, cache.A
-
-
 def theorem_1(graph, params, x, y, loss, lam, ranks, batches, rng):
     """Both sides of Eq. 10 in the spectral norm, left and right (ranks, E_T), and ||W|| (E_T,).
 
@@ -178,11 +168,11 @@ def theorem_1(graph, params, x, y, loss, lam, ranks, batches, rng):
     weights, squares = [params[edge] for edge in graph.E_T], {r: [] for r in ranks}
     for r in numpy.repeat(ranks, batches):
         rows = rng.choice(len(x), r, replace=False)
-        found, *_ = gaps(graph, params, x[rows].astype("float64"), y[rows], loss, lam)
+        g, *_ = gradients(graph, params, x[rows].astype("float64"), y[rows], loss, lam)
         # M M^T is faster than the SVD, and exact enough for the largest singular value.
-        squares[r].append([numpy.linalg.eigvalsh(M @ M.T)[-1] for M in found.values()])
+        squares[r].append([numpy.linalg.eigvalsh(M @ M.T)[-1] for M in g.values()])
     left = [[mg.distance_to_rank(W, r) for W in weights] for r in ranks]
-    right = [numpy.min(squares[r], axis=0) ** 0.5 for r in ranks]
+    right = [numpy.min(squares[r], axis=0) ** 0.5 / (2 * lam) for r in ranks]
     return {"left": left, "right": right, "size": [numpy.linalg.norm(W, 2) for W in weights]}
 
 
@@ -192,11 +182,11 @@ def eq_18_error(graph, params, x, y, loss, lam, rng):
     The error of W - U_S over its length, the largest over all W, by slopes of L_S^lambda along a
     random direction.
     """
-    found, df, A = gaps(graph, params, x, y, loss, lam)
+    found, cache, df = gradients(graph, params, x, y, loss, lam)
     errors = []
-    for edge, gap in found.items():
-        D = rng.normal(size=gap.shape)
-        of_loss = (df * slope(graph, params, x, edge, D, A)).sum() / (2 * lam)
-        error = of_loss + ((params[edge] - gap) * D).sum()
-        errors.append(abs(error) / numpy.linalg.norm(gap))
+    for edge, g in found.items():
+        D = rng.normal(size=g.shape)
+        of_loss = (df * slope(graph, params, x, edge, D, cache.A)).sum()
+        error = of_loss + ((2 * lam * params[edge] - g) * D).sum()
+        errors.append(abs(error) / numpy.linalg.norm(g))
     return max(errors)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy
@@ -37,14 +37,25 @@ class Config:
     keep_weights: bool = False
     stack: int | None = None  # runs side by side at most; None: 1, on a GPU all that are alike
 
-    def reader(self):
-        """The Reader of finished runs."""
-        return store.Reader(self.results, self.published)
+    def path(self, run):
+        """Where the finished run lies, in `results` or else in `published`; None if in neither."""
+        folders = filter(None, (self.results, self.published))
+        paths = [store.result_path(folder, run) for folder in folders]
+        return next(filter(Path.exists, paths), None)
+
+    def read(self, run):
+        """(meta, arrays) of the finished run, or None; StoreError for a damaged file."""
+        path = self.path(run)
+        return path and store.read(path, run)
+
+    def has(self, run):
+        """Whether the finished run is there, and, if they are to be kept, its weights."""
+        path = self.path(run)
+        return path is not None and (not self.keep_weights or "W 2-1" in store.read(path, run)[1])
 
     def missing(self, runs):
-        """Those of the runs, each once, that are yet to be trained: with weights, if kept."""
-        reader = self.reader()
-        return [run for run in dict.fromkeys(runs) if not reader.has(run, self.keep_weights)]
+        """Those of the runs, each once, that are yet to be trained."""
+        return [run for run in dict.fromkeys(runs) if not self.has(run)]
 
 
 def train(runs, config, progress=lambda run, fraction: None):
@@ -227,7 +238,7 @@ class State:
         arrays = {name: numpy.stack(rows) for name, rows in self.history.items()}
         for kind, parts in kept.items():
             arrays |= {store.array_name(kind, key): to_host(part) for key, part in parts.items()}
-        meta = {"run": self.run.as_dict(), "status": status, "epoch": self.epoch}
+        meta = {"run": asdict(self.run), "status": status, "epoch": self.epoch}
         meta |= {"rules": changed_rules(), "provenance": self.provenance}
         store.write(path, meta, arrays)
 

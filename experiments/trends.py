@@ -33,7 +33,7 @@ def trend(settings, field, by, sign, of="rank"):
     enough_seeds = _enough_seeds(settings)
     p = [1.0] * len(columns)
     if enough_seeds:
-        p[: len(points)] = [statistics.permutation_p(x, y) for x, y in points.values()]
+        p[: len(points)] = [statistics.p_value(x, y) for x, y in points.values()]
     shown, opposite, texts = 0, 0, []
     for (column, (x, y)), corrected in zip(points.items(), statistics.holm(p)):
         change = statistics.slope(x, y) * (max(x) - min(x))
@@ -92,7 +92,7 @@ def smaller_B_needs_smaller_eta(settings):
     if len(largest) != 6 or not _enough_seeds(settings):
         return "not decided", measured
     sizes, etas = list(largest), list(largest.values())
-    tau, p = statistics.tau_b(sizes, etas), statistics.exact_p(sizes, etas)
+    tau, p = statistics.tau_b(sizes, etas), statistics.p_value(sizes, etas, exact=True)
     verdict = "not seen"
     if p < SIGNIFICANT:
         verdict = "holds" if tau > 0 else "fails"

@@ -1,7 +1,6 @@
 """Train the missing runs: in processes of this machine, or on the workers of a Dask cluster."""
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import multiprocessing
@@ -12,7 +11,7 @@ import tempfile
 import threading
 from concurrent.futures import CancelledError
 from dataclasses import replace
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from pathlib import Path
 
 import numpy
@@ -49,7 +48,7 @@ def complete(runs, config, jobs=None, cluster=None):
             else:
                 for stack in stacks:
                     train.train(stack, config, progress)
-    return {run: config.reader().read(run) for run in dict.fromkeys(runs)}
+    return {run: config.read(run) for run in dict.fromkeys(runs)}
 
 
 def cores():
@@ -86,14 +85,19 @@ def in_processes(stacks, config, jobs, progress):
     context = multiprocessing.get_context("spawn")  # forking with BLAS threads isn't safe
     data = shared_data(stacks, config)
     waiting, workers = iter(stacks), {}
+    resource_tracker.ensure_running()  # now: where it starts, Python lets SIGINT through again
     try:
-        with ignored_interrupt():  # the workers inherit this: a Ctrl-C reaches the command alone
+        # The workers inherit this: a Ctrl-C reaches the command alone, now or after their start.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
             for _ in range(jobs):
                 pipe, theirs = context.Pipe()
                 worker = context.Process(target=_work, args=(theirs, config, data), daemon=True)
                 worker.start()
                 theirs.close()
                 workers[pipe] = worker
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         while workers:
             for pipe in connection.wait(workers):
                 try:
@@ -111,19 +115,6 @@ def in_processes(stacks, config, jobs, progress):
         for worker in workers.values():
             worker.kill()  # a checkpoint is whole at any moment
             worker.join()
-
-
-@contextlib.contextmanager
-def ignored_interrupt():
-    """No SIGINT in the block, nor in processes that are begun in it; from the main thread alone."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
 
 
 def check_end(worker):

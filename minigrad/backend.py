@@ -32,10 +32,14 @@ def load_backend(name):
     return cupy
 
 
+def on_host(array):
+    """Whether an array is NumPy's, so that its values can be looked at without waiting."""
+    return isinstance(array, (numpy.ndarray, numpy.generic))
+
+
 def namespace(array):
     """The library of an array: the module numpy or cupy."""
-    on_host = isinstance(array, (numpy.ndarray, numpy.generic))
-    return numpy if on_host else sys.modules[type(array).__module__]
+    return numpy if on_host(array) else sys.modules[type(array).__module__]
 
 
 def to_host(array):
@@ -66,7 +70,7 @@ def product(a, b):
 def product_with_transpose(v, W):
     """v @ swap(W): (..., B, d_q), (..., d_p, d_q) -> (..., B, d_p)."""
     # CuPy copies a transposed operand of a stacked product: let it copy the smaller one.
-    if W.ndim > 2 and v.size < W.size and namespace(W) is not numpy:
+    if W.ndim > 2 and v.size < W.size and not on_host(W):
         return swap(product(W, swap(v)))
     return product(v, swap(W))
 

@@ -9,7 +9,7 @@ import numbers
 
 import numpy
 
-from .backend import namespace, product
+from .backend import namespace, on_host, product
 
 
 def require(holds, rule, got):
@@ -17,11 +17,6 @@ def require(holds, rule, got):
     if not holds:
         got = f"{got.dtype} {tuple(got.shape)}" if hasattr(got, "dtype") else got
         raise ValueError(f"{rule}, got {got}")
-
-
-def on_host(a):
-    """Whether a is NumPy's, so that its values can be looked at without waiting for a device."""
-    return isinstance(a, numpy.ndarray)
 
 
 def array(name, a, like=None):

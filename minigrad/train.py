@@ -3,7 +3,7 @@
 import numpy
 
 from . import checks, fast
-from .backend import namespace
+from .backend import namespace, on_host
 from .losses import check_values, rule_of
 from .network import backward, factors, forward, predict
 from .optim import sgd_step
@@ -71,7 +71,7 @@ def _is_fast(engine, graph, x):
     if engine == "reference":
         return False
     why_not = "it doesn't know this graph or kind of array"
-    if checks.on_host(x) and fast.knows_graph(graph):
+    if on_host(x) and fast.knows_graph(graph):
         why_not = fast.unavailable(x.dtype.name)
     if engine == "fast" and why_not:
         raise ValueError(f"engine='fast' can't be had, use None or 'reference': {why_not}")

@@ -24,21 +24,6 @@ def rng(request):
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
 
 
-@pytest.fixture(scope="session")
-def smoke(tmp_path_factory):
-    """A results folder with smoke runs of two figures, trained once; only to be read."""
-    # Here, so that tests of minigrad run while experiments is broken.
-    from experiments import workers
-    from experiments.figures import Experiment
-    from experiments.train import Config
-
-    results = tmp_path_factory.mktemp("smoke") / "results"
-    figures = [Experiment(name, "smoke", seeds=1) for name in ("fig6-true", "control")]
-    runs = [run for figure in figures for run in figure.runs()]
-    workers.complete(runs, Config(str(results)), jobs=1)
-    return results
-
-
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """The working folder, which is empty: no data, and no way out to the network."""

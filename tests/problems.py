@@ -96,15 +96,3 @@ def clusters(rng, m=8, n=6):
     y = np.where(np.arange(m) % 2, 1.0, -1.0)[:, None]
     x = y * np.linspace(1, 2, n) + 0.3 * rng.normal(size=(m, n))
     return x / (x**2).sum(axis=1).mean() ** 0.5, y
-
-
-def one_more_term(forward):
-    """`forward` with u^T W v added to f: one more rank than the lemmas allow."""
-
-    def leaking(graph, params, x, A=None):
-        cache = forward(graph, params, x, A=A)
-        u, v = (np.cos(np.arange(1, size + 1)) for size in params[2, 1].shape[-2:])
-        cache.v[graph.L] = cache.v[graph.L] + ((u @ params[2, 1]) @ v)[..., None, None]
-        return cache
-
-    return leaking

@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from experiments import train, workers
-from experiments.runs import grid
 from experiments.store import checkpoint_path
 from experiments.train import Config
 from experiments.workers import WorkerError, complete
-from training import DIVERGING, RUN, assert_only_results, assert_same, sentences, wait_for
+from training import DIVERGING, RUN, SEEDS, assert_only_results, assert_same, sentences, wait_for
 
 distributed = pytest.importorskip("distributed", reason="distributed is not installed")
 
@@ -63,7 +62,7 @@ def when(condition, act):
 
 def test_a_cluster_gives_the_bits_of_this_process(tmp_path, two, client, monkeypatch):
     """Also in a folder that is named from here."""
-    runs = [*grid(RUN, seed=(0, 1)), DIVERGING]
+    runs = [*SEEDS, DIVERGING]
     here = complete(runs, Config(str(tmp_path / "here")), jobs=1)
     monkeypatch.chdir(tmp_path)
     there = complete(runs, Config("there", stack=2), cluster=two.scheduler_address)
@@ -72,15 +71,16 @@ def test_a_cluster_gives_the_bits_of_this_process(tmp_path, two, client, monkeyp
 
 
 def test_a_run_whose_worker_is_killed_goes_on_to_the_same_bits(tmp_path, two, client):
-    runs = grid(replace(RUN, epochs=300, measure_every=100), seed=(0, 1))
-    here = complete(runs, Config(str(tmp_path / "here")), jobs=1)
+    runs = [replace(run, epochs=300, measure_every=100) for run in SEEDS]
+    here = complete(runs, Config(str(tmp_path / "here"), engine="reference"), jobs=1)
     folder = tmp_path / "there"
     client.run(setattr, train, "SAVE_EVERY", 0)
     killed = when(
         lambda: all(checkpoint_path(folder, run).exists() for run in runs),
         lambda: os.kill(two.workers[0].pid, signal.SIGKILL),
     )
-    there = complete(runs, Config(str(folder)), cluster=two.scheduler_address)
+    config = Config(str(folder), engine="reference")
+    there = complete(runs, config, cluster=two.scheduler_address)
     killed.join()
     assert_same(there, here)
 

@@ -226,8 +226,7 @@ def test_missing_files_are_downloaded_once_from_an_address_that_answers(here, se
     assert "100%" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("broken", [2, 9])
+@pytest.mark.parametrize("fault, broken", [*((fault, 2) for fault in FAULTS), ("no end", 9)])
 def test_a_faulty_server_is_asked_three_times_and_leaves_nothing_but_whole_files(
     here, server, monkeypatch, fault, broken
 ):

@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -214,26 +213,22 @@ def test_if_numba_cannot_be_imported_the_readable_step_trains(how, rng, tmp_path
         trained("fast", *given)
 
 
-def python(program, where=ROOT, **variables):
-    """stdout of a process that imports minigrad from a folder."""
-    env = os.environ | {"PYTHONPATH": str(where)} | variables
-    command = [sys.executable, "-c", program]
-    return subprocess.run(command, cwd=where, env=env, capture_output=True, text=True).stdout
-
-
-def test_importing_minigrad_imports_no_numba_and_numba_can_be_switched_off():
+def test_importing_minigrad_imports_no_numba_and_numba_can_be_switched_off(start):
     program = "import sys, minigrad; print('numba' in sys.modules, minigrad.fast.unavailable())"
-    assert python(program, NUMBA_DISABLE_JIT="1").startswith("False NUMBA_DISABLE_JIT")
+    out, _ = start("-c", program, env={"NUMBA_DISABLE_JIT": "1"}).communicate(timeout=100)
+    assert out.startswith("False NUMBA_DISABLE_JIT")
 
 
 @needs_numba
-def test_with_a_truncated_cache_the_readable_step_trains(tmp_path):
+def test_with_a_truncated_cache_the_readable_step_trains(tmp_path, start):
     from minigrad.fast import compiled
 
     shutil.copytree(ROOT / "minigrad", tmp_path / "minigrad")
     for index in Path(compiled.run.stats.cache_path).glob("*.nbi"):
         (tmp_path / "minigrad" / "fast" / "__pycache__" / index.name).write_bytes(b"")
-    found = python("import minigrad; print(minigrad.fast.unavailable())", tmp_path)
+    program = "import minigrad; print(minigrad.fast.unavailable())"
+    process = start("-c", program, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    found, _ = process.communicate(timeout=100)
     assert "EOFError" in found and str(tmp_path) in found
 
 

@@ -11,7 +11,7 @@ import pytest
 from experiments.__main__ import PUBLISHED
 from experiments.figures import Experiment
 from experiments.results import history
-from experiments.store import Reader
+from experiments.train import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -57,7 +57,7 @@ def ends(figure, lam):
     """{(η, B): the last rank and accuracy of every seed that learned}."""
     found = {}
     for run in Experiment(figure, "night", 3, {"lam": lam}).runs():
-        if stored := Reader(PUBLISHED).read(run):
+        if stored := Config(PUBLISHED).read(run):
             one = history(*stored)
             if one["learned"]:
                 end = one["rank"][-1], one["train_accuracy"][-1]

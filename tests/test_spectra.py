@@ -8,12 +8,13 @@ from experiments import spectra
 from experiments.__main__ import PUBLISHED
 from experiments.figures import Experiment
 from experiments.results import View, history
-from experiments.store import Reader, StoreError
+from experiments.store import StoreError
+from experiments.train import Config
 
 
 def test_the_ranks_are_those_of_the_finished_runs_at_every_cutoff(tmp_path):
     ended, run = Experiment("fig2-true", "night", 1, {"eta": 0.01, "B": (16, 32)}).runs()
-    meta, arrays = Reader(PUBLISHED).read(run)
+    meta, arrays = Config(PUBLISHED).read(run)
     stored = {ended: (meta | {"status": "collapsed"}, arrays), run: (meta, arrays)}
     png, svg, path = spectra.write("night", 1, stored.get, tmp_path)
     assert png.exists() and svg.exists()
@@ -25,5 +26,5 @@ def test_the_ranks_are_those_of_the_finished_runs_at_every_cutoff(tmp_path):
 
 def test_without_a_stored_run_there_is_no_picture(tmp_path):
     with pytest.raises(StoreError, match="fig2"):
-        spectra.write("smoke", None, Reader(tmp_path).read, tmp_path)
+        spectra.write("smoke", None, Config(tmp_path).read, tmp_path)
     assert not list(tmp_path.iterdir())

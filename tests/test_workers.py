@@ -15,11 +15,10 @@ import minigrad
 from experiments import train
 from experiments.__main__ import parse_settings
 from experiments.figures import Experiment
-from experiments.runs import grid
 from experiments.store import StoreError, checkpoint_path, locked
 from experiments.train import Config
 from experiments.workers import complete
-from training import DIVERGING, RUN, assert_only_results, assert_same, sentences, wait_for
+from training import DIVERGING, RUN, SEEDS, assert_only_results, assert_same, sentences, wait_for
 
 SETTINGS = ["dataset=mnist", "loss=cross_entropy", "network=MLP-1-4", "m=60", "m_test=60", "B=20"]
 SETTINGS += ["lam=0,1e-4", "epochs=300", "measure_every=100"]
@@ -53,17 +52,17 @@ def command(tmp_path, start):
     signal.signal(signal.SIGINT, before)
 
 
-def contents(folder):
-    """The bytes of a results folder's files by name."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The contents of the folder of RUNS, uninterrupted."""
+    """RUNS, uninterrupted."""
     folder = tmp_path_factory.mktemp("whole")
-    complete(RUNS, Config(str(folder), engine="reference"), jobs=1)
-    return contents(folder)
+    return complete(RUNS, Config(str(folder), engine="reference"), jobs=1)
+
+
+def assert_whole(folder, whole):
+    """The folder holds RUNS, trained to the same bits, and nothing else."""
+    assert_same(complete(RUNS, Config(str(folder), engine="reference"), jobs=1), whole)
+    assert_only_results(folder, RUNS)
 
 
 def workers_of(pid):
@@ -91,7 +90,7 @@ def test_two_processes_give_the_bits_of_one_and_share_its_data(tmp_path, monkeyp
     marked = data._replace(x_train=data.x_train + numpy.float32(0.1))
     monkeypatch.setattr(minigrad, "load_dataset", lambda *_: marked)
     monkeypatch.setattr(train, "LOADED", {})
-    runs = [*grid(RUN, seed=(1, 0)), DIVERGING]
+    runs = [*SEEDS[::-1], DIVERGING]
     one = complete(runs, Config(str(tmp_path / "one")), jobs=1)
     two = complete(runs, Config(str(tmp_path / "two"), stack=2), jobs=2)
     assert list(one) == runs
@@ -106,7 +105,6 @@ def kill_worker(pid, number):
 
 # When and how the command is ended, its exit status, and a word of the one sentence, if any.
 ENDS = {
-    "Ctrl-C": (save, os.killpg, signal.SIGINT, 130, "interrupted"),
     "Ctrl-C early": (import_numpy, os.killpg, signal.SIGINT, 130, "interrupted"),
     "SIGTERM": (save, os.kill, signal.SIGTERM, 143, None),
     "kill -9": (save, os.kill, signal.SIGKILL, -signal.SIGKILL, None),
@@ -127,40 +125,35 @@ def test_an_ended_command_leaves_no_process_and_goes_on_to_the_same_bytes(
     told = sentences(stderr)
     assert (process.returncode, len(told)) == (status, word is not None), stderr
     assert word is None or word in told[0]
-    complete(RUNS, Config(str(tmp_path / "results"), engine="reference"), jobs=1)
-    assert contents(tmp_path / "results") == whole
+    assert_whole(tmp_path / "results", whole)
+
+
+def is_waiting(pid):
+    """Whether both workers of a command wait for the locks of their runs."""
+    locks, workers = Path("/proc/locks").read_text(), workers_of(pid)
+    return len(workers) == 2 and all(f"-> FLOCK  ADVISORY  WRITE {w} " in locks for w in workers)
 
 
 def test_two_commands_at_once_train_each_run_once_and_agree(tmp_path, command, whole):
-    both = command(), command()
+    """The workers of a third, killed while all wait, end with it: no broken pipe ends them."""
+    with locked(tmp_path / "results", RUNS):
+        killed, *both = processes = command(), command(), command()
+        wait_for(lambda: all(is_waiting(process.pid) for process in processes))
+        killed.kill()
+        killed.communicate(timeout=30)
     for process in both:
         _, stderr = process.communicate(timeout=120)
         assert (process.returncode, sentences(stderr)) == (0, [])
     log = (tmp_path / "log").read_text(encoding="utf-8").split()
     assert sorted(log) == sorted(run.key for run in RUNS)
-    assert contents(tmp_path / "results") == whole
-
-
-def test_workers_that_wait_for_another_command_end_with_their_own(tmp_path, command):
-    """They report nothing, so no broken pipe ends them."""
-
-    def is_waiting():
-        locks = Path("/proc/locks").read_text()
-        return all(f"-> FLOCK  ADVISORY  WRITE {w} " in locks for w in workers_of(process.pid))
-
-    with locked(tmp_path / "results", RUNS):
-        process = command()
-        wait_for(lambda: import_numpy(process.pid) and is_waiting())
-        process.kill()
-        process.communicate(timeout=30)
+    assert_whole(tmp_path / "results", whole)
 
 
 def test_an_error_in_a_worker_arrives_as_its_sentence(tmp_path):
-    runs = grid(RUN, seed=(0, 1))
-    path = checkpoint_path(tmp_path, runs[1])
+    path = checkpoint_path(tmp_path, SEEDS[1])
     path.write_text("no checkpoint")
     with pytest.raises(StoreError, match=re.escape(str(path))):
-        complete(runs, Config(str(tmp_path)), jobs=2)
+        complete(SEEDS, Config(str(tmp_path), engine="reference"), jobs=2)
     assert multiprocessing.active_children() == []
 
 
@@ -168,10 +161,10 @@ def test_workers_that_cannot_start_are_not_called_killed(tmp_path, start):
     """A script from standard input without a main guard, which no worker can import."""
     process = start("-", cwd=tmp_path, stdin=subprocess.PIPE)
     script = f"""
-from experiments.runs import Run, grid
+from experiments.runs import Run
 from experiments.train import Config
 from experiments.workers import complete
-complete(grid({RUN!r}, seed=(0, 1)), Config("results"), jobs=2)
+complete({SEEDS!r}, Config("results"), jobs=2)
 """
     _, stderr = process.communicate(script, timeout=120)
     assert process.returncode == 1
@@ -180,7 +173,7 @@ complete(grid({RUN!r}, seed=(0, 1)), Config("results"), jobs=2)
 
 def test_the_progress_bar_counts_the_runs_that_are_left(tmp_path, capsys):
     """Each count is written once or twice, not five times a second into a log."""
-    runs = grid(replace(RUN, epochs=2), seed=(0, 1, 2))
+    runs = [replace(RUN, epochs=2, seed=seed) for seed in range(3)]
     complete(runs[:1], Config(str(tmp_path)), jobs=1)
     capsys.readouterr()
     complete(runs, Config(str(tmp_path)), jobs=2)

@@ -24,6 +24,7 @@ RUN = Run(
 )
 DIVERGING = replace(RUN, network="MLP-2-8", eta=20.0, milestones=())
 COLLAPSING = replace(RUN, detached=False, eta=2.0)
+SEEDS = [replace(RUN, seed=seed) for seed in range(2)]
 
 
 def stored(run, results):
