@@ -85,7 +85,7 @@ def in_processes(stacks, config, jobs, progress):
     context = multiprocessing.get_context("spawn")  # forking with BLAS threads isn't safe
     data = shared_data(stacks, config)
     waiting, workers = iter(stacks), {}
-    resource_tracker.ensure_running()  # now: where it starts, Python lets SIGINT through again
+    resource_tracker.ensure_running()  # its start unblocks SIGINT, so it must not fall below
     try:
         # The workers inherit this: a Ctrl-C reaches the command alone, now or after their start.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
