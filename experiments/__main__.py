@@ -50,7 +50,11 @@ def folder(text):
 
 NUMBER = {"type": positive, "metavar": "N"}
 FOLDER = {"type": folder, "metavar": "DIR"}
-FOLDER_OR_NONE = FOLDER | {"metavar": "DIR|none", "default": PUBLISHED}  # none: no such folder
+FOLDER_OR_NONE = {
+    "type": lambda text: None if text == "none" else folder(text),
+    "metavar": "DIR|none",
+    "default": PUBLISHED,
+}
 PRESET = {"choices": PRESETS, "default": "quick"}
 PRESET_TEXT = (
     "smoke: seconds, synthetic data; quick: minutes on two cores (the default); night: the "

@@ -215,10 +215,12 @@ def train_both(graph, x, y, B, epochs, seeds, decay):
     sides = [], []
     for seed in seeds:
         start = mg.init_params(graph, np.random.default_rng(seed))
-        trainers = by_minigrad(graph, start, x, y), by_torch(graph, start, x, y, decay)
-        for side, train, order in zip(sides, trainers, (seed, 1000 + seed)):
-            for epoch in range(1, epochs + 1):
-                trained = train(mg.batches(len(x), B, order, epoch))
+        ours, theirs = by_minigrad(graph, start, x, y), by_torch(graph, start, x, y, decay)
+        rng = np.random.default_rng(1000 + seed)
+        for epoch in range(1, epochs + 1):
+            params = ours(mg.batches(len(x), B, seed, epoch))
+            tensors = theirs(rng.permutation(len(x))[: len(x) // B * B].reshape(-1, B))
+        for side, trained in zip(sides, (params, tensors)):
             side.append(quantities(graph, start, trained, x, y))
     names = sides[0][0]
     return [(name, *(np.array([one[name] for one in side]) for side in sides)) for name in names]

@@ -183,6 +183,7 @@ verdict is no more than seen, not seen or too early; smoke says nothing."""
 
 def write(findings, experiment, folder):
     """Write claims.md, and claims.csv with a row for every finding; returns their paths."""
+    variants = dict.fromkeys([*VARIANTS, *(finding["batch_norm"] for finding in findings)], "")
     table, items = {}, {claim: [] for claim, *_ in CLAIMS}
     for finding in findings:
         claim, figure, variant = (finding[name] for name in ("claim", "figure", "batch_norm"))
@@ -194,10 +195,10 @@ def write(findings, experiment, folder):
             others = finding["otherwise"] or "the same by all criteria"
             text = f"- {figure}, {variant}: {said} ({runs}; {others}). {finding['measured']}"
             items[claim].append(text)
-        row = table.setdefault((claim, figure), dict.fromkeys(VARIANTS, ""))
+        row = table.setdefault((claim, figure), dict(variants))
         row[variant] = said
-    rows = [[*place, *map(row.get, VARIANTS)] for place, row in table.items()]
-    page = [f"Preset {experiment.preset}.", report.markdown(["claim", "figure", *VARIANTS], rows)]
+    rows = [[*place, *row.values()] for place, row in table.items()]
+    page = [f"Preset {experiment.preset}.", report.markdown(["claim", "figure", *variants], rows)]
     page += ["## The words", WORDS]
     page += map(inspect.getdoc, (judges.by_majority, judges.by_thirds, trends.trend))
     for claim, rule, *_ in CLAIMS:

@@ -230,7 +230,8 @@ class Experiment:
         if axis == "B":  # a batch size has the same colour in every figure
             index = (*BATCH_SIZES, *self._values("B")).index(value)
         runs = [replace(run, seed=seed) for seed in range(self.seeds)]
-        return Line(named(axis, getattr(paper, axis, value)), index, paper, runs)
+        shown = getattr(paper, axis, value)  # of the axis batchnorm: Run.batchnorm, in words
+        return Line(named(axis, shown), index, paper, runs)
 
     def _reduced(self, run, paper):
         """The run with the preset's width and data and, if it keeps that, the decay budget."""

@@ -4,13 +4,13 @@ import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
 import numpy
+from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-# Of every picture, whatever the user's matplotlibrc.
-matplotlib.rc_file(Path(__file__).with_name("paper.mplstyle"))
+STYLE = Path(__file__).with_name("paper.mplstyle")
+styled = style.context(STYLE, after_reset=True)  # a decorator: whatever the user's matplotlibrc
 WIDTH = 7.2  # inches, the text width of a page
 # Okabe and Ito's colours, safe for colour-blind eyes; dashes and markers differ in grey too.
 COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9")
@@ -43,6 +43,7 @@ class Line(NamedTuple):
     histories: list
 
 
+@styled
 def picture(columns, rows, title, note):
     """The figure of columns (title, [Line]). In colour: the mean of the seeds that learned.
 

@@ -5,6 +5,8 @@ import csv
 import os
 from pathlib import Path
 
+from .plots import styled
+
 
 @contextlib.contextmanager
 def replacing(path):
@@ -42,6 +44,7 @@ def markdown(header, rows):
     return "".join(f"| {line} |\n" for line in lines)
 
 
+@styled
 def write_picture(stem, figure):
     """Write stem.png and stem.svg, the same numbers to the same bytes; returns their paths."""
     paths = [Path(f"{stem}.png"), Path(f"{stem}.svg")]

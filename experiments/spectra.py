@@ -38,6 +38,7 @@ def write(preset, seeds, read, folder):
     return [*paths, report.write_csv(f"{stem}.csv", table)]
 
 
+@plots.styled
 def picture(curves, title):
     """A row for every variant of batch norm, a column for every eta, a line for every run."""
     looks = zip(plots.COLOURS, plots.DASHES)

@@ -207,6 +207,7 @@ def theorem_1(trained):
 LEGEND = {"loc": "outside lower center", "title_fontsize": 7}
 
 
+@plots.styled
 def prop_1_picture(runs, c, on):
     """The gradient and the residuals of Eq. 9 along DESCENTS."""
     words = "Proposition 1: with weight decay, SGD converges to f ≡ 0 or not at all"
@@ -229,6 +230,7 @@ def prop_1_picture(runs, c, on):
     return figure
 
 
+@plots.styled
 def theorem_1_picture(trained):
     """Both sides of Eq. 10 along trainings, and ||W||: means over the trainable W."""
     words = "Theorem 1 along training: the distance of W to rank B* and its bound by the gradient"

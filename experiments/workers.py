@@ -11,7 +11,7 @@ import tempfile
 import threading
 from concurrent.futures import CancelledError
 from dataclasses import replace
-from multiprocessing import connection, resource_tracker
+from multiprocessing import connection
 from pathlib import Path
 
 import numpy
@@ -81,14 +81,13 @@ class Progress(tqdm):
 
 
 def in_processes(stacks, config, jobs, progress):
-    """Train the stacks in `jobs` processes, which end with this one, however it ends."""
+    """Train the stacks in `jobs` processes, which end with this one; from its main thread."""
     context = multiprocessing.get_context("spawn")  # forking with BLAS threads isn't safe
     data = shared_data(stacks, config)
     waiting, workers = iter(stacks), {}
-    resource_tracker.ensure_running()  # its start unblocks SIGINT, so it must not fall below
+    # The workers inherit this: a Ctrl-C reaches the command alone.
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        # The workers inherit this: a Ctrl-C reaches the command alone, now or after their start.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             for _ in range(jobs):
                 pipe, theirs = context.Pipe()
@@ -97,7 +96,7 @@ def in_processes(stacks, config, jobs, progress):
                 theirs.close()
                 workers[pipe] = worker
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            signal.signal(signal.SIGINT, handler)
         while workers:
             for pipe in connection.wait(workers):
                 try:

@@ -69,10 +69,12 @@ def test_the_list_counts_what_is_done(call):
     """A damaged file is not; and a terminal may lack the letter eta."""
     figures = [Experiment(name, "smoke", seeds=1) for name in ("fig6-true", "control")]
     for run in figures[0].runs() + figures[1].runs():
-        write(result_path("results", run), {"run": asdict(run)}, {})
-    result_path("results", figures[0].runs()[1]).write_bytes(b"damaged")  # in no other figure
+        write(result_path("theirs", run), {"run": asdict(run)}, {})
+    damaged = result_path(Path("results"), figures[0].runs()[1])  # in no other figure
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"damaged")
     sys.stdout.reconfigure(encoding="ascii")
-    status, out, _ = call("list", "--preset", "smoke", "--seeds", "1")
+    status, out, _ = call("list", "--preset", "smoke", "--seeds", "1", "--published", "theirs")
     lines = {line.split()[0]: line for line in out.splitlines()}
     assert status == 0 and list(lines) == list(FIGURES) and "? = 0.05" in out
     assert "11 of  12 runs, about" in lines["fig6-true"] and "done" in lines["control"]

@@ -69,6 +69,16 @@ def test_a_prefix_is_the_paper_s_run_stopped_early(name, preset, epochs, seeds):
     assert f"first {epochs} of 500 epochs" in experiment.title()
 
 
+@pytest.mark.parametrize("name", ["fig1", "control"])
+def test_the_smoke_reduction_keeps_the_decay_budget_and_the_places_of_the_drops(name):
+    for line in lines_of(Experiment(name, "smoke")):
+        for run in line.runs:
+            assert run.budget() == pytest.approx(line.paper.budget(), rel=1e-12)
+            for epoch, full in zip(run.milestones, line.paper.milestones, strict=True):
+                assert abs(epoch / run.epochs - full / line.paper.epochs) <= 0.5 / run.epochs
+            assert run.dataset.startswith("synthetic-")
+
+
 def test_the_control_s_cells_have_the_steps_and_budgets_that_it_compares():
     for _, lines in Experiment("control", "paper").columns:
         runs = {line.label[0]: line.runs[0] for line in lines}

@@ -1,7 +1,5 @@
 """The picture shows the numbers and only them: what is drawn is read back and compared."""
 
-import importlib
-
 import matplotlib
 import numpy
 import pytest
@@ -115,7 +113,6 @@ def test_redrawing_gives_equal_bytes_whatever_the_user_s_matplotlibrc(tmp_path):
     for name, settings in {"first": {}, "second": others}.items():
         rng = numpy.random.default_rng(0)
         with matplotlib.rc_context(settings):
-            importlib.reload(plots)
             report.write_picture(tmp_path / name, draw([history(rng), history(rng)]))
     for suffix in ("png", "svg"):
         first, second = (tmp_path / f"{name}.{suffix}" for name in ("first", "second"))

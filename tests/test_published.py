@@ -5,6 +5,7 @@ import json
 import os
 
 import numpy
+
 from experiments import __main__ as command
 from experiments import store
 from experiments.figures import Experiment

@@ -105,6 +105,7 @@ def kill_worker(pid, number):
 
 # When and how the command is ended, its exit status, and a word of the one sentence, if any.
 ENDS = {
+    "Ctrl-C": (save, os.killpg, signal.SIGINT, 130, "interrupted"),
     "Ctrl-C early": (import_numpy, os.killpg, signal.SIGINT, 130, "interrupted"),
     "SIGTERM": (save, os.kill, signal.SIGTERM, 143, None),
     "kill -9": (save, os.kill, signal.SIGKILL, -signal.SIGKILL, None),
