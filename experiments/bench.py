@@ -286,7 +286,7 @@ def training():
     """The same training by minigrad and by PyTorch's autograd.
 
     MLP-BN-10-100 on CIFAR-10 after two epochs. A seed has the same initial W in both, and another
-    order of the samples. Means over layers or entries: median (range) of five seeds. Standard
+    order of the samples. Means over layers or entries: median (range) of ten seeds. Standard
     errors: how far the two are apart seed by seed, over all layers or entries, in standard errors
     of the mean; about 1 where nothing but chance divides them. The last four rows are a planted
     fault, half the decay in PyTorch, which shows how a different training looks.
@@ -297,7 +297,7 @@ def training():
     for scalar, B, decay in tqdm([*cases, (False, 128, LAM)]):
         graph = mg.parse("MLP-BN-10-100", 3072, 10, detached=False, scalar=scalar)
         variant = "true gradient" if scalar else "standard"
-        for quantity, *sides in train_both(graph, x, y, B, 2, range(5), decay):
+        for quantity, *sides in train_both(graph, x, y, B, 2, range(10), decay):
             means = [median_and_range(side.mean(1), ".4g") for side in sides]
             rows.append((variant, B, quantity, *means, f"{standard_errors(*sides):.1f}"))
     header = ("batch norm", "B", "quantity", "minigrad", "PyTorch", "standard errors")
