@@ -13,10 +13,10 @@ from tqdm import tqdm
 from minigrad import BackendError, DataError
 from minigrad.backend import BACKENDS, load_backend
 from minigrad.datasets import DATASETS, DataUnavailable, find_or_fetch
+from minigrad.train import why_reference
 
 from . import claims, report, spectra, theory
 from .figures import FIGURES, OWN_AXES, PRESETS, Experiment
-from .provenance import why_reference
 from .results import View
 from .runs import Run
 from .store import StoreError
@@ -181,7 +181,8 @@ def draw_figure(args):
 
 def explain_engine(runs, config):
     """Say why the readable step trains where nobody asked for it; an error if --engine fast did."""
-    for reason in sorted({why_reference(run, config) for run in runs} - {""}):
+    xp, graphs = load_backend(config.backend), {run.graph() for run in runs}
+    for reason in sorted({why_reference(config.engine, graph, xp) for graph in graphs} - {""}):
         if config.engine == "fast":
             command_line().error(f"--engine fast can't be had: {reason}")
         if config.engine is None and config.backend == "numpy":

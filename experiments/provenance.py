@@ -9,21 +9,9 @@ from pathlib import Path
 import numpy
 from threadpoolctl import threadpool_info
 
-from minigrad import fast
 from minigrad.backend import device_name, load_backend
 
 BITS_DEPEND_ON = ("backend", "engine", "device", "blas")  # a run's last bits, hence resuming it
-
-
-def why_reference(run, config):
-    """Why minigrad.train.train_step trains the run, a text; "" where the compiled step does."""
-    if config.backend != "numpy":
-        return "the compiled step is for NumPy"
-    if config.engine == "reference":
-        return "it was asked for"
-    if not fast.knows_graph(run.graph()):
-        return f"the compiled step doesn't know {run.network}"
-    return fast.unavailable() or ""
 
 
 @functools.cache

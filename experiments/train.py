@@ -14,10 +14,10 @@ from minigrad.backend import load_backend, namespace, to_host
 from minigrad.measures import distance, singular_values
 from minigrad.network import init_params
 from minigrad.optim import step_decay
-from minigrad.train import batches, evaluate, train_epoch
+from minigrad.train import batches, evaluate, train_epoch, why_reference
 
 from . import store
-from .provenance import BITS_DEPEND_ON, provenance, why_reference
+from .provenance import BITS_DEPEND_ON, provenance
 from .runs import Run, changed_rules
 
 MEASURED = ("epoch", "distance", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
@@ -162,7 +162,7 @@ class State:
     def begin(cls, run, config):
         """The run at its checkpoint or initialization; StoreError if it would round differently."""
         xp, graph = load_backend(config.backend), run.graph()
-        engine = "reference" if why_reference(run, config) else fast.version()
+        engine = "reference" if why_reference(config.engine, graph, xp) else fast.version()
         now = provenance(config.backend, engine)
         path = store.checkpoint_path(config.results, run)
         if not path.exists():

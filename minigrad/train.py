@@ -3,7 +3,7 @@
 import numpy
 
 from . import checks, fast
-from .backend import namespace, on_host
+from .backend import namespace
 from .losses import check_values, rule_of
 from .network import backward, factors, forward, predict
 from .optim import sgd_step
@@ -54,28 +54,30 @@ def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum, e
     momentum = checks.number("momentum", momentum, below=1, W=W)
     if velocity is None:
         velocity = {key: namespace(W).zeros_like(W) for key, W in params.items()}
-    if _is_fast(engine, graph, x):
+    why_not = why_reference(engine, graph, namespace(x), x.dtype.name)
+    if engine == "fast" and why_not:
+        raise ValueError(f"engine='fast' can't be had, use None or 'reference': {why_not}")
+    if why_not:
+        for batch in rows:
+            train_step(graph, params, velocity, x[batch], y[batch], loss, eta, lam, momentum)
+    else:
         from .fast import table  # imports Numba
 
         table.train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum)
-    else:
-        for batch in rows:
-            train_step(graph, params, velocity, x[batch], y[batch], loss, eta, lam, momentum)
     return velocity
 
 
-def _is_fast(engine, graph, x):
-    """Whether the compiled step trains; ValueError where it is asked for and can't be had."""
+def why_reference(engine, graph, xp, dtype="float32"):
+    """Why train_step trains and not the compiled step, a text; "" where the compiled step does."""
     if engine not in (None, "fast", "reference"):
         raise ValueError(f"engine must be 'fast', 'reference' or None, got {engine!r}")
     if engine == "reference":
-        return False
-    why_not = "it doesn't know this graph or kind of array"
-    if on_host(x) and fast.knows_graph(graph):
-        why_not = fast.unavailable(x.dtype.name)
-    if engine == "fast" and why_not:
-        raise ValueError(f"engine='fast' can't be had, use None or 'reference': {why_not}")
-    return not why_not
+        return "it was asked for"
+    if xp is not numpy:
+        return "the compiled step is for NumPy"
+    if not fast.knows_graph(graph):
+        return "the compiled step doesn't know this graph"
+    return fast.unavailable(dtype)
 
 
 @numpy.errstate(divide="ignore", over="ignore", invalid="ignore")

@@ -91,7 +91,7 @@ def test_the_reader_of_a_list_may_stop_early(start):
 def test_the_readable_step_is_announced_and_refused_where_the_compiled_one_is_asked_for(
     call, refusal, monkeypatch
 ):
-    monkeypatch.setattr(command, "why_reference", lambda run, config: "no Numba")
+    monkeypatch.setattr(command, "why_reference", lambda *args: "no Numba")
     assert "no Numba" in refusal(*SMOKE, "--engine", "fast")
     assert "no Numba: the readable step trains" in call(*SMOKE)[2]
 

@@ -26,7 +26,7 @@ def version():
 
 @functools.cache
 def unavailable(dtype="float32"):
-    """None, or one sentence why steps in that precision can't be compiled in this process."""
+    """Why steps in that precision can't be compiled in this process, a text; "" if they can."""
     kinds = itertools.product((4, 8, 10), (True, False), (True, False))  # B, detached, scalar
     try:
         import numba
@@ -42,7 +42,7 @@ def unavailable(dtype="float32"):
         return f"Numba can't be used here ({reason})"
     if not difference <= TOLERANCE:
         return f"a rule was changed: the compiled step differs from train_step by {difference:.0e}"
-    return None
+    return ""
 
 
 def knows_graph(graph):
