@@ -36,12 +36,6 @@ def matrices(name, a):
     require(fits, f"{name} must be float32 or float64, with two axes or more", a)
 
 
-def whole(name, value):
-    """An integer >= 0."""
-    holds = isinstance(value, numbers.Integral) and value >= 0
-    require(holds, f"{name} must be an integer >= 0", repr(value))
-
-
 def number(name, value, below=float("inf"), W=None):
     """A number in [0, below) as a float or, with runs stacked in W, an array (*R, 1, 1) of them."""
     rule = f"{name} must be >= 0 and < {below}"

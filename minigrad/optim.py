@@ -28,7 +28,7 @@ def _descend(W, velocity, g, eta, momentum, decay=None):
 def step_decay(eta, epoch, milestones=(60, 100, 200), factor=0.1):
     """eta times `factor` for every milestone that `epoch`, counted from 0, has reached.
 
-    ValueError for an epoch that is negative or no integer.
+    ValueError for an epoch that is negative.
     """
-    checks.whole("epoch", epoch)
+    checks.require(epoch >= 0, "epoch must be >= 0", epoch)
     return eta * factor ** sum(epoch >= milestone for milestone in milestones)

@@ -14,10 +14,8 @@ CHUNK = 4096  # samples that are evaluated at a time
 def batches(m, B, seed, epoch):
     """Row indices (m // B, B) of an epoch, drawn by (seed, epoch) alone; m % B rows are left out.
 
-    ValueError for a batch larger than m, and for a number that is negative or not an integer.
+    ValueError for a batch size outside 1 to m, NumPy's for a seed or epoch that is negative.
     """
-    for name, value in (("m", m), ("B", B), ("seed", seed), ("epoch", epoch)):
-        checks.whole(name, value)
     checks.require(1 <= B <= m, f"the batch size must satisfy 1 <= B <= m={m}", f"B={B}")
     order = numpy.random.default_rng((seed, epoch)).permutation(m)
     return order[: m - m % B].reshape(-1, B)
