@@ -136,7 +136,7 @@ def _judged(rule, found, preset):
     verdict = verdicts[AS_RULED]
     others = [f"{criterion}: {other}" for criterion, other in verdicts.items() if other != verdict]
     return {
-        "verdict": verdict if done else "not run",
+        "verdict": verdict if seeds else "not run",
         "done": done,
         "runs": runs,
         "seeds": len(seeds),
@@ -173,7 +173,7 @@ A setting has learned if every seed ends with a finite loss, a train accuracy of
 and every ‖W‖ at least 1e-3 of its first. One that has not judges nothing but the claims about \
 it. Beside a verdict stands what it would be, where it differs, with other cutoffs, with ranks \
 counted above 1e-4 ‖W₀‖, and if a train accuracy of 20 % or 90 % counted as learned. Seeds are \
-those that all settings have.
+those that all settings have; without one a figure is "not run".
 
 The rules were fixed on 2026-11-24, before most of these runs; those that say so were mended on \
 2026-11-28, when one seed of Figures 2 and 6, and of Figure 2 with the true gradient part of two \
@@ -188,7 +188,7 @@ def write(findings, experiment, folder):
     for finding in findings:
         claim, figure, variant = (finding[name] for name in ("claim", "figure", "batch_norm"))
         said = "not run"
-        if finding["done"]:
+        if finding["seeds"]:
             seeds = "seed" if finding["seeds"] == 1 else "seeds"
             said = f"**{finding['verdict']}**, {finding['seeds']} {seeds}"
             runs = f"{finding['done']} of {finding['runs']} runs"

@@ -75,8 +75,8 @@ def by_thirds(shows):
             verdict = "holds"
         elif 3 * number <= len(answers):
             verdict = "fails"
-        texts = [text for _, text in answers]
-        return verdict, f"so in {number} of {len(answers)} settings: {', '.join(texts)}"
+        texts = ", ".join(text for _, text in answers) or "none can show it"
+        return verdict, f"so in {number} of {len(answers)} settings: {texts}"
 
     return judge
 

@@ -292,6 +292,8 @@ def test_a_seed_counts_once_all_settings_have_it():
     findings = judged(lambda run: run.seed == 2 and (run.B, run.eta) == (4, 0.1))
     assert counted(findings[TREND]) == ["not decided", 53, 54, 2]
     assert findings[PAIRS]["verdict"] == "not decided" and "pairs" in findings[PAIRS]["measured"]
+    findings = judged(lambda run: (run.B, run.eta) == (4, 0.1))
+    assert counted(findings[TREND]) == ["not run", 51, 54, 0]
 
 
 def test_the_page_has_a_line_for_every_claim_and_the_csv_a_row_for_every_verdict(tmp_path):

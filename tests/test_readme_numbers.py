@@ -27,6 +27,7 @@ CLAIMS = {  # how a row of the README begins: the claim and figures of claims-ni
     "smaller B needs smaller η": ("smaller B needs smaller η", "fig2"),
     "Figure 3: larger λ": ("larger λ, lower rank", "fig3"),
     "Figure 6: a bottleneck": ("MLPs have a bottleneck", "fig6"),
+    "Figure 7: equal ranks": ("the two matrices of a residual block have equal ranks", "fig7"),
     "W is close to rank B": ("W is close to rank at most B (Section 3.2)", "fig2"),
     "the same in Figure 6": ("W is close to rank at most B (Section 3.2)", "fig6"),
     "gradient descent": ("gradient descent does not lower the rank (Section 3.2)", "descent"),
