@@ -134,7 +134,7 @@ def lower_rank_at_equal_steps(settings):
     verdict = by_majority(below, above, len(lies)) if len(lies) >= 3 else "not decided"
     if verdict == "fails" and 2 * above < len(lies):
         verdict = "mixed"
-    return verdict, f"of {len(lies)} pairs {below} are below, {above} above: {', '.join(texts)}"
+    return verdict, f"{below} of {len(lies)} pairs are below, {above} above: {', '.join(texts)}"
 
 
 def _ranks_at(epoch, setting):

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "experiments" / "published" / "README.md"]
 TEXT = PAGES[0].read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
-MAKE = re.findall(r"^make (?!test)([^#\n]*)", TEXT, re.MULTILINE)
+MAKE = re.findall(r"(?:^|`)make (?!test|bench)([^`\n]+)", TEXT, re.MULTILINE)
 needs_make = pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 
 

@@ -41,8 +41,7 @@ def table(header):
     return [line.strip("| ").split(" | ") for line in text.splitlines()[2:]]
 
 
-HEADER = "claim or figure | seen | reproduced? (both: true gradient and standard)"
-SEEN = {of: (seen, verdict) for of, seen, verdict in table(HEADER)}
+SEEN = {of: (seen, verdict) for of, seen, verdict in table("claim or figure | seen | reproduced?")}
 JUDGED = {row: of for row in SEEN for begin, of in CLAIMS.items() if row.startswith(begin)}
 
 
@@ -97,8 +96,8 @@ def test_a_verdict_is_that_of_the_claims_page(row):
     said = re.findall(r"([^;:|]+): \*\*(.+?)\*\*", SEEN[row][1])
     assert bool(said) == (row in JUDGED)
     for variants, verdict in said:
-        names = variants.replace("all three", "both and the memo's text")
-        for variant in names.replace("both", "true gradient and standard").split(" and "):
+        names = " and ".join(TWINS) if "all three" in variants else variants
+        for variant in names.split(" and "):
             judged = findings()[(*JUDGED[row], variant.strip())]["verdict"]
             assert verdict == VERDICTS.get(judged, judged.split("; ")[0])
 
