@@ -193,7 +193,7 @@ class State:
     def measure(self, data, before=None):
         """Add a row to the history; `before` are the matrices of an epoch ago.
 
-        The one place, once per measured epoch, that waits for a device.
+        This waits for a device, as has_collapsed does; a step never does.
         """
         x, y, x_test, y_test = data
         params, loss, graph = self.params, self.run.loss, self.run.graph()

@@ -23,13 +23,14 @@ def load_backend(name):
         return numpy
     try:
         cupy = importlib.import_module("cupy")
-    except ImportError as error:
-        reason = str(error).strip().splitlines()[0]
-        way_out = "run pip install 'minigrad[gpu]', or use --backend numpy"
-        raise BackendError(f"CuPy can't be imported ({reason}): {way_out}") from None
-    if not cupy.cuda.is_available():
-        raise BackendError("CuPy finds no CUDA GPU: check its driver, or use --backend numpy")
-    return cupy
+        if cupy.cuda.is_available():
+            cupy.ones((2, 2)) @ cupy.ones((2, 2))  # needs the compiler and the BLAS of CUDA
+            return cupy
+        reason = "it finds no CUDA GPU"
+    except Exception as error:  # CuPy or a part of CUDA is missing: each raises something else
+        reason = f"{error!r:.300}"
+    way_out = "run pip install '.[gpu]' where there is a CUDA GPU, or use --backend numpy"
+    raise BackendError(f"CuPy can't be used ({reason}): {way_out}")
 
 
 def on_host(array):
@@ -48,11 +49,12 @@ def to_host(array):
 
 
 def device_name(xp):
-    """The device's name, and on a GPU whether TensorFloat-32 rounds products."""
+    """The device's name, and on a GPU what its products round by: cuBLAS and TensorFloat-32."""
     if xp is numpy:
         return "host"
-    properties = xp.cuda.runtime.getDeviceProperties(xp.cuda.Device().id)
-    return f"{properties['name'].decode()}, CUPY_TF32={os.environ.get('CUPY_TF32', '0')}"
+    name = xp.cuda.runtime.getDeviceProperties(xp.cuda.Device().id)["name"].decode()
+    cublas = xp.cuda.cublas.getVersion(xp.cuda.device.get_cublas_handle())
+    return f"{name}, cuBLAS {cublas}, CUPY_TF32={os.environ.get('CUPY_TF32', '0')}"
 
 
 def swap(W):

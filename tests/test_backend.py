@@ -156,11 +156,15 @@ def test_products_raise_no_floating_point_warnings():
             assert numpy.isnan(product).any()
 
 
-@pytest.mark.parametrize("installed", [True, False])
-def test_cupy_that_cannot_be_used_is_one_sentence_and_no_fallback(installed, monkeypatch):
-    without_gpu = types.SimpleNamespace(is_available=lambda: False)
-    fake = types.SimpleNamespace(cuda=without_gpu) if installed else None
-    monkeypatch.setitem(sys.modules, "cupy", fake)
+def without_cuda_toolkit(shape):
+    raise RuntimeError("no CUDA headers\nare found")
+
+
+@pytest.mark.parametrize("lacking", ["CuPy", "a GPU", "the CUDA Toolkit"])
+def test_cupy_that_cannot_be_used_is_one_sentence_and_no_fallback(lacking, monkeypatch):
+    cuda = types.SimpleNamespace(is_available=lambda: lacking != "a GPU")
+    fake = types.SimpleNamespace(cuda=cuda, ones=without_cuda_toolkit)
+    monkeypatch.setitem(sys.modules, "cupy", None if lacking == "CuPy" else fake)
     with pytest.raises(mg.BackendError, match="CuPy .*--backend numpy$"):
         mg.load_backend("cupy")
 
