@@ -1,6 +1,5 @@
 """NumPy or CuPy. No other file names CuPy: everything else asks an array for its library."""
 
-import contextlib
 import functools
 import importlib
 import os
@@ -62,19 +61,12 @@ def swap(W):
     return W.swapaxes(-1, -2)
 
 
-def product(a, b):
-    """a @ b. Every matrix product of minigrad is taken here."""
-    # Some BLAS libraries raise floating-point flags in products whose result is right.
-    with numpy.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        return a @ b
-
-
 def product_with_transpose(v, W):
     """v @ swap(W): (..., B, d_q), (..., d_p, d_q) -> (..., B, d_p)."""
     # CuPy copies a transposed operand of a stacked product: let it copy the smaller one.
     if W.ndim > 2 and v.size < W.size and not on_host(W):
-        return swap(product(W, swap(v)))
-    return product(v, swap(W))
+        return swap(W @ swap(v))
+    return v @ swap(W)
 
 
 def fused(rule):
@@ -90,10 +82,3 @@ def fused(rule):
         return rule(*args) if xp is numpy else kernel(xp)(*args)
 
     return apply
-
-
-def linalg_errors(xp):
-    """A context in which xp.linalg raises LinAlgError; otherwise CuPy ignores non-convergence."""
-    if xp.__name__ != "cupy":
-        return contextlib.nullcontext()
-    return importlib.import_module("cupyx").errstate(linalg="raise")

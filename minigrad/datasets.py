@@ -5,10 +5,7 @@ import gzip
 import hashlib
 import io
 import os
-import stat
 import tarfile
-import tempfile
-import threading
 import urllib.request
 import zlib
 from collections.abc import Callable
@@ -18,12 +15,8 @@ from typing import NamedTuple
 import numpy
 from tqdm import tqdm
 
-from .backend import product
-
-DEADLINE = 20  # seconds in which the next BLOCK bytes must arrive, else a server is given up
-BLOCK = 1 << 16
+DEADLINE = 20  # seconds after which a server that is silent is given up
 TRIES = 3  # downloads of one file, from its addresses in turn
-LARGEST = 1 << 28  # bytes that are read of any file or answer: a broken one may have no end
 
 
 class DataError(Exception):
@@ -150,8 +143,8 @@ def normalized(images, source):
 def find_or_fetch(name, root=None):
     """{file: path} of what load_dataset reads, downloaded if need be; {} for synthetic data.
 
-    ValueError for an unknown name, DataUnavailable if a file is missing and can't be downloaded,
-    OSError if a folder can't be searched. Contents are verified by load_dataset.
+    ValueError for an unknown name, DataUnavailable if a file is missing and can't be downloaded.
+    Contents are verified by load_dataset.
     """
     if name not in DATASETS:
         raise ValueError(f"the data set must be one of {', '.join(DATASETS)}; got {name!r}")
@@ -176,17 +169,9 @@ def _find(name, roots):
         names = [file, dotted, f"{file}/{file}", f"{file}/{dotted}"]
         names += [f"{inner}.gz" for inner in names] + list(source.archive)
         paths = (root / folder / inner for root in roots for inner in names for folder in folders)
-        if path := next(filter(_is_file, paths), None):
+        if path := next(filter(Path.is_file, paths), None):
             found[file] = path
     return found
-
-
-def _is_file(path):
-    """As Path.is_file, which may hide that a folder can't be searched."""
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
 
 
 def _contents(source, paths):
@@ -194,27 +179,25 @@ def _contents(source, paths):
     contents = {}
     for file, path in paths.items():
         if path.name not in source.archive:
-            contents[file] = _verified(source, file, path)
+            contents[file] = _verified(source, file, path.read_bytes(), path)
         elif file not in contents:
-            archive = io.BytesIO(_verified(source, path.name, path))
-            with tarfile.open(fileobj=archive) as tar:
+            archive = _verified(source, path.name, path.read_bytes(), path)
+            with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
                 for member in filter(tarfile.TarInfo.isfile, tar):
                     contents[Path(member.name).name] = tar.extractfile(member).read()
     return [contents[file] for file in source.files]
 
 
-def _verified(source, file, path):
+def _verified(source, file, content, origin):
     """The bytes of an archive, or of a file, uncompressed; DataError if their SHA-256 is wrong."""
-    with path.open("rb") as stream:
-        content = stream.read(LARGEST)
     if file in source.files and content.startswith(b"\x1f\x8b"):
         # What can't be decompressed has a wrong SHA-256.
         with contextlib.suppress(gzip.BadGzipFile, EOFError, zlib.error):
-            content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(LARGEST)
+            content = gzip.decompress(content)
     if hashlib.sha256(content).hexdigest() != (source.files | source.archive)[file]:
         # Fashion-MNIST, say, has the names and sizes of MNIST: nobody wants it deleted.
         what = f"damaged, or {file} of another data set than {source.title} ({source.form})"
-        raise DataError(f"{path} is {what}: move it away, or name another folder")
+        raise DataError(f"{origin} is {what}: move it away, or name another folder")
     return content
 
 
@@ -226,52 +209,28 @@ def _fetch(source, packed, folder):
         raise DataError(f"{folder.parent} is no folder: name another folder")
     for url in [base + packed for base in source.urls * TRIES][:TRIES]:
         try:
-            near = next(place for place in (folder, *folder.parents) if place.is_dir())
-            with tempfile.TemporaryDirectory(dir=near) as own:
-                partial = Path(own, packed)
-                _download(url, partial)
-                _verified(source, file, partial)
-                folder.mkdir(parents=True, exist_ok=True)
-                os.replace(partial, folder / packed)
+            content = _download(url)
+            _verified(source, file, content, url)
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = folder / f"{packed}.{os.getpid()}"
+            partial.write_bytes(content)
+            os.replace(partial, folder / packed)
             return
         except DataError:
             reason = f"{url} sends a damaged or another file"
-        except OSError as error:
+        except Exception as error:  # many kinds: a malformed redirect or proxy is a ValueError
             reason = f"{url}: {error!r:.300}"
     missing = f"{packed} of {source.title} ({source.form}) is missing and can't be downloaded"
     raise DataUnavailable(f"{missing} ({reason}): try again, or put it into {folder}")
 
 
-def _download(url, path):
-    """Write up to LARGEST bytes of `url` to `path`; OSError if BLOCK of them take a DEADLINE.
-
-    urllib has no deadline for host names, redirects and headers, so a thread calls it. One that is
-    given up ends with its next write, since the file is closed.
-    """
-    errors = []
-
-    def receive():
-        try:
-            with (
-                urllib.request.urlopen(url, timeout=DEADLINE) as answer,
-                tqdm(total=answer.length, desc=path.name, unit="B", unit_scale=True) as bar,
-            ):
-                while file.tell() < LARGEST and (block := answer.read(BLOCK)):
-                    file.write(block)
-                    bar.update(len(block))
-        except Exception as error:  # many kinds: a malformed redirect or proxy is a ValueError
-            errors.append(error)
-
-    thread = threading.Thread(target=receive, daemon=True)
-    with path.open("wb") as file:
-        thread.start()
-        while thread.is_alive():
-            before = file.tell()
-            thread.join(DEADLINE)
-            if thread.is_alive() and file.tell() == before:
-                raise OSError(f"less than {BLOCK} bytes in {DEADLINE} seconds")
-    if errors:
-        raise OSError(*errors)
+def _download(url):
+    """The bytes of `url`, with a progress bar."""
+    with (
+        urllib.request.urlopen(url, timeout=DEADLINE) as answer,
+        tqdm.wrapattr(answer, "read", total=answer.length, desc=url) as stream,
+    ):
+        return b"".join(iter(lambda: stream.read(1 << 16), b""))
 
 
 def _synthetic(source):
@@ -288,7 +247,7 @@ def _synthetic(source):
     def draw(m):
         sign, which = numpy.divmod(rng.permutation(numpy.arange(m) % (2 * r)), r)
         latent = (2 * sign - 1)[:, None] * directions[which] + 0.5 * rng.normal(size=(m, r))
-        return product(latent, basis), which % 10
+        return latent @ basis, which % 10
 
     train, test = draw(source.samples), draw(2_000)
     mean, deviation = train[0].mean(), train[0].std()

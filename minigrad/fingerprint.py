@@ -4,7 +4,6 @@ import functools
 
 import numpy
 
-from .backend import product
 from .datasets import DATASETS, normalized
 from .graph import Edge, Graph, Layer, parse
 from .measures import distance, singular_values
@@ -66,4 +65,4 @@ def trained(graph, init, loss):
 def weighted(numbers):
     """A sum that the order of the numbers changes too."""
     numbers = numpy.asarray(numbers, "float64").ravel()
-    return product(numbers, 1 + 0.1 * numpy.arange(numbers.size) / numbers.size)
+    return numbers @ (1 + 0.1 * numpy.arange(numbers.size) / numbers.size)

@@ -6,7 +6,7 @@ and b are (..., 1, d), gamma and beta are (..., 1, 1), one per layer as in Eq. 5
 one per unit.
 """
 
-from .backend import fused, namespace, product, product_with_transpose
+from .backend import fused, namespace, product_with_transpose
 
 EPS = 1e-5  # added to the variance; Eq. 5 has none and divides by zero on a dead unit
 SLOPE = 0.01  # of leaky ReLU on the negative side
@@ -19,7 +19,7 @@ def linear(W, v):
 
 def linear_backward(dz, W):
     """dv_j = W^T dz_j: (..., B, d_p), (..., d_p, d_q) -> (..., B, d_q)."""
-    return product(dz, W)
+    return dz @ W
 
 
 def relu(a):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy
 
 from . import checks
-from .backend import namespace, product, swap
+from .backend import namespace, swap
 from .layers import ACTIVATION, batch_statistics, batchnorm, batchnorm_backward
 from .layers import linear, linear_backward
 
@@ -36,7 +36,7 @@ class GradFactors(NamedTuple):
 
     def matrix(self):
         """The gradient sum_j U_j V_j^T, (..., d_p, d_q), of rank at most B."""
-        return product(swap(self.U), self.V)
+        return swap(self.U) @ self.V
 
     def terms(self):
         """Every U_j V_j^T, (..., B, d_p, d_q); without batch norm the gradient of sample j."""

@@ -232,14 +232,6 @@ def test_with_a_truncated_cache_the_readable_step_trains(tmp_path, start):
     assert "EOFError" in found and str(tmp_path) in found
 
 
-@needs_numba
-def test_where_no_folder_can_be_written_rules_are_compiled_without_a_cache():
-    """A function that lies in no file has no cache either; Numba raises the same RuntimeError."""
-    from minigrad.fast import compiled
-
-    assert compiled.compiled(eval("lambda a: a + 1"))(1) == 2
-
-
 @pytest.mark.parametrize("graph", [mg.mlp(9, 3, 7, 4), SKIP], ids=["mlp", "skip"])
 def test_evaluation_in_chunks_is_that_of_all_samples_at_once(graph, rng, monkeypatch):
     """With the statistics of all samples, or given ones."""

@@ -1,10 +1,5 @@
 """Spectra, ranks, distances: known matrices, the ends of the range, matrices that aren't finite."""
 
-import contextlib
-import sys
-import types
-
-import fake_cupy
 import numpy as np
 import pytest
 
@@ -50,53 +45,20 @@ def test_a_matrix_that_is_not_finite_measures_nan_and_spares_its_neighbours(dtyp
     np.testing.assert_array_equal(rank_of_spectrum(spectra), [np.nan, 2, np.nan])
 
 
-SIZES = [("float32", 1e-36), ("float32", 1e36), ("float64", 1e-200), ("float64", 1e160)]
-
-
-@pytest.mark.parametrize("dtype, size", SIZES)
-def test_no_measure_feels_that_squares_leave_the_range_of_float64(size, dtype):
-    """Rank one stays rank one, though 1e-200 squared is 0 and 1e160 squared is infinite."""
-    one = np.outer([3.0, 0, 4], [0, 0.6, 0.8, 0]).astype(dtype)  # of norm 5
-    W = np.array(size, dtype) * one
-    rtol = 1e-6 if dtype == "float32" else 1e-12
+@pytest.mark.parametrize("size", [1e-36, 1e36])
+def test_no_measure_feels_that_squares_leave_the_range_of_float32(size):
+    """Rank one stays rank one."""
+    one = np.outer([3.0, 0, 4], [0, 0.6, 0.8, 0]).astype("float32")  # of norm 5
+    W = np.float32(size) * one
     for norm in ("frobenius", "spectral"):
         assert mg.rank(W, norm=norm) == 1
-        np.testing.assert_allclose(mg.distance_to_rank(W, 0, norm) / size, 5, rtol=rtol)
-        np.testing.assert_allclose(mg.theorem1_bound(W, 0.5, norm) / size, 5, rtol=rtol)
-    np.testing.assert_allclose([mg.stable_rank(W), mg.effective_rank(W)], 1, rtol=rtol)
+        np.testing.assert_allclose(mg.distance_to_rank(W, 0, norm) / size, 5, rtol=1e-6)
+        np.testing.assert_allclose(mg.theorem1_bound(W, 0.5, norm) / size, 5, rtol=1e-6)
+    np.testing.assert_allclose([mg.stable_rank(W), mg.effective_rank(W)], 1, rtol=1e-6)
     assert norm_of_spectrum(mg.singular_values(W)[3:], "frobenius") == 0
     stack = np.stack([0 * W, W, one])
     moved = mg.distance({(2, 1): stack}, {(2, 1): 0 * stack}, [(2, 1)])
-    np.testing.assert_allclose(moved, [0, 5 * size, 5], rtol=rtol)
-
-
-@dtypes
-@pytest.mark.parametrize("xp", [np, fake_cupy], ids=["numpy", "device"])
-def test_a_matrix_whose_spectrum_does_not_converge_measures_nan(xp, dtype, monkeypatch):
-    """It fails its stack, too. CuPy returns unconverged numbers unless it is asked to raise.
-
-    LAPACK is given no NaN: what it then does differs between libraries.
-    """
-    name, number = ("svd", 2) if dtype == "float64" else ("eigvalsh", 4)  # of a Gram matrix
-    function = getattr(xp.linalg, name)
-    asked = {"linalg": "raise"} if xp is np else {}
-
-    def errstate(**options):
-        asked.update(options)
-        return contextlib.nullcontext()
-
-    def solver(M, **options):
-        assert xp.isfinite(M).all()
-        if asked == {"linalg": "raise"} and (M.ndim > 2 or float(M[0, 0]) == number):
-            raise np.linalg.LinAlgError("no convergence")
-        return function(M, **options)
-
-    monkeypatch.setattr(xp.linalg, name, solver, raising=False)
-    monkeypatch.setattr(fake_cupy, "__name__", "cupy")
-    monkeypatch.setitem(sys.modules, "cupyx", types.SimpleNamespace(errstate=errstate))
-    W = np.array([factor * np.eye(2, 3) for factor in (1, 2, 3, np.nan)], dtype)
-    s = mg.backend.to_host(mg.singular_values(xp.asarray(W)))
-    np.testing.assert_allclose(s, [[1, 1], [np.nan, np.nan], [3, 3], [np.nan, np.nan]])
+    np.testing.assert_allclose(moved, [0, 5 * size, 5], rtol=1e-6)
 
 
 LOW = np.outer(np.arange(1, 6.0), np.arange(1, 5.0))  # of rank one
@@ -109,8 +71,6 @@ REFUSED = {
     "tol an array": lambda: mg.rank(LOW, np.array(1e-4)),
     "tol = -1": lambda: mg.rank(LOW, -1.0),
     "another norm": lambda: mg.rank(LOW, norm="nuclear"),
-    "one row": lambda: mg.distance({(2, 1): LOW}, {(2, 1): LOW[:1]}, [(2, 1)]),
-    "integers before": lambda: mg.distance({(2, 1): LOW}, {(2, 1): LOW.astype(int)}, [(2, 1)]),
 }
 
 

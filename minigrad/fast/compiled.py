@@ -21,14 +21,8 @@ Operation = enum.IntEnum(
     "CROSS_ENTROPY",
 )
 
-
-def compiled(rule):
-    """IEEE arithmetic but for the order of sums: NaN and infinity stay what they are."""
-    options = {"error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
-    try:
-        return numba.njit(cache=True, **options)(rule)
-    except RuntimeError:  # Numba finds no folder to keep compiled code in
-        return numba.njit(**options)(rule)
+# IEEE arithmetic but for the order of sums: NaN and infinity stay what they are.
+compiled = numba.njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 
 
 @compiled
