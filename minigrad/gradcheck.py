@@ -33,13 +33,13 @@ def check_gradient(f, params, grads, rng, tol=1e-6):
         directions[name] = namespace(W).asarray(D / (D * D).sum() ** 0.5)
     sizes = {name: float((g * g).sum()) ** 0.5 for name, g in grads.items()}
     whole = math.hypot(*sizes.values())
-    here, noise = _number(f(params)), _noise(f, params, directions)
+    here, noise = float(f(params)), _noise(f, params, directions)
     for name, W in params.items():
         D, size = directions[name], sizes[name]
         expected = float((grads[name] * D).sum())
         found = []
         for h in STEPS:
-            after, before = (_number(f({**params, name: W + step * D})) for step in (h, -h))
+            after, before = (float(f({**params, name: W + step * D})) for step in (h, -h))
             slope = (after - before) / (2 * h)
             rounding = (1e-15 * (abs(after) + abs(before)) + noise) / h
             jump = abs(after - 2 * here + before) / h
@@ -75,12 +75,7 @@ def _noise(f, params, directions):
     values = []
     for i in range(9):
         near = {name: W + i * NEARBY * directions[name] for name, W in params.items()}
-        values.append(_number(f(near)))
+        values.append(float(f(near)))
     for _ in range(4):
         values = [after - before for before, after in zip(values, values[1:])]
     return max(map(abs, values))
-
-
-def _number(value):
-    checks.require(getattr(value, "shape", ()) == (), "f must return one number", value)
-    return float(value)

@@ -74,14 +74,32 @@ def init_params(graph, rng, xp=numpy, dtype="float32", init="uniform"):
     return params
 
 
-def forward(graph, params, x, A=None, b=None):
+def forward(graph, params, x, A=None, b=None, keep=True):
     """The Cache of a batch x (..., B, n). A and b, by layer, replace the statistics of the batch.
 
     With A given, that of an earlier cache, the pseudo-gradient of `backward` is a true gradient.
+    keep=False frees what no later layer reads, since x may be the full training set.
     """
     cache = Cache({1: x}, {}, {}, {}, A_is_constant=A is not None, b_is_constant=b is not None)
     for p in range(2, graph.L + 1):
-        _layer(graph, params, cache, p, A, b)
+        z = None
+        for q in graph.pred[p]:
+            from_q = linear(params[p, q], cache.v[q]) if (p, q) in params else cache.v[q]
+            z = from_q if z is None else z + from_q
+        layer = graph.layers[p - 1]
+        if layer.batchnorm:
+            batch_A, batch_b = batch_statistics(z) if A is None or b is None else (None, None)
+            cache.A[p] = batch_A if A is None else A[p]
+            cache.b[p] = batch_b if b is None else b[p]
+            gamma, beta = params["gamma", p], params["beta", p]
+            z, cache.normalized[p] = batchnorm(z, gamma, beta, cache.A[p], cache.b[p])
+        sigma, _ = ACTIVATION[layer.activation]
+        cache.v[p] = sigma(z)
+        if not keep:
+            cache.normalized.clear()
+            read_later = {q for later in range(p + 1, graph.L + 1) for q in graph.pred[later]}
+            for q in cache.v.keys() - read_later - {p}:
+                del cache.v[q]
     return cache
 
 
@@ -92,34 +110,8 @@ def predict(graph, params, x, stats=None):
     where x, params or stats don't fit the graph.
     """
     checks.prediction(graph, params, x, stats)
-    A, b = stats or (None, None)
-    cache = Cache({1: x}, {}, {}, {}, A_is_constant=A is not None, b_is_constant=b is not None)
-    last_reader = {q: p for p in range(2, graph.L + 1) for q in graph.pred[p]}
-    for p in range(2, graph.L + 1):
-        _layer(graph, params, cache, p, A, b)
-        # x may be the full training set: free what no later layer reads.
-        cache.normalized.clear()
-        for q in graph.pred[p]:
-            if last_reader[q] == p:
-                del cache.v[q]
+    cache = forward(graph, params, x, *(stats or ()), keep=False)
     return cache.v[graph.L], Stats(cache.A, cache.b)
-
-
-def _layer(graph, params, cache, p, A, b):
-    """Eq. 3 and 4 at layer p: z, the sum of W^{pq} v_q or v_q over pred(p), then n_p and sigma."""
-    z = None
-    for q in graph.pred[p]:
-        from_q = linear(params[p, q], cache.v[q]) if (p, q) in params else cache.v[q]
-        z = from_q if z is None else z + from_q
-    layer = graph.layers[p - 1]
-    if layer.batchnorm:
-        batch_A, batch_b = batch_statistics(z) if A is None or b is None else (None, None)
-        cache.A[p] = batch_A if A is None else A[p]
-        cache.b[p] = batch_b if b is None else b[p]
-        gamma, beta = params["gamma", p], params["beta", p]
-        z, cache.normalized[p] = batchnorm(z, gamma, beta, cache.A[p], cache.b[p])
-    sigma, _ = ACTIVATION[layer.activation]
-    cache.v[p] = sigma(z)
 
 
 def backward(graph, params, cache, df):

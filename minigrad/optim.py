@@ -1,6 +1,5 @@
 """The SGD step on the regularized risk of Eq. 2, and the step schedule of Section 4.1."""
 
-from . import checks
 from .backend import fused
 
 
@@ -26,9 +25,5 @@ def _descend(W, velocity, g, eta, momentum, decay=None):
 
 
 def step_decay(eta, epoch, milestones=(60, 100, 200), factor=0.1):
-    """eta times `factor` for every milestone that `epoch`, counted from 0, has reached.
-
-    ValueError for an epoch that is negative.
-    """
-    checks.require(epoch >= 0, "epoch must be >= 0", epoch)
+    """eta times `factor` for every milestone that `epoch`, counted from 0, has reached."""
     return eta * factor ** sum(epoch >= milestone for milestone in milestones)

@@ -6,8 +6,6 @@ network: after a change in layers.py, say, train_step trains. Numba is imported 
 
 import functools
 import itertools
-import os
-from pathlib import Path
 
 import numpy
 
@@ -36,10 +34,8 @@ def unavailable(dtype="float32"):
         difference = numpy.max([_difference(dtype, *kind) for kind in kinds])  # NaN if one is
     except Exception as error:  # Numba is missing or broken, or its compiler or cache fails
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        if not isinstance(error, ImportError):
-            cache = os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).with_name("__pycache__")
-            reason += f"; if its cache is damaged, delete {cache}"
-        return f"Numba can't be used here ({reason})"
+        way_out = "install it, or, if its cache is damaged, delete minigrad/fast/__pycache__"
+        return f"Numba can't be used here ({reason}): {way_out}"
     if not difference <= TOLERANCE:
         return f"a rule was changed: the compiled step differs from train_step by {difference:.0e}"
     return ""

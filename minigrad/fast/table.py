@@ -24,8 +24,7 @@ class Step:
         self._allocate(graph, B, scalars.dtype)
         self.program = []  # rows of tables, and calls from Python
         self._forward(graph)
-        self._loss(graph.L, rule)
-        self._backward(graph)
+        self._backward(graph, rule)
         self.calls = []
         for kind, entries in itertools.groupby(self.program, type):
             if kind is list:
@@ -74,16 +73,14 @@ class Step:
             if layer.activation == "relu":
                 self._operation(Operation.RELU, z)
 
-    def _loss(self, L, rule):
-        df, f, y = self.at["U", L], self.at["v", L], self.at["target"]
+    def _backward(self, graph, rule):
+        """Every parameter takes its step once its gradient is known and its value used."""
+        at = self.at
+        df, f, y = at["U", graph.L], at["v", graph.L], at["target"]
         if rule is rule_of(cross_entropy):
             self._operation(Operation.CROSS_ENTROPY, df, f, y)
         else:
             self._python(lambda: numpy.copyto(df, rule(f, y)[1]))
-
-    def _backward(self, graph):
-        """Every parameter takes its step once its gradient is known and its value used."""
-        at = self.at
         reached = {graph.L}
         for p in range(graph.L, 1, -1):
             U, layer = at["U", p], graph.layers[p - 1]
