@@ -21,9 +21,12 @@ from .results import View
 from .runs import Run
 from .store import StoreError
 from .train import Config
-from .workers import WorkerError, complete, cores
+from .workers import CORES, WorkerError, complete
 
 PUBLISHED = Path(__file__).with_name("published") / "runs"
+SETTABLE = {field.name: field.default for field in fields(Run) + fields(View)}
+SETTABLE |= dict.fromkeys(OWN_AXES, "")
+del SETTABLE["seed"]  # --seeds
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,34 +43,41 @@ def positive(text):
     return int(text)
 
 
-def folder(text):
-    """A folder's path, which need not exist yet."""
-    path = os.path.expanduser(text)
-    if os.path.exists(path) and not os.path.isdir(path):
-        raise argparse.ArgumentTypeError(f"{text} is not a folder")
-    return Path(path)
+def setting(text):
+    """"lam=0,1e-4" -> ("lam", (0.0, 1e-4)): one value as itself, several as a tuple."""
+    name, _, values = text.partition("=")
+    if name not in SETTABLE:
+        raise argparse.ArgumentTypeError(f"{text!r}: known are {', '.join(SETTABLE)}")
+    default = SETTABLE[name]
+    try:
+        parsed = tuple(parse_value(value, default) for value in values.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: {name} takes values like {default}") from None
+    return name, parsed if isinstance(default, tuple) or len(parsed) > 1 else parsed[0]
+
+
+def parse_value(text, default):
+    """The text as a value of the default's type; ValueError."""
+    if isinstance(default, bool):
+        return bool(("false", "true").index(text.lower()))
+    return int(text) if isinstance(default, tuple) else type(default)(text)
 
 
 NUMBER = {"type": positive, "metavar": "N"}
-FOLDER = {"type": folder, "metavar": "DIR"}
-FOLDER_OR_NONE = {
-    "type": lambda text: None if text == "none" else folder(text),
-    "metavar": "DIR|none",
-    "default": PUBLISHED,
-}
-PRESET = {"choices": PRESETS, "default": "quick"}
+FOLDER = {"type": lambda text: Path(os.path.expanduser(text)), "metavar": "DIR"}
 PRESET_TEXT = (
     "smoke: seconds, synthetic data; quick: minutes on two cores (the default); night: the "
     "paper's runs up to epoch 100 (Figure 1: all epochs, width 200); paper: the paper's"
 )
 ENGINE = {"choices": ("fast", "reference")}
-SETTINGS = {"metavar": "FIELD=VALUE[,VALUE...]", "action": "append", "default": []}
+SETTINGS = {"metavar": "FIELD=VALUE[,VALUE...]", "type": setting, "action": "append", "default": []}
 # Every option: what argparse does with it, and its help text.
 OPTIONS = {
-    "preset": (PRESET, PRESET_TEXT),
+    "preset": ({"choices": PRESETS, "default": "quick"}, PRESET_TEXT),
     "seeds": (NUMBER, "how often every run is repeated"),
     "results": (FOLDER | {"default": "results"}, "the store of runs"),
-    "published": (FOLDER_OR_NONE, "finished runs, only read, after --results (none: train all)"),
+    # A folder that does not exist, as "none", has no runs.
+    "published": (FOLDER | {"default": PUBLISHED}, "finished runs, only read (none: train all)"),
     "set": (SETTINGS, "a field of a run, or how a rank is counted; repeat for more fields"),
     "jobs": (NUMBER, "processes (default: one per core; one on a GPU)"),
     "data": (FOLDER, "of data sets, found or downloaded (default: $MINIGRAD_DATA, then ./data)"),
@@ -101,41 +111,10 @@ def command_line():
     return parser
 
 
-def parse_settings(texts):
-    """["B=64", "lam=0,1e-4"] -> {"B": 64, "lam": (0.0, 1e-4)}: several as a tuple; ValueError."""
-    defaults = {field.name: field.default for field in fields(Run) + fields(View)}
-    defaults |= dict.fromkeys(OWN_AXES, "")
-    del defaults["seed"]  # --seeds
-    settings = {}
-    for text in texts:
-        name, _, values = text.partition("=")
-        if name not in defaults or not values:
-            known = ", ".join(defaults)
-            raise ValueError(f"--set takes FIELD=VALUE with FIELD one of {known}; got {text!r}")
-        if name in settings:
-            raise ValueError(f"--set {name} is given twice: give several values as {name}=1,2")
-        default = defaults[name]
-        try:
-            parsed = tuple(parse_value(value, default) for value in values.split(","))
-        except ValueError:
-            raise ValueError(f"--set {text}: {name} takes values like {default}") from None
-        settings[name] = parsed if isinstance(default, tuple) or len(parsed) > 1 else parsed[0]
-    return settings
-
-
-def parse_value(text, default):
-    """The text as a value of the default's type; ValueError."""
-    if isinstance(default, bool):
-        return bool(("false", "true").index(text.lower()))
-    if isinstance(default, tuple):
-        return int(text)
-    return type(default)(text)
-
-
 def experiment(name, args, synthetic=()):
     """The Experiment of a figure that the options ask for; a mistake in --set ends the command."""
     try:
-        return Experiment(name, args.preset, args.seeds, parse_settings(args.set), synthetic)
+        return Experiment(name, args.preset, args.seeds, dict(args.set), synthetic)
     except ValueError as error:
         command_line().error(f"{name}: {error}")
 
@@ -145,10 +124,9 @@ def experiments(args):
     found = {}
     for name in FIGURES:
         with contextlib.suppress(ValueError):
-            settings = parse_settings(args.set)
-            found[name] = Experiment(name, args.preset, args.seeds, settings)
+            found[name] = Experiment(name, args.preset, args.seeds, dict(args.set))
     if not found:
-        command_line().error(f"no figure takes all of these settings: {' '.join(args.set)}")
+        command_line().error(f"no figure takes all of these settings: {dict(args.set)}")
     return found
 
 
@@ -157,21 +135,19 @@ def experiments(args):
 
 def draw_figure(args):
     """Train what is missing of a figure, and draw it."""
-    load_backend(args.backend)
-    args.keep_weights = args.keep_weights and not args.plot_only  # drawing needs none
     config = Config(**{field.name: getattr(args, field.name) for field in fields(Config)})
     asked = experiment(args.name, args)
     missing, count = config.missing(asked.runs()), len(set(asked.runs()))
     if args.plot_only and missing:
         lacking = f"{len(missing)} of {count} runs"
         raise StoreError(f"{lacking} are not in {args.results}: train them first")
+    explain_engine(missing, config)
     if synthetic := datasets_missing({run.dataset for run in missing}, args):
         asked = experiment(args.name, args, synthetic)
         missing = config.missing(asked.runs())
     paths = map(config.path, set(asked.runs()))
     if published := sum(path is not None and path.parent == args.published for path in paths):
         print(f"{published} of {count} runs are read from {args.published}", file=sys.stderr)
-    explain_engine(missing, config)
     args.figures.mkdir(parents=True, exist_ok=True)  # before the training: it may not be possible
     results = complete(asked.runs(), config, args.jobs, args.cluster)
     picture, table = asked.picture(results)
@@ -206,19 +182,15 @@ def datasets_missing(datasets, args):
 def list_figures(args):
     """List for every figure its runs, how many are done, and how long the others take."""
     config = Config(args.results, args.published)
-    jobs = args.jobs or cores()
+    jobs = args.jobs or CORES
     for name, asked in experiments(args).items():
-        seconds = {run: run.cost() for run in asked.runs()}
-        count = len(seconds)
-        for run in list(seconds):
-            with contextlib.suppress(StoreError):  # a damaged file is not done
-                if config.read(run):
-                    del seconds[run]
+        count, missing = len(set(asked.runs())), config.missing(asked.runs())
+        seconds = [run.cost() for run in missing]
         left = "done"
-        if seconds:
-            time = max(sum(seconds.values()) / jobs, *seconds.values())
+        if missing:
+            time = max(sum(seconds) / jobs, *seconds)
             left = f"about {tqdm.format_interval(time)} left with {jobs} jobs"
-        yield f"{name:14} {count - len(seconds):3} of {count:3} runs, {left}: {asked.title()}"
+        yield f"{name:14} {count - len(missing):3} of {count:3} runs, {left}: {asked.title()}"
 
 
 def judge_claims(args):
@@ -240,7 +212,7 @@ def try_theory(args):
         command_line().error(f"theory has the presets {' and '.join(theory.PRESETS)} alone")
     names = ("mnist", "cifar10")
     replaced = names if args.preset == "smoke" else datasets_missing(names, args)
-    return theory.write(args.preset, args.data, args.jobs or cores(), replaced, args.figures)
+    return theory.write(args.preset, args.data, args.jobs or CORES, replaced, args.figures)
 
 
 def main(argv=None):
@@ -249,6 +221,9 @@ def main(argv=None):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # workers and files are tidied up
     parser = command_line()
     args = parser.parse_args(argv)
+    names = [name for name, _ in getattr(args, "set", ())]
+    if len(set(names)) < len(names):
+        parser.error("--set has a field twice: give several values as in --set lam=0,1e-4")
     try:
         for line in args.work(args):
             print(line)
@@ -262,7 +237,7 @@ def main(argv=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        parser.error(f"a file can't be used: {error}; mend it, or choose another")
+        parser.error(f"a file can't be used: {error}; make room, mend it, or choose another")
     except MemoryError:  # of CuPy too
         parser.error("not enough memory: try fewer --jobs, or a smaller --stack or network")
     return 0

@@ -212,8 +212,6 @@ class Experiment:
         known = self.figure.axes[axis]
         values = self.settings.get(axis, tuple(known))
         values = values if isinstance(values, tuple) else (values,)
-        if len(set(values)) < len(values):
-            raise ValueError(f"{axis} has a value twice: {values}")
         if isinstance(known, dict) and not known.keys() >= set(values):
             raise ValueError(f"{axis} must be one of {', '.join(known)}, got {', '.join(values)}")
         return values

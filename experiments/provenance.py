@@ -1,7 +1,6 @@
 """What computes a run's numbers: commit, versions, BLAS and machine. No part of its key."""
 
 import functools
-import os
 import platform
 import subprocess
 from pathlib import Path
@@ -44,10 +43,8 @@ def blas():
 def commit():
     """HEAD of the checkout this file lies in, -dirty if changed; "unknown" outside a checkout."""
     command = "git --git-dir=.git describe --always --dirty --abbrev=40 --exclude=*".split()
-    # Inside a hook, git's own variables name another repository.
-    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    options = {"cwd": Path(__file__).parents[1], "env": env, "stderr": subprocess.DEVNULL}
+    options = {"cwd": Path(__file__).parents[1], "text": True, "stderr": subprocess.DEVNULL}
     try:
-        return subprocess.check_output(command, text=True, **options).strip()
+        return subprocess.check_output(command, **options).strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

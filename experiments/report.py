@@ -1,40 +1,35 @@
 """Markdown, CSV, PNG and SVG as files that appear whole or not at all."""
 
-import contextlib
 import csv
+import io
 import os
 from pathlib import Path
 
 from .plots import styled
 
 
-@contextlib.contextmanager
-def replacing(path):
-    """A path to write to in the block; `path` appears, or is replaced, when the block ends."""
+def write_bytes(path, content):
+    """Write bytes; returns the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    partial.write_bytes(content)
+    os.replace(partial, path)
+    return path
 
 
 def write_text(path, text):
     """Write text; returns the path."""
-    with replacing(path) as partial:
-        partial.write_bytes(text.encode())
-    return Path(path)
+    return write_bytes(path, text.encode())
 
 
 def write_csv(path, records):
     """Write dicts with the same keys as rows; returns the path."""
-    with replacing(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, records[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(records)
-    return Path(path)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, records[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return write_text(path, text.getvalue())
 
 
 def markdown(header, rows):
@@ -47,8 +42,9 @@ def markdown(header, rows):
 @styled
 def write_picture(stem, figure):
     """Write stem.png and stem.svg, the same numbers to the same bytes; returns their paths."""
-    paths = [Path(f"{stem}.png"), Path(f"{stem}.svg")]
-    for path in paths:
-        with replacing(path) as partial:
-            figure.savefig(partial, format=path.suffix[1:], dpi=200, metadata={"Date": None})
+    paths = []
+    for kind in ("png", "svg"):
+        content = io.BytesIO()
+        figure.savefig(content, format=kind, dpi=200, metadata={"Date": None})
+        paths.append(write_bytes(f"{stem}.{kind}", content.getvalue()))
     return paths

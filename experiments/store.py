@@ -16,7 +16,7 @@ from .runs import Run, changed_rules
 
 
 class StoreError(Exception):
-    """A file of the store can't be read or written; the message says which, why and what to do."""
+    """A file of the store can't be read; the message says which, why and what to do."""
 
 
 def result_path(results, run):
@@ -36,7 +36,6 @@ def array_name(kind, key):
 
 def read(path, run):
     """(meta, arrays) of the file; StoreError unless it is whole and holds that run."""
-    reason = "is damaged"
     try:
         # NumPy leaves a file open that it can't read; this one is closed.
         with open(path, "rb") as file, numpy.load(file, allow_pickle=False) as archive:
@@ -47,15 +46,15 @@ def read(path, run):
         # The first files have three more fields, which were never used, and no digest.
         used = {name: value for name, value in fields if value or not name.startswith("tail_")}
         if Run(**used) != run or meta.get("rules", "") != changed_rules():
-            reason = "holds a different run from its name"
-        elif digest is None or digest == _digest(meta, arrays):
-            return meta, arrays
+            raise ValueError("it holds a different run from its name")
+        if digest is not None and digest != _digest(meta, arrays):
+            raise ValueError("it is damaged")
+        return meta, arrays
     except MemoryError:
         raise
     except Exception as error:  # a damaged file makes zipfile, NumPy and JSON raise nearly anything
-        cause = getattr(error, "strerror", None) or "it is not a complete result of this program"
-        reason = f"can't be read ({cause})"
-    raise StoreError(f"{path} {reason}: mend or delete it, then run the same command again")
+        way_out = "mend or delete it, then run the same command again"
+        raise StoreError(f"{path} can't be read ({error}): {way_out}") from None
 
 
 def write(path, meta, arrays):
@@ -63,19 +62,15 @@ def write(path, meta, arrays):
     text = json.dumps({"meta": meta, "arrays": list(arrays)})
     # One name for a run's checkpoint and result: the next write overwrites what was left half-way.
     partial = path.with_name(f".{path.name.partition('.')[0]}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(partial, "wb") as file:
-                numpy.savez(file, meta=text, **arrays, digest=_digest(meta, arrays))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        reason = f"can't be written ({error.strerror or error}): make room or mend the folder"
-        raise StoreError(f"{path} {reason}, then run the same command again") from None
+        with open(partial, "wb") as file:
+            numpy.savez(file, meta=text, **arrays, digest=_digest(meta, arrays))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -66,20 +66,17 @@ def train(runs, config, progress=lambda run, fraction: None):
     ("collapsed"). `progress` is called with a run and how much of its work is done, from 0 to 1.
     """
     with store.locked(config.results, runs), threadpool_limits(1):
-        missing = config.missing(runs)
-        for run in runs:
-            if run not in missing:  # another process has trained it meanwhile
-                progress(run, 1)
-        if not missing:
-            return
         xp = load_backend(config.backend)
         data = [xp.asarray(array) for array in load(runs[0], config)]
-        states = [State.begin(run, config) for run in missing]
+        # Another process may have trained some of them meanwhile.
+        states = [State.begin(run, config) for run in config.missing(runs)]
         for state in states:
             if state.epoch == 0:
                 state.measure(data)
         saved = time.monotonic()
-        while states := store_ended(states, config, progress):
+        while states := [state for state in states if not state.finish(config)]:
+            for state in states:
+                progress(state.run, state.epoch / state.run.epochs)
             # After an interruption runs can be at different epochs: the last ones catch up.
             epoch = min(state.epoch for state in states)
             train_one_epoch([s for s in states if s.epoch == epoch], data, config.engine)
@@ -87,20 +84,8 @@ def train(runs, config, progress=lambda run, fraction: None):
                 for state in states:
                     state.save(config)
                 saved = time.monotonic()
-
-
-def store_ended(states, config, progress):
-    """Store the runs that have come to an end, and return the others."""
-    running = []
-    for state in states:
-        status = state.status()
-        if status == "unfinished":
-            running.append(state)
-            progress(state.run, state.epoch / state.run.epochs)
-        else:
-            state.finish(config, status)
-            progress(state.run, 1)
-    return running
+        for run in runs:
+            progress(run, 1)
 
 
 def train_one_epoch(states, data, engine):
@@ -228,11 +213,15 @@ class State:
         path = store.checkpoint_path(config.results, self.run)
         self._write(path, "unfinished", W=self.params, velocity=self.velocity)
 
-    def finish(self, config, status):
-        """Write the result, and remove the checkpoint."""
+    def finish(self, config):
+        """Write the result in place of the checkpoint if the run has come to an end; whether so."""
+        status = self.status()
+        if status == "unfinished":
+            return False
         kept = {"W": self.params} if config.keep_weights else {}
         self._write(store.result_path(config.results, self.run), status, **kept)
         store.checkpoint_path(config.results, self.run).unlink(missing_ok=True)
+        return True
 
     def _write(self, path, status, **kept):
         arrays = {name: numpy.stack(rows) for name, rows in self.history.items()}

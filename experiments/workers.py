@@ -23,7 +23,10 @@ from . import train
 from .runs import Run
 from .store import StoreError
 
+# That this process may use; macOS knows only how many there are.
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 PATIENCE = 10  # seconds for a scheduler to answer
+FAILED = "a worker process failed, for the reason above, or was killed (out of memory?)"
 AGAIN = "run the same command again, which goes on from the checkpoints"
 
 
@@ -39,7 +42,7 @@ def complete(runs, config, jobs=None, cluster=None):
     if missing := config.missing(runs):
         missing.sort(key=Run.cost, reverse=True)  # else a core may wait for a long run at the end
         stacks = train.stacked(missing, config)
-        jobs = min(len(stacks), jobs or (1 if config.backend == "cupy" else cores()))
+        jobs = min(len(stacks), jobs or (1 if config.backend == "cupy" else CORES))
         with Progress(missing, len(set(runs))) as progress:
             if cluster is not None:
                 on_cluster(stacks, config, cluster, progress)
@@ -49,13 +52,6 @@ def complete(runs, config, jobs=None, cluster=None):
                 for stack in stacks:
                     train.train(stack, config, progress)
     return {run: config.read(run) for run in dict.fromkeys(runs)}
-
-
-def cores():
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class Progress(tqdm):
@@ -102,28 +98,20 @@ def in_processes(stacks, config, jobs, progress):
                 try:
                     message = pipe.recv()
                     if message is None:
-                        pipe.send(next(waiting, None))
+                        stack = next(waiting, None)
+                        pipe.send(stack)
                 except (EOFError, OSError):
-                    check_end(workers.pop(pipe))
-                    continue
+                    raise WorkerError(f"{FAILED}: {AGAIN}, perhaps with fewer --jobs") from None
                 if isinstance(message, Exception):
                     raise message
                 if message:
                     progress(*message)
+                elif stack is None:
+                    workers.pop(pipe).join()
     finally:
         for worker in workers.values():
             worker.kill()  # a checkpoint is whole at any moment
             worker.join()
-
-
-def check_end(worker):
-    """WorkerError unless a worker, which is about to end, ends as it should."""
-    worker.join()
-    if worker.exitcode > 0:
-        raise WorkerError("a worker process could not start, or failed: the reason is above")
-    if worker.exitcode < 0:
-        reason = "was killed from outside (out of memory?)"
-        raise WorkerError(f"a worker process {reason}: {AGAIN}, perhaps with fewer --jobs")
 
 
 def shared_data(stacks, config):

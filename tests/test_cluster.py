@@ -116,21 +116,6 @@ def test_a_worker_that_is_not_fit_is_refused(tmp_path, two, client, monkeypatch)
     assert_only_results(tmp_path, [])
 
 
-def test_other_code_is_another_text_of_a_file_of_either_package(tmp_path, monkeypatch):
-    names = ("minigrad/a.py", "minigrad/fast/b.py", "experiments/c.py")
-    files = [tmp_path / name for name in names]
-    for file in files:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
-    monkeypatch.setattr(workers.minigrad, "__file__", str(files[0]))
-    monkeypatch.setattr(workers, "__file__", str(files[2]))
-    found = {workers.source_digest()}
-    for file in files:
-        file.write_text("changed = True")
-        found.add(workers.source_digest())
-    assert len(found) == 4
-
-
 @pytest.mark.parametrize("kind", ["no address", "mute", "worker"])
 def test_the_address_of_no_scheduler_is_one_sentence(tmp_path, two, monkeypatch, kind):
     monkeypatch.setattr(workers, "PATIENCE", 0.5)

@@ -97,7 +97,6 @@ def test_the_control_s_cells_have_the_steps_and_budgets_that_it_compares():
         ("fig2", {"tol": (1e-4, 1e-3)}, "tol"),
         ("control", {"B": 4}, "B"),
         ("control", {"cell": ("a", "z")}, "z"),
-        ("fig2", {"B": (16, 16)}, "twice"),
         ("fig2", {"B": tuple(range(1000, 1050))}, "too long a file name"),
         ("fig2-true", {"network": "MLPBN-10-100"}, "MLPBN"),
     ],

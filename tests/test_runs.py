@@ -22,7 +22,7 @@ OTHER = Run(
 )
 
 WRONG = {
-    "network": ("MLP-5", "MLP-5-100000"),
+    "network": ("MLP-5",),
     "dataset": ("imagenet",),
     "m": (15, -10),
     "m_test": (15, -10),

@@ -2,13 +2,10 @@
 
 import csv
 
-import pytest
-
 from experiments import spectra
 from experiments.__main__ import PUBLISHED
 from experiments.figures import Experiment
 from experiments.results import View, history
-from experiments.store import StoreError
 from experiments.train import Config
 
 
@@ -22,9 +19,3 @@ def test_the_ranks_are_those_of_the_finished_runs_at_every_cutoff(tmp_path):
         found = [(int(row["B"]), float(row["rank"])) for row in csv.DictReader(file)]
     views = [View(tol=tol) for tol in spectra.CUTOFFS]
     assert found == [(32, history(meta, arrays, view)["rank"][-1]) for view in views]
-
-
-def test_without_a_stored_run_there_is_no_picture(tmp_path):
-    with pytest.raises(StoreError, match="fig2"):
-        spectra.write("smoke", None, Config(tmp_path).read, tmp_path)
-    assert not list(tmp_path.iterdir())

@@ -107,14 +107,14 @@ def test_a_writer_killed_half_way_leaves_the_old_file_and_the_next_one_clears_up
     assert os.listdir(path.parent) == [path.name]
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(path, monkeypatch):
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(path, monkeypatch):
     def refuse(*args):
         raise OSError(errno.ENOSPC, "disk full")
 
     monkeypatch.setattr(os, "fsync", refuse)
-    with pytest.raises(store.StoreError, match="disk full"):
+    with pytest.raises(OSError, match="disk full"):
         store.write(path, {"status": "new"}, {})
-    assert store.read(path, RUN)[0] == META
+    assert store.read(path, RUN)[0] == META and os.listdir(path.parent) == [path.name]
 
 
 def test_a_file_cut_off_or_flipped_anywhere_is_refused_or_changes_no_number(path):
