@@ -70,23 +70,20 @@ def matmul_backward(dv, U, W):
                 dv[k, other] = b
 
 
-def descend_few_for(B):
-    """The step of W. B is a constant, so that the compiler unrolls the inner loop."""
-
-    @compiled
-    def descend_few(W, velocity, v, U, eta, decay, momentum):
-        for j in range(W.shape[0]):
-            for to in range(W.shape[1]):
-                total = momentum * velocity[j, to] + decay * W[j, to]
-                for i in range(B):
+@compiled
+def descend_few(W, velocity, v, U, eta, decay, momentum):
+    """The step of W on four or eight samples: constants, so that inner loops are unrolled."""
+    are_eight = len(v) == 8
+    for j in range(W.shape[0]):
+        for to in range(W.shape[1]):
+            total = momentum * velocity[j, to] + decay * W[j, to]
+            for i in range(4):
+                total += v[i, j] * U[i, to]
+            if are_eight:
+                for i in range(4, 8):
                     total += v[i, j] * U[i, to]
-                velocity[j, to] = total
-                W[j, to] -= eta * total
-
-    return descend_few
-
-
-descend_4, descend_8 = descend_few_for(4), descend_few_for(8)
+            velocity[j, to] = total
+            W[j, to] -= eta * total
 
 
 @compiled
@@ -123,14 +120,12 @@ def batchnorm(z, gamma, beta, normalized, units, eps):
     for i in range(B):
         for j in range(d):
             b[j] += z[i, j]
-    for j in range(d):
-        b[j] *= share
+    b *= share
     for i in range(B):
         for j in range(d):
             normalized[i, j] = z[i, j] - b[j]
             A[j] += normalized[i, j] * normalized[i, j]
-    for j in range(d):
-        A[j] = one / numpy.sqrt(A[j] * share + eps)
+    A[:] = one / numpy.sqrt(A * share + eps)
     for i in range(B):
         for j in range(d):
             normalized[i, j] *= A[j]
@@ -150,10 +145,9 @@ def batchnorm_backward(da, gamma, normalized, units, detached):
         for j in range(d):
             dbeta[j] += da[i, j]
             dgamma[j] += da[i, j] * normalized[i, j]
-    for j in range(d):
-        through_b[j] = dbeta[j] * share
-        through_A[j] = dgamma[j] * (zero if detached else share)
-        scale[j] *= A[j]
+    through_b[:] = dbeta * share
+    through_A[:] = dgamma * (zero if detached else share)
+    scale *= A
     if len(gamma) == 1:
         dbeta[0], dgamma[0] = dbeta.sum(), dgamma.sum()
     for i in range(B):
@@ -198,10 +192,8 @@ def run(memory, table, scalars):
             matmul(m0, m1, m2)
         elif operation == Operation.MATMUL_BACKWARD:
             matmul_backward(m0, m1, m2)
-        elif operation == Operation.DESCEND_FEW and len(m2) == 4:
-            descend_4(m0, m1, m2, m3, eta, decay, momentum)
         elif operation == Operation.DESCEND_FEW:
-            descend_8(m0, m1, m2, m3, eta, decay, momentum)
+            descend_few(m0, m1, m2, m3, eta, decay, momentum)
         elif operation == Operation.DESCEND:
             descend(m0, m1, m2, eta, decay if flag else no_decay, momentum)
         elif operation == Operation.CROSS_ENTROPY:
