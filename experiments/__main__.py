@@ -47,7 +47,8 @@ def setting(text):
     """"lam=0,1e-4" -> ("lam", (0.0, 1e-4)): one value as itself, several as a tuple."""
     name, _, values = text.partition("=")
     if name not in SETTABLE:
-        raise argparse.ArgumentTypeError(f"{text!r}: known are {', '.join(SETTABLE)}")
+        known = ", ".join(SETTABLE)
+        raise argparse.ArgumentTypeError(f"{text!r}: the field must be one of {known}")
     default = SETTABLE[name]
     try:
         parsed = tuple(parse_value(value, default) for value in values.split(","))
@@ -126,7 +127,7 @@ def experiments(args):
         with contextlib.suppress(ValueError):
             found[name] = Experiment(name, args.preset, args.seeds, dict(args.set))
     if not found:
-        command_line().error(f"no figure takes all of these settings: {dict(args.set)}")
+        command_line().error(f"no figure takes settings of {' and '.join(dict(args.set))}")
     return found
 
 
@@ -135,6 +136,7 @@ def experiments(args):
 
 def draw_figure(args):
     """Train what is missing of a figure, and draw it."""
+    args.keep_weights &= not args.plot_only  # drawing needs none
     config = Config(**{field.name: getattr(args, field.name) for field in fields(Config)})
     asked = experiment(args.name, args)
     missing, count = config.missing(asked.runs()), len(set(asked.runs()))

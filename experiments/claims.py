@@ -187,10 +187,10 @@ def write(findings, experiment, folder):
     table, items = {}, {claim: [] for claim, *_ in CLAIMS}
     for finding in findings:
         claim, figure, variant = (finding[name] for name in ("claim", "figure", "batch_norm"))
-        said = "not run"
+        said = finding["verdict"]
         if finding["seeds"]:
             seeds = "seed" if finding["seeds"] == 1 else "seeds"
-            said = f"**{finding['verdict']}**, {finding['seeds']} {seeds}"
+            said = f"**{said}**, {finding['seeds']} {seeds}"
             runs = f"{finding['done']} of {finding['runs']} runs"
             others = finding["otherwise"] or "the same by all criteria"
             text = f"- {figure}, {variant}: {said} ({runs}; {others}). {finding['measured']}"

@@ -214,7 +214,7 @@ class State:
         self._write(path, "unfinished", W=self.params, velocity=self.velocity)
 
     def finish(self, config):
-        """Write the result in place of the checkpoint if the run has come to an end; whether so."""
+        """Whether the run has ended; if so, its result replaces its checkpoint."""
         status = self.status()
         if status == "unfinished":
             return False

@@ -213,8 +213,11 @@ def _fetch(source, packed, folder):
             _verified(source, file, content, url)
             folder.mkdir(parents=True, exist_ok=True)
             partial = folder / f"{packed}.{os.getpid()}"
-            partial.write_bytes(content)
-            os.replace(partial, folder / packed)
+            try:
+                partial.write_bytes(content)
+                os.replace(partial, folder / packed)
+            finally:
+                partial.unlink(missing_ok=True)
             return
         except DataError:
             reason = f"{url} sends a damaged or another file"

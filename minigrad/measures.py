@@ -1,8 +1,9 @@
 """The measures of a weight matrix: spectrum, rank, distances, and the bound of Theorem 1.
 
 W is (..., d_p, d_q) in float32 or float64, a measure (...,) in float64. A matrix that is not finite
-measures NaN and spares its neighbours in a stack. ValueError for another dtype or shape, and for a
-rank, tolerance or lambda that is negative or NaN.
+measures NaN and spares its neighbours in a stack. Squares must stay in float64's range. ValueError,
+but of `distance`, for another dtype or shape, and for a rank, tolerance or lambda that is negative
+or NaN.
 """
 
 from . import checks
@@ -54,11 +55,8 @@ def rank(W, tol=1e-4, norm="frobenius"):
 
 def distance(after, before, edges):
     """d(W_{t+1}, W_t) of Section 4.2: the mean of ||W_{t+1} - W_t||_F over edges, from params."""
-    total = 0
-    for edge in edges:
-        D = after[edge].astype("float64") - before[edge]
-        total = total + (D * D).sum(axis=-1).sum(axis=-1) ** 0.5
-    return total / len(edges)
+    moves = (after[edge].astype("float64") - before[edge] for edge in edges)
+    return sum((D * D).sum(axis=-1).sum(axis=-1) ** 0.5 for D in moves) / len(edges)
 
 
 def distance_to_rank(W, r, norm="spectral"):

@@ -24,7 +24,7 @@ CHANGES = [  # file, line as it stands, the same changed
     ("losses", "xp.exp(log_softmax) - y) / f.shape[-2]", "xp.exp(log_softmax) - y)"),
     ("losses", "2 * error / (f", "error / (f"),
     ("measures", "astype(\"float64\")\n    if W.dtype", "astype(W.dtype)\n    if W.dtype"),
-    ("measures", "D = after[edge].astype", "D = 2 * after[edge].astype"),
+    ("measures", "(after[edge].astype(", "(2 * after[edge].astype("),
     ("train", "default_rng((seed, epoch))", "default_rng((seed, epoch + 1))"),
     ("network", "rng.uniform(-(d_q**-0.5), d_q**-0.5", "rng.uniform(-(d_q**-0.5), 2 * d_q**-0.5"),
     ("datasets", "x -= mean / deviation", "x -= mean"),

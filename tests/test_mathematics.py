@@ -336,6 +336,7 @@ def test_test_time_uses_the_statistics_that_it_is_given(name, rng):
     cache = mg.forward(graph, params, x)
     f, stats = mg.predict(graph, params, x)
     np.testing.assert_array_equal(f, cache.v[graph.L])
+    assert mg.forward(graph, params, x, keep=False).v.keys() == {graph.L}
     f_other, used = mg.predict(graph, params, other, stats)
     cache_other = mg.forward(graph, params, other, A=cache.A, b=cache.b)
     np.testing.assert_array_equal(f_other, cache_other.v[graph.L])
