@@ -17,8 +17,7 @@ waits = 0
 dtypes = set()
 
 NAMES = (
-    "zeros zeros_like ones ones_like full full_like eye stack concatenate where maximum exp log "
-    "logaddexp isfinite"
+    "zeros zeros_like ones full_like eye stack concatenate where maximum exp log logaddexp isfinite"
 ).split()
 LINALG = "svd eigvalsh".split()
 ATTRIBUTES = "shape ndim dtype size strides flags nbytes itemsize T mT real".split()
