@@ -12,7 +12,6 @@ import numba
 import numpy
 
 FEW = (4, 8)  # batch sizes whose products are faster compiled here than by BLAS
-CHUNK = 128  # rows of W that are summed in turn: one sum over all would round more than BLAS
 MATRICES = 5  # of an operation, at most
 
 Operation = enum.IntEnum(
@@ -27,47 +26,34 @@ compiled = numba.njit(cache=True, error_model="numpy", fastmath={"reassoc", "con
 
 @compiled
 def matmul(z, v, W):
-    """z = W v, two samples and four rows of W at a time."""
-    (B, n), d = v.shape, z.shape[1]
-    scratch = numpy.empty_like(z)
+    """z = W v, two samples and four rows of W at a time; d_q is a multiple of four."""
     z[:] = 0
-    for start in range(0, n, CHUNK):
-        stop = min(start + CHUNK, n)
-        scratch[:] = 0
-        fours = stop - stop % 4
-        for j in range(start, fours, 4):
-            for i in range(0, B, 2):
-                a0, a1, a2, a3 = v[i, j], v[i, j + 1], v[i, j + 2], v[i, j + 3]
-                b0, b1, b2, b3 = v[i + 1, j], v[i + 1, j + 1], v[i + 1, j + 2], v[i + 1, j + 3]
-                for to in range(d):
-                    w0, w1, w2, w3 = W[j, to], W[j + 1, to], W[j + 2, to], W[j + 3, to]
-                    scratch[i, to] += a0 * w0 + a1 * w1 + a2 * w2 + a3 * w3
-                    scratch[i + 1, to] += b0 * w0 + b1 * w1 + b2 * w2 + b3 * w3
-        for j in range(fours, stop):
-            for i in range(B):
-                for to in range(d):
-                    scratch[i, to] += v[i, j] * W[j, to]
-        z += scratch
+    for j in range(0, len(W), 4):
+        for i in range(0, len(v), 2):
+            a0, a1, a2, a3 = v[i, j], v[i, j + 1], v[i, j + 2], v[i, j + 3]
+            b0, b1, b2, b3 = v[i + 1, j], v[i + 1, j + 1], v[i + 1, j + 2], v[i + 1, j + 3]
+            for to in range(z.shape[1]):
+                w0, w1, w2, w3 = W[j, to], W[j + 1, to], W[j + 2, to], W[j + 3, to]
+                z[i, to] += a0 * w0 + a1 * w1 + a2 * w2 + a3 * w3
+                z[i + 1, to] += b0 * w0 + b1 * w1 + b2 * w2 + b3 * w3
 
 
 @compiled
 def matmul_backward(dv, U, W):
-    """dv = W^T U, four samples and two rows of W at a time."""
-    (B, d), n, zero = U.shape, len(W), W.dtype.type(0)
-    for i in range(0, B, 4):
-        for j in range(0, n, 2):
-            other = min(j + 1, n - 1)
+    """dv = W^T U, four samples and two rows of W at a time; d_q is even."""
+    for i in range(0, len(U), 4):
+        for j in range(0, len(W), 2):
+            zero = W.dtype.type(0)
             a0, a1, a2, a3 = zero, zero, zero, zero
             b0, b1, b2, b3 = zero, zero, zero, zero
-            for to in range(d):
-                a, b = W[j, to], W[other, to]
+            for to in range(W.shape[1]):
+                a, b = W[j, to], W[j + 1, to]
                 a0, b0 = a0 + U[i, to] * a, b0 + U[i, to] * b
                 a1, b1 = a1 + U[i + 1, to] * a, b1 + U[i + 1, to] * b
                 a2, b2 = a2 + U[i + 2, to] * a, b2 + U[i + 2, to] * b
                 a3, b3 = a3 + U[i + 3, to] * a, b3 + U[i + 3, to] * b
-            for k, a, b in ((i, a0, b0), (i + 1, a1, b1), (i + 2, a2, b2), (i + 3, a3, b3)):
-                dv[k, j] = a
-                dv[k, other] = b
+            dv[i, j], dv[i + 1, j], dv[i + 2, j], dv[i + 3, j] = a0, a1, a2, a3
+            dv[i, j + 1], dv[i + 1, j + 1], dv[i + 2, j + 1], dv[i + 3, j + 1] = b0, b1, b2, b3
 
 
 @compiled

@@ -11,16 +11,14 @@ from ..losses import cross_entropy, rule_of
 from . import compiled
 from .compiled import Operation
 
-BLOCK = 1 << 19  # entries of W that are updated at a time, so that gradients stay in the cache
-LINE = 16  # entries; matrices that begin where cache lines do save a tenth of the time
-
 
 class Step:
     """A step on B samples; `given` are views of params and, by ("velocity", key), of velocity."""
 
     def __init__(self, graph, given, B, rule, scalars):
-        self.given, self.few = given, B in compiled.FEW
-        self.block = min(BLOCK, max(W.size for W in given.values()))
+        self.given = given
+        fours = all(layer.width % 4 == 0 for layer in graph.layers[:-1])
+        self.few = fours and B in compiled.FEW
         self._allocate(graph, B, scalars.dtype)
         self.program = []  # rows of tables, and calls from Python
         self._forward(graph)
@@ -35,17 +33,17 @@ class Step:
     def _allocate(self, graph, B, dtype):
         """The flat array, and views `at` names; those of parameters are transposed."""
         widths = [layer.width for layer in graph.layers]
-        shapes = {"target": (B, widths[-1]), "scratch": (1, max(B * max(widths), self.block))}
+        largest = max(B * max(widths), *(W.size for W in self.given.values()))
+        shapes = {"target": (B, widths[-1]), "scratch": (1, largest)}
         for p, width in enumerate(widths, start=1):
             shapes["v", p] = shapes["U", p] = shapes["normalized", p] = (B, width)
             shapes["units", p] = (6, width)
         shapes |= {key: W.shape[::-1] for key, W in self.given.items()}
-        ends = numpy.cumsum([-(-math.prod(shape) // LINE) * LINE for shape in shapes.values()])
+        ends = numpy.cumsum([math.prod(shape) for shape in shapes.values()])
         # Zero is also the cotangent of a layer without a path to L, which nothing writes.
-        memory = numpy.zeros(ends[-1] + LINE, dtype)
-        self.memory = memory[-memory.ctypes.data // memory.itemsize % LINE :]
+        self.memory = numpy.zeros(ends[-1], dtype)
         parts = zip(shapes.items(), numpy.split(self.memory, ends))
-        self.at = {name: part[: math.prod(shape)].reshape(shape) for (name, shape), part in parts}
+        self.at = {name: part.reshape(shape) for (name, shape), part in parts}
 
     def _scratch(self, shape):
         return self.at["scratch"][0, : math.prod(shape)].reshape(shape)
@@ -110,12 +108,10 @@ class Step:
             self._operation(operation, term, rows, W)
         elif operation == Operation.MATMUL:
             self._python(numpy.matmul, rows, W, term)
-        elif accumulate or W.size > 1 << 16 or len(rows) <= 32:
+        else:
             # BLAS was measured to be faster at W^T U than at its transpose.
             term = self._scratch(to.shape[::-1]).T
             self._python(numpy.matmul, W, rows.T, term.T)
-        else:
-            self._python(numpy.matmul, rows, W.T, term)
         if accumulate:
             self._python(numpy.add, to, term, to)
         elif term is not to:
@@ -125,12 +121,9 @@ class Step:
         if self.few:
             self._operation(Operation.DESCEND_FEW, W, velocity, v, U)
             return
-        step = max(1, self.block // W.shape[1])
-        for start in range(0, len(W), step):
-            rows = slice(start, start + step)
-            gradient = self._scratch(W[rows].shape)
-            self._python(numpy.matmul, v[:, rows].T, U, gradient)
-            self._operation(Operation.DESCEND, W[rows], velocity[rows], gradient, flag=True)
+        gradient = self._scratch(W.shape)
+        self._python(numpy.matmul, v.T, U, gradient)
+        self._operation(Operation.DESCEND, W, velocity, gradient, flag=True)
 
     def train(self, x, y, rows):
         """A step for every batch of rows (S, B), on what is given, in place."""
