@@ -55,6 +55,8 @@ def _unwrap(value):
 
 
 def _call(function, *args, **options):
+    if function is numpy.where and len(args) == 1:  # its result's shape depends on values
+        _wait()
     args = _unwrap(args)
     return _wrap(function(*args, **{name: _unwrap(value) for name, value in options.items()}))
 
@@ -158,17 +160,9 @@ def fuse(rule):
     return fused
 
 
-def _on_device(function):
-    """NumPy's function for fake arrays."""
-
-    @functools.wraps(function)
-    def on_device(*args, **options):
-        if function is numpy.where and len(args) == 1:  # its result's shape depends on values
-            _wait()
-        return _call(function, *args, **options)
-
-    return on_device
+def _functions(module, names):
+    return {name: functools.partial(_call, getattr(module, name)) for name in names}
 
 
-globals().update({name: _on_device(getattr(numpy, name)) for name in NAMES})
-linalg = types.SimpleNamespace(**{name: _on_device(getattr(numpy.linalg, name)) for name in LINALG})
+globals().update(_functions(numpy, NAMES))
+linalg = types.SimpleNamespace(**_functions(numpy.linalg, LINALG))

@@ -151,6 +151,7 @@ def test_a_call_with_a_wrong_value_is_refused(rng):
     graph = mg.mlp(2, 1, 2, 2)
     refused(lambda: mg.init_params(graph, rng, dtype="int32"), ValueError, "dtype must be")
     refused(lambda: mg.init_params(graph, rng, init="zero"), ValueError, "init must be")
+    refused(lambda: mg.load_backend("CuPy"), ValueError, "backend must be one of")
 
 
 @pytest.mark.parametrize("loss", LOSSES)

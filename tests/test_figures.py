@@ -1,11 +1,13 @@
 """Every figure: the paper's settings, prefixes of them, file names, the numbers drawn."""
 
+import csv
 import itertools
 from dataclasses import replace
 
 import numpy
 import pytest
 
+from experiments import spectra
 from experiments.__main__ import PUBLISHED
 from experiments.figures import BATCH_SIZES, PRESETS, VARIANTS, Experiment
 from experiments.results import View, history
@@ -151,3 +153,15 @@ def test_a_panel_draws_its_field_of_its_column_s_runs_and_the_csv_holds_every_nu
     fields = [row.field for row in experiment.figure.rows]
     stored = numpy.concatenate([made[field] for made in histories.values() for field in fields])
     assert written == stored[numpy.isfinite(stored)].tolist()
+
+
+def test_the_ranks_are_those_of_the_finished_runs_at_every_cutoff(tmp_path):
+    ended, run = Experiment("fig2-true", "night", 1, {"eta": 0.01, "B": (16, 32)}).runs()
+    meta, arrays = Config(PUBLISHED).read(run)
+    stored = {ended: (meta | {"status": "collapsed"}, arrays), run: (meta, arrays)}
+    png, svg, path = spectra.write("night", 1, stored.get, tmp_path)
+    assert png.exists() and svg.exists()
+    with open(path, encoding="utf-8") as file:
+        found = [(int(row["B"]), float(row["rank"])) for row in csv.DictReader(file)]
+    views = [View(tol=tol) for tol in spectra.CUTOFFS]
+    assert found == [(32, history(meta, arrays, view)["rank"][-1]) for view in views]

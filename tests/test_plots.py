@@ -1,4 +1,6 @@
-"""The picture shows the numbers and only them: what is drawn is read back and compared."""
+"""The picture shows the numbers and only them: what is drawn is read back. Files are whole."""
+
+from pathlib import Path
 
 import matplotlib
 import numpy
@@ -117,3 +119,16 @@ def test_redrawing_gives_equal_bytes_whatever_the_user_s_matplotlibrc(tmp_path):
     for suffix in ("png", "svg"):
         first, second = (tmp_path / f"{name}.{suffix}" for name in ("first", "second"))
         assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path, write_bytes = report.write_text(tmp_path / "page.md", "old"), Path.write_bytes
+
+    def half(path, content):
+        write_bytes(path, content[:1])
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(OSError, match="disk full"):
+        report.write_text(path, "new")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]

@@ -68,18 +68,6 @@ def test_old_files_are_read_as_their_runs(run, status, dtype):
     assert numpy.isnan(arrays["train_loss"]).any() == (status == "diverged")
 
 
-def test_digests_count_arrays_in_the_order_in_which_they_lie():
-    """The literal digest of an old file: another order would refuse old checkpoints."""
-    values = numpy.array([[1.5, -2.0, 3.25], [0.0, 1e-3, 7.0]])
-    arrays = {
-        "in C order": values,
-        "in F order": numpy.asfortranarray(values.astype("float32")),
-        "empty": numpy.empty((0, 3)),
-    }
-    meta = {"status": "finished", "epoch": 12, "run": {"lam": 5e-4}}
-    assert store._digest(meta, arrays).startswith("2aad5fc9ef23e34813fba997b5c810aa")
-
-
 def test_results_are_read_before_what_is_published(tmp_path):
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     config = Config(ours, theirs)
