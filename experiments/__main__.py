@@ -1,7 +1,6 @@
 """The paper's figures, theory and claims: python -m experiments NAME [--preset ...]."""
 
 import argparse
-import contextlib
 import os
 import signal
 import sys
@@ -27,6 +26,8 @@ PUBLISHED = Path(__file__).with_name("published") / "runs"
 SETTABLE = {field.name: field.default for field in fields(Run) + fields(View)}
 SETTABLE |= dict.fromkeys(OWN_AXES, "")
 del SETTABLE["seed"]  # --seeds
+# What reads a value, or one of a tuple's, where its type can't; a ValueError says that it is none.
+PARSE = {tuple: int, bool: lambda text: bool(("false", "true").index(text.lower()))}
 
 
 class Parser(argparse.ArgumentParser):
@@ -50,18 +51,12 @@ def setting(text):
         known = ", ".join(SETTABLE)
         raise argparse.ArgumentTypeError(f"{text!r}: the field must be one of {known}")
     default = SETTABLE[name]
+    kind = type(default)
     try:
-        parsed = tuple(parse_value(value, default) for value in values.split(","))
+        parsed = tuple(map(PARSE.get(kind, kind), values.split(",")))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}: {name} takes values like {default}") from None
-    return name, parsed if isinstance(default, tuple) or len(parsed) > 1 else parsed[0]
-
-
-def parse_value(text, default):
-    """The text as a value of the default's type; ValueError."""
-    if isinstance(default, bool):
-        return bool(("false", "true").index(text.lower()))
-    return int(text) if isinstance(default, tuple) else type(default)(text)
+    return name, parsed if kind is tuple or len(parsed) > 1 else parsed[0]
 
 
 NUMBER = {"type": positive, "metavar": "N"}
@@ -112,22 +107,18 @@ def command_line():
     return parser
 
 
-def experiment(name, args, synthetic=()):
-    """The Experiment of a figure that the options ask for; a mistake in --set ends the command."""
-    try:
-        return Experiment(name, args.preset, args.seeds, dict(args.set), synthetic)
-    except ValueError as error:
-        command_line().error(f"{name}: {error}")
-
-
-def experiments(args):
-    """{name: Experiment} of all figures that take the settings."""
-    found = {}
-    for name in FIGURES:
-        with contextlib.suppress(ValueError):
-            found[name] = Experiment(name, args.preset, args.seeds, dict(args.set))
+def experiments(args, names=FIGURES, synthetic=()):
+    """{name: Experiment} of those figures that take the settings; if none does, an error."""
+    settings, found = dict(args.set), {}
+    if len(settings) < len(args.set):
+        command_line().error("--set has a field twice: give several values as in --set lam=0,1e-4")
+    for name in names:
+        try:
+            found[name] = Experiment(name, args.preset, args.seeds, settings, synthetic)
+        except ValueError as error:
+            mistake = f"{name}: {error}"
     if not found:
-        command_line().error(f"no figure takes settings of {' and '.join(dict(args.set))}")
+        command_line().error(mistake)
     return found
 
 
@@ -138,15 +129,13 @@ def draw_figure(args):
     """Train what is missing of a figure, and draw it."""
     args.keep_weights &= not args.plot_only  # drawing needs none
     config = Config(**{field.name: getattr(args, field.name) for field in fields(Config)})
-    asked = experiment(args.name, args)
+    (asked,) = experiments(args, [args.name]).values()
     missing, count = config.missing(asked.runs()), len(set(asked.runs()))
     if args.plot_only and missing:
-        lacking = f"{len(missing)} of {count} runs"
-        raise StoreError(f"{lacking} are not in {args.results}: train them first")
+        raise StoreError(f"{len(missing)} of {count} runs are not in {args.results}: train them")
     explain_engine(missing, config)
     if synthetic := datasets_missing({run.dataset for run in missing}, args):
-        asked = experiment(args.name, args, synthetic)
-        missing = config.missing(asked.runs())
+        (asked,) = experiments(args, [args.name], synthetic).values()
     paths = map(config.path, set(asked.runs()))
     if published := sum(path is not None and path.parent == args.published for path in paths):
         print(f"{published} of {count} runs are read from {args.published}", file=sys.stderr)
@@ -188,16 +177,14 @@ def list_figures(args):
     for name, asked in experiments(args).items():
         count, missing = len(set(asked.runs())), config.missing(asked.runs())
         seconds = [run.cost() for run in missing]
-        left = "done"
-        if missing:
-            time = max(sum(seconds) / jobs, *seconds)
-            left = f"about {tqdm.format_interval(time)} left with {jobs} jobs"
+        time = tqdm.format_interval(max([sum(seconds) / jobs, *seconds]))
+        left = f"about {time} left with {jobs} jobs" if missing else "done"
         yield f"{name:14} {count - len(missing):3} of {count:3} runs, {left}: {asked.title()}"
 
 
 def judge_claims(args):
     """Judge the paper's claims from stored runs."""
-    figure_2 = experiment("fig2", args)
+    (figure_2,) = experiments(args, ["fig2"]).values()
     findings = claims.judge(experiments(args), Config(args.results, args.published).read)
     return claims.write(findings, figure_2, args.figures)
 
@@ -223,9 +210,6 @@ def main(argv=None):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # workers and files are tidied up
     parser = command_line()
     args = parser.parse_args(argv)
-    names = [name for name, _ in getattr(args, "set", ())]
-    if len(set(names)) < len(names):
-        parser.error("--set has a field twice: give several values as in --set lam=0,1e-4")
     try:
         for line in args.work(args):
             print(line)

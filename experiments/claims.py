@@ -11,7 +11,7 @@ from minigrad.measures import norm_of_spectrum
 
 from . import judges, report, trends
 from .judges import Setting
-from .results import LEARNED, SMALLEST, history, learned, spectra_of
+from .results import LEARNED, SMALLEST, history, spectra_of
 
 VARIANTS = ("no batch norm", "the memo's text", "true gradient", "standard batch norm")
 AS_RULED = "as ruled"
@@ -101,11 +101,11 @@ def _histories(run, meta, arrays, view):
     width, tau = run.graph().width(2), tau_B(arrays, run.B)
     histories = {}
     for criterion, (changes, accuracy) in CRITERIA.items():
-        made = history(meta, arrays, replace(view, **changes))
+        made = history(meta, arrays, replace(view, **changes), accuracy)
         made["layer_rank"] = 100 * made["layer_rank"] / width
         for count in ("rank", "rank_from_start"):
             made[count] = 100 * made[count] / made["full_rank"]
-        histories[criterion] = made | {"learned": learned(made, accuracy), "tau_B": tau}
+        histories[criterion] = made | {"tau_B": tau}
     return histories
 
 

@@ -39,22 +39,27 @@ def spectra_of(arrays):
     return [s.astype("float64") for name, s in arrays.items() if name.startswith("spectrum ")]
 
 
-def history(meta, arrays, view=View()):
+def history(meta, arrays, view=View(), accuracy=LEARNED):
     """One stored run as figures and claims read it, a dict.
 
     Against "epoch" (epochs,): the measured numbers, accuracies in percent, rank, rank_from_start
     and norm averaged over E_T. Against "layer" (|E_T|,): layer_rank and layer_norm_kept, both at
-    the end. A run that diverged or collapsed has no final rank, so its layer_rank is NaN.
+    the end. A run that diverged or collapsed has no final rank, so its layer_rank is NaN. A run has
+    learned if it ends in neither way, fits enough samples, and has no W decayed to zero.
     """
     spectra = spectra_of(arrays)
     averaged = spectra if view.output_layer else spectra[:-1]
     norms = [norm_of_spectrum(s, "frobenius") for s in spectra]
+    norm_kept = numpy.array([norm[-1] / norm[0] for norm in norms])
     layer_rank = numpy.array([view.rank(s)[-1] for s in spectra])
-    if meta["status"] in ("diverged", "collapsed"):
+    ended_early = meta["status"] in ("diverged", "collapsed")
+    if ended_early:
         layer_rank[:] = numpy.nan
+    train_accuracy = 100 * arrays["train_accuracy"]
+    fits = train_accuracy[-1] >= accuracy  # not where the loss, and with it the accuracy, is NaN
     measured = {name: values for name, values in arrays.items() if values.ndim == 1}
-    run_history = measured | {
-        "train_accuracy": 100 * arrays["train_accuracy"],
+    return measured | {
+        "train_accuracy": train_accuracy,
         "test_accuracy": 100 * arrays["test_accuracy"],
         "rank": numpy.mean([view.rank(s) for s in averaged], axis=0),
         "rank_from_start": numpy.mean([View(norm="start").rank(s) for s in averaged], axis=0),
@@ -62,19 +67,11 @@ def history(meta, arrays, view=View()):
         "full_rank": numpy.mean([s.shape[-1] for s in averaged]),
         "layer": numpy.arange(1, len(spectra) + 1),
         "layer_rank": layer_rank,
-        "layer_norm_kept": numpy.array([norm[-1] / norm[0] for norm in norms]),
+        "layer_norm_kept": norm_kept,
         "diverged": meta["status"] == "diverged",
         "collapsed": meta["status"] == "collapsed",
+        "learned": bool(fits and not ended_early and (norm_kept >= VANISHED).all()),
     }
-    return run_history | {"learned": learned(run_history)}
-
-
-def learned(run_history, accuracy=LEARNED):
-    """Whether a run ends finite, fits enough training samples, and has no W decayed to zero."""
-    ended_early = run_history["diverged"] or run_history["collapsed"]
-    fits = run_history["train_accuracy"][-1] >= accuracy  # NaN where the loss is not finite
-    kept = (run_history["layer_norm_kept"] >= VANISHED).all()
-    return bool(fits and kept and not ended_early)
 
 
 def csv_rows(preset, run, run_history, view, fields):

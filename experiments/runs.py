@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass, fields
 
 import numpy
 
+import minigrad as mg
 from minigrad.datasets import DATASETS
 from minigrad.fingerprint import fingerprint
-from minigrad.graph import parse
-from minigrad.optim import step_decay
 
 VERSION = 1  # raised when the code changes the numbers: old results are then trained anew
 RULES = (  # minigrad.fingerprint.fingerprint() of the rules as shipped
@@ -21,7 +20,7 @@ RULES = (  # minigrad.fingerprint.fingerprint() of the rules as shipped
 )
 LOSSES = ("cross_entropy", "mean_squared_error")  # the other two take targets -1 and +1
 
-graph_of = functools.cache(parse)  # one Graph for all runs of a network: nobody changes it
+graph_of = functools.cache(mg.parse)  # one Graph for all runs of a network: nobody changes it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +113,7 @@ class Run:
         """The sum over all steps of eta_t / eta."""
         total = 0.0  # term by term: from Python 3.12 on, sum() has other last bits, hence keys
         for epoch in range(self.epochs):
-            total += step_decay(1.0, epoch, self.milestones, self.factor)
+            total += mg.step_decay(1.0, epoch, self.milestones, self.factor)
         return self.steps() * total
 
     def budget(self):

@@ -8,13 +8,10 @@ from pathlib import Path
 import numpy
 from threadpoolctl import threadpool_limits
 
-import minigrad
+import minigrad as mg
 from minigrad import fast
-from minigrad.backend import load_backend, namespace, to_host
-from minigrad.measures import distance, singular_values
-from minigrad.network import init_params
-from minigrad.optim import step_decay
-from minigrad.train import batches, evaluate, train_epoch, why_reference
+from minigrad.backend import namespace, to_host
+from minigrad.train import why_reference
 
 from . import store
 from .provenance import BITS_DEPEND_ON, provenance
@@ -38,24 +35,21 @@ class Config:
     stack: int | None = None  # runs side by side at most; None: 1, on a GPU all that are alike
 
     def path(self, run):
-        """Where the finished run lies, in `results` or else in `published`; None if in neither."""
-        folders = filter(None, (self.results, self.published))
-        paths = [store.result_path(folder, run) for folder in folders]
-        return next(filter(Path.exists, paths), None)
+        """Where the finished run lies, with its weights if they are to be kept; else None."""
+        for folder in filter(None, (self.results, self.published)):
+            path = store.result_path(folder, run)
+            if path.exists() and (not self.keep_weights or "W 2-1" in store.read(path, run)[1]):
+                return path
+        return None
 
     def read(self, run):
         """(meta, arrays) of the finished run, or None; StoreError for a damaged file."""
         path = self.path(run)
         return path and store.read(path, run)
 
-    def has(self, run):
-        """Whether the finished run is there, and, if they are to be kept, its weights."""
-        path = self.path(run)
-        return path is not None and (not self.keep_weights or "W 2-1" in store.read(path, run)[1])
-
     def missing(self, runs):
         """Those of the runs, each once, that are yet to be trained."""
-        return [run for run in dict.fromkeys(runs) if not self.has(run)]
+        return [run for run in dict.fromkeys(runs) if self.path(run) is None]
 
 
 def train(runs, config, progress=lambda run, fraction: None):
@@ -66,7 +60,7 @@ def train(runs, config, progress=lambda run, fraction: None):
     ("collapsed"). `progress` is called with a run and how much of its work is done, from 0 to 1.
     """
     with store.locked(config.results, runs), threadpool_limits(1):
-        xp = load_backend(config.backend)
+        xp = mg.load_backend(config.backend)
         data = [xp.asarray(array) for array in load(runs[0], config)]
         # Another process may have trained some of them meanwhile.
         states = [State.begin(run, config) for run in config.missing(runs)]
@@ -103,10 +97,10 @@ def train_one_epoch(states, data, engine):
     params = joined([state.params for state in states])
     velocity = joined([state.velocity for state in states])
     rows = xp.asarray(numpy.stack([rows_of(run, len(x), epoch) for run in runs], axis=1))
-    etas = [step_decay(run.eta, epoch - 1, run.milestones, run.factor) for run in runs]
+    etas = [mg.step_decay(run.eta, epoch - 1, run.milestones, run.factor) for run in runs]
     settings = [etas, [run.lam for run in runs], [run.momentum for run in runs]]
     scalars = xp.asarray(numpy.array(settings, "float32").reshape(3, -1, 1, 1))
-    train_epoch(graph, params, velocity, x, y, rows, runs[0].loss, *scalars, engine)
+    mg.train_epoch(graph, params, velocity, x, y, rows, runs[0].loss, *scalars, engine)
     for state, matrices in zip(states, before):
         state.epoch = epoch
         if state.run.measured(epoch):
@@ -128,7 +122,7 @@ def rows_of(run, m, epoch):
     S, a_pass = m // (run.steps_of_B or run.B), m // run.B
     start = (epoch - 1) * S
     first, last = start // a_pass, (start + S - 1) // a_pass
-    passes = [batches(m, run.B, run.seed, 1 + number) for number in range(first, last + 1)]
+    passes = [mg.batches(m, run.B, run.seed, 1 + number) for number in range(first, last + 1)]
     return numpy.concatenate(passes)[start - first * a_pass :][:S]
 
 
@@ -146,14 +140,14 @@ class State:
     @classmethod
     def begin(cls, run, config):
         """The run at its checkpoint or initialization; StoreError if it would round differently."""
-        xp, graph = load_backend(config.backend), run.graph()
+        xp, graph = mg.load_backend(config.backend), run.graph()
         engine = "reference" if why_reference(config.engine, graph, xp) else fast.version()
         now = provenance(config.backend, engine)
         path = store.checkpoint_path(config.results, run)
         if not path.exists():
             # On NumPy, products at small B are up to three times faster if columns are contiguous.
             order = "F" if xp is numpy else "C"
-            fresh = init_params(graph, numpy.random.default_rng(run.seed), init=run.init)
+            fresh = mg.init_params(graph, numpy.random.default_rng(run.seed), init=run.init)
             params = {key: xp.asarray(W, order=order) for key, W in fresh.items()}
             velocity = {key: xp.zeros_like(W) for key, W in params.items()}
             return cls(run, params, velocity, {}, 0, [now])
@@ -182,14 +176,14 @@ class State:
         """
         x, y, x_test, y_test = data
         params, loss, graph = self.params, self.run.loss, self.run.graph()
-        train_loss, train_accuracy, stats = evaluate(graph, params, x, y, loss)
-        test_loss, test_accuracy, _ = evaluate(graph, params, x_test, y_test, loss, stats)
-        moved = numpy.nan if before is None else distance(params, before, graph.E_T)
+        train_loss, train_accuracy, stats = mg.evaluate(graph, params, x, y, loss)
+        test_loss, test_accuracy, _ = mg.evaluate(graph, params, x_test, y_test, loss, stats)
+        moved = numpy.nan if before is None else mg.distance(params, before, graph.E_T)
         values = self.epoch, moved, train_loss, train_accuracy, test_loss, test_accuracy
         row = {name: to_host(value).astype("float64") for name, value in zip(MEASURED, values)}
         for key, W in params.items():
             if key in graph.E_T:
-                s = to_host(singular_values(W)).astype("float32")
+                s = to_host(mg.singular_values(W)).astype("float32")
                 row[store.array_name("spectrum", key)] = s
             else:
                 row["{} {}".format(*key)] = to_host(W)[0].copy()
@@ -241,18 +235,18 @@ def has_collapsed(state):
     f is then constant if no path from layer 1 to L avoids such layers.
     """
     run, graph = state.run, state.run.graph()
-    eta = step_decay(run.eta, state.epoch, run.milestones, run.factor)
+    eta = mg.step_decay(run.eta, state.epoch, run.milestones, run.factor)
     reach = eta * run.momentum / (1 - run.momentum)
     both = state.params, state.velocity
     depends_on_x = {1}
-    for p in range(2, graph.L + 1):
-        is_off = False
-        if graph.layers[p - 1].batchnorm and graph.layers[p - 1].activation == "relu":
+    for p, layer in enumerate(graph.layers[1:], start=2):
+        if layer.batchnorm and layer.activation == "relu":
             gamma, v_gamma = (arrays["gamma", p].astype("float64") for arrays in both)
             beta, v_beta = (arrays["beta", p].astype("float64") for arrays in both)
             largest = (abs(gamma) + reach * abs(v_gamma)) * run.B**0.5
-            is_off = (largest + beta + reach * abs(v_beta) <= 0).all()
-        if not is_off and not depends_on_x.isdisjoint(graph.pred[p]):
+            if (largest + beta + reach * abs(v_beta) <= 0).all():
+                continue
+        if not depends_on_x.isdisjoint(graph.pred[p]):
             depends_on_x.add(p)
     return graph.L not in depends_on_x
 
@@ -275,7 +269,7 @@ def load(run, config):
     """x (m, n), y (m, k), x_test, y_test of a run, on the host."""
     key = run.dataset, config.data, run.m, run.m_test
     if key not in LOADED:
-        data = minigrad.load_dataset(run.dataset, config.data)
+        data = mg.load_dataset(run.dataset, config.data)
         rows = balanced(data.y_train, run.m, "m")
         test_rows = balanced(data.y_test, run.m_test, "m_test")
         training_set = data.x_train[rows], data.y_train[rows]
@@ -291,5 +285,5 @@ def balanced(y, m, field):
     # 0 is the number of a sample of no class, as theory has them.
     rows = numpy.flatnonzero((0 < nth_of_its_class) & (nth_of_its_class <= m // y.shape[1]))
     if len(rows) < m:
-        raise minigrad.DataError(f"{field}={m} is more than the data set has: take less")
+        raise mg.DataError(f"{field}={m} is more than the data set has: take less")
     return rows

@@ -25,6 +25,10 @@ from .store import StoreError
 
 # That this process may use; macOS knows only how many there are.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+# SHA-256 of the source files of minigrad and experiments, as this process found them.
+FOLDERS = Path(minigrad.__file__).parent, Path(__file__).parent
+SOURCES = [path.read_bytes() for folder in FOLDERS for path in sorted(folder.rglob("*.py"))]
+CODE = hashlib.sha256(b"".join(SOURCES)).hexdigest()
 PATIENCE = 10  # seconds for a scheduler to answer
 FAILED = "a worker process failed, for the reason above, or was killed (out of memory?)"
 AGAIN = "run the same command again, which goes on from the checkpoints"
@@ -208,13 +212,3 @@ def _train_on_cluster(runs, config, probe, expected_code):
         raise WorkerError("a worker trains several runs at once: start it with --nthreads 1")
     train.train(runs, config)
     return runs
-
-
-def source_digest():
-    """SHA-256 of the source files of minigrad and experiments."""
-    folders = Path(minigrad.__file__).parent, Path(__file__).parent
-    files = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
-
-
-CODE = source_digest()  # of the files as this process found them

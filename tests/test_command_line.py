@@ -59,7 +59,7 @@ def test_a_figure_is_trained_once_and_then_drawn_from_its_results(here, call, mo
     paths = [Path(line) for line in out.splitlines()]
     assert status == 0 and [path.suffix for path in paths] == [".png", ".svg", ".csv"]
     assert all(path.parent == Path("c/d") and path.stat().st_size for path in paths)
-    assert Config("a/b", keep_weights=True).has(RUNS[0]) and sorted(os.listdir(here)) == ["a", "c"]
+    assert Config("a/b", keep_weights=True).path(RUNS[0]) and sorted(os.listdir(here)) == ["a", "c"]
     monkeypatch.setattr(train, "train", lambda *args: pytest.fail("trained again"))
     before = paths[0].read_bytes()
     assert call(*args) == (0, out, "") and paths[0].read_bytes() == before

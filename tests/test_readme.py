@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.__main__ import command_line, experiment
+from experiments.__main__ import command_line, experiments
 from experiments.figures import FIGURES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,7 +23,7 @@ def understood(arguments):
     """The name in the arguments of `python -m experiments`, which parse and make an Experiment."""
     args = command_line().parse_args(shlex.split(arguments))
     if args.name in FIGURES:
-        experiment(args.name, args)
+        experiments(args, [args.name])
     return args.name
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.__main__ import command_line, experiment
+from experiments.__main__ import command_line, experiments
 from experiments.runs import Run
 from minigrad.optim import step_decay
 
@@ -45,7 +45,7 @@ WRONG = {
 @pytest.mark.parametrize("command", KEYS)
 def test_the_runs_of_a_command_keep_their_keys(command):
     args = command_line().parse_args(shlex.split(command))
-    assert [run.key for run in experiment(args.name, args).runs()] == KEYS[command]
+    assert [run.key for run in experiments(args, [args.name])[args.name].runs()] == KEYS[command]
 
 
 def test_the_key_differs_for_every_field():

@@ -242,11 +242,11 @@ def test_on_a_device_a_stack_equals_runs_alone_and_waits_at_measurements_alone(
     tmp_path, monkeypatch
 ):
     """Within rounding; everything on the device is float32."""
-    monkeypatch.setattr(train, "load_backend", lambda name: fake_cupy if name == "cupy" else numpy)
+    monkeypatch.setattr(mg, "load_backend", lambda name: fake_cupy if name == "cupy" else numpy)
     monkeypatch.setattr(train, "provenance", lambda *_: HERE)
     runs = [replace(run, epochs=1, eta=0.01) for run in RUNS]
     alone = trained(runs, tmp_path / "alone")
-    train_epoch, seen = train.train_epoch, []
+    train_epoch, seen = mg.train_epoch, []
 
     def watched(*args):
         fake_cupy.reset()
@@ -254,7 +254,7 @@ def test_on_a_device_a_stack_equals_runs_alone_and_waits_at_measurements_alone(
         kinds = {str(made) for made in fake_cupy.dtypes if numpy.dtype(made).kind == "f"}
         seen.append((fake_cupy.waits, kinds))
 
-    monkeypatch.setattr(train, "train_epoch", watched)
+    monkeypatch.setattr(mg, "train_epoch", watched)
     found = trained(runs, tmp_path / "stack", stack=3, backend="cupy")
     assert seen == [(0, {"float32"})]
     for run, (_, arrays) in alone.items():
