@@ -1,7 +1,6 @@
 """NumPy or CuPy. No other file names CuPy: everything else asks an array for its library."""
 
 import functools
-import importlib
 import os
 import sys
 
@@ -21,7 +20,8 @@ def load_backend(name):
     if name == "numpy":
         return numpy
     try:
-        cupy = importlib.import_module("cupy")
+        import cupy
+
         if cupy.cuda.is_available():
             cupy.ones((2, 2)) @ cupy.ones((2, 2))  # needs the compiler and the BLAS of CUDA
             return cupy
@@ -32,14 +32,9 @@ def load_backend(name):
     raise BackendError(f"CuPy can't be used ({reason}): {way_out}")
 
 
-def on_host(array):
-    """Whether an array is NumPy's, so that its values can be looked at without waiting."""
-    return isinstance(array, (numpy.ndarray, numpy.generic))
-
-
 def namespace(array):
     """The library of an array: the module numpy or cupy."""
-    return numpy if on_host(array) else sys.modules[type(array).__module__]
+    return sys.modules[type(array).__module__.partition(".")[0]]
 
 
 def to_host(array):
@@ -64,7 +59,7 @@ def swap(W):
 def product_with_transpose(v, W):
     """v @ swap(W): (..., B, d_q), (..., d_p, d_q) -> (..., B, d_p)."""
     # CuPy copies a transposed operand of a stacked product: let it copy the smaller one.
-    if W.ndim > 2 and v.size < W.size and not on_host(W):
+    if W.ndim > 2 and v.size < W.size and namespace(W) is not numpy:
         return swap(W @ swap(v))
     return v @ swap(W)
 

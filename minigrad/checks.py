@@ -9,7 +9,7 @@ import numbers
 
 import numpy
 
-from .backend import namespace, on_host
+from .backend import namespace
 
 
 def require(holds, rule, got):
@@ -21,7 +21,7 @@ def require(holds, rule, got):
 
 def array(name, a, like=None):
     """An array, in the library and dtype of `like`; no subclass, whose operators differ."""
-    if not hasattr(a, "dtype") or (on_host(a) and type(a) is not numpy.ndarray):
+    if type(a) is not getattr(namespace(a), "ndarray", None):
         raise TypeError(f"{name} must be an array: pass numpy.asarray(...), got {type(a).__name__}")
     if like is not None:
         if type(a) is not type(like):
@@ -36,6 +36,15 @@ def matrices(name, a):
     require(fits, f"{name} must be float32 or float64, with two axes or more", a)
 
 
+def arrays(name, given, expected, like=None):
+    """A dict of arrays with these shapes by key; the sentence has those that differ."""
+    for key, a in given.items():
+        array(f"{name}[{key}]", a, like)
+    found = {key: a.shape for key, a in given.items()}
+    lacking, odd = expected.items() - found.items(), found.items() - expected.items()
+    require(found == expected, f"{name} must have the keys and shapes {dict(lacking)}", dict(odd))
+
+
 def number(name, value, below=float("inf"), W=None):
     """A number in [0, below) as a float or, with runs stacked in W, an array (*R, 1, 1) of them."""
     rule = f"{name} must be >= 0 and < {below}"
@@ -47,67 +56,43 @@ def number(name, value, below=float("inf"), W=None):
     array(name, value, W)
     shape = (*W.shape[:-2], 1, 1)
     require(value.shape in ((), shape), f"{name} must be a number or have shape {shape}", value)
-    if on_host(value):
+    if namespace(value) is numpy:
         require(((value >= 0) & (value < below)).all(), rule, value.ravel().tolist())
     return value
 
 
-def targets(y, shape):
-    """y with the last axes of f (..., B, k), whose shape is given: others would broadcast."""
-    array("y", y)
-    rule = f"y must have f's last axes {tuple(shape[-2:])}: one-hot rows, or a column of -1 and +1"
-    require(y.shape[-2:] == tuple(shape[-2:]), rule, y)
-
-
-def prediction(graph, params, x, stats, y=None, B=None):
-    """The arguments of predict and, with y, of evaluate; B is the batch size, if not all of x."""
+def prediction(graph, params, x, stats, B=None):
+    """The arguments of predict; without stats B is the batch size, if not all of x."""
     matrices("x", x)
     n = graph.width(1)
     require(x.shape[-1] == n, f"x must have n={n} columns, the width of layer 1", x)
-    if y is not None:
-        targets(y, (x.shape[-2], graph.width(graph.L)))
-        array("y", y, x)
-    _parameters("params", graph, params, x)
-    shapes = {p: (1, layer.width) for p, layer in enumerate(graph.layers, 1) if layer.batchnorm}
+    R = next(map(numpy.shape, params.values()), ())[:-2]
+    arrays("params", params, {key: (*R, *shape) for key, shape in graph.shapes().items()}, x)
+    normed = {p: (1, layer.width) for p, layer in enumerate(graph.layers, 1) if layer.batchnorm}
     if stats is None:
         B = x.shape[-2] if B is None else B
-        least = 2 if shapes else 1
+        least = 2 if normed else 1
         require(B >= least, f"a batch must have {least} samples or more (batch norm: 2)", B)
     for by_layer in stats or ():
         found = {p: tuple(a.shape[-2:]) for p, a in by_layer.items()}
-        require(found == shapes, f"stats must have the last axes {shapes}", found)
+        require(found == normed, f"stats must have the last axes {normed}", found)
 
 
-def epoch(graph, params, velocity, x, y, rows):
-    """The arrays of train_epoch; see losses.check_values for values of y."""
+def epoch(graph, params, velocity, x, rows):
+    """The arrays of train_epoch, but for y: see losses.check_targets."""
     array("rows", rows)
-    require(rows.ndim >= 2, "rows must be integers (S, *R, B)", rows)
-    prediction(graph, params, x, None, y, B=rows.shape[-1])
-    require(x.ndim == y.ndim == 2, "x and y must be (m, n) and (m, k)", f"{x.shape}, {y.shape}")
+    prediction(graph, params, x, None, B=rows.shape[-1])
+    require(x.ndim == 2, "x must be (m, n)", x)
     weights = list(params.values())
     R = weights[0].shape[:-2]
-    if velocity is not None:
-        _parameters("velocity", graph, velocity, x, R)
-        weights += velocity.values()
-    fits = rows.dtype.kind in "iu" and rows.shape[1:-1] == R
+    fits = rows.dtype.kind in "iu" and rows.ndim >= 2 and rows.shape[1:-1] == R
     require(fits, f"rows must be integers (S, *R, B), R={R} as in params", rows)
-    if on_host(rows):
+    if velocity is not None:
+        arrays("velocity", velocity, {key: W.shape for key, W in params.items()}, x)
+        weights += velocity.values()
+    if namespace(rows) is numpy:
         outside = rows[(rows < 0) | (rows >= len(x))]
         require(outside.size == 0, f"rows must be >= 0 and < m={len(x)}", outside[:3].tolist())
-    if on_host(x):
+    if namespace(x) is numpy:
         tied = any(numpy.shares_memory(*pair) for pair in itertools.combinations(weights, 2))
         require(not tied, "params and velocity must each have memory of their own", "tied weights")
-        writable = all(W.flags.writeable for W in weights)
-        require(writable, "params and velocity must be writable", "a read-only array")
-
-
-def _parameters(name, graph, params, x, R=None):
-    """A dict as init_params makes it, in x's library and dtype, with equal axes R in front."""
-    shapes = graph.shapes()
-    odd = sorted(map(str, params.keys() ^ shapes.keys()))
-    require(not odd, f"{name} must have the keys of graph.shapes()", f"in one only: {odd}")
-    for key, W in params.items():
-        array(f"{name}[{key}]", W, x)
-        R = W.shape[:-2] if R is None else R
-        shape = (*R, *shapes[key])
-        require(W.shape == shape, f"{name}[{key}] must have the shape {shape}", W)

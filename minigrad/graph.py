@@ -1,7 +1,7 @@
 """The directed acyclic graph G = (V, E) of Section 2.1: layers and the edges that join them."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .checks import require
 from .layers import ACTIVATION
@@ -43,16 +43,13 @@ class Graph:
 
     layers: tuple[Layer, ...]
     edges: tuple[Edge, ...]
-    L: int = field(init=False, repr=False, compare=False)
-    pred: dict = field(init=False, repr=False, compare=False)
-    E_T: tuple = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
         layers, edges = tuple(self.layers), tuple(self.edges)
         L = len(layers)
         pred = {p: tuple(sorted(e.q for e in edges if e.p == p)) for p in range(1, L + 1)}
         E_T = tuple(sorted((e.p, e.q) for e in edges if e.trainable))
-        # A frozen dataclass refuses assignments to its fields.
+        # A frozen dataclass refuses assignments. L, pred and E_T follow from its two fields.
         vars(self).update(layers=layers, edges=edges, L=L, pred=pred, E_T=E_T)
         self._check()
 

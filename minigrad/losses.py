@@ -7,16 +7,17 @@ ValueError or TypeError for other y; training steps call the unchecked function,
 
 import functools
 
+import numpy
+
 from . import checks
-from .backend import namespace, on_host
+from .backend import namespace
 
 
 def _checked(rule):
     @functools.wraps(rule)
     def loss(f, y):
         checks.array("f", f)
-        checks.targets(y, f.shape)
-        check_values(loss, y)
+        check_targets(loss, y, f.shape)
         return rule(f, y)
 
     loss.rule = rule
@@ -70,14 +71,23 @@ def rule_of(loss):
     return getattr(function, "rule", function)
 
 
-def check_values(loss, y):
-    """ValueError for values of y that `loss` has no meaning for; on the host only."""
+def check_targets(loss, y, shape, like=None):
+    """y has the last axes of f (..., B, k), whose shape is given: others would broadcast.
+
+    ValueError, too, for values that `loss` has no meaning for; on the host only.
+    """
+    checks.array("y", y, like)
+    axes = tuple(shape[-2:])
+    form = f"y must have f's last axes {axes}: one-hot rows, or a column of -1 and +1"
+    checks.require(y.shape[-2:] == axes, form, y)
     rule, wrong = rule_of(loss), ()
-    if rule is cross_entropy.rule and on_host(y):
-        sums = y @ namespace(y).ones(y.shape[-1], y.dtype)  # faster than y.sum(axis=-1)
+    if namespace(y) is not numpy:
+        return  # on a device, looking at values means waiting for them
+    if rule is cross_entropy.rule:
+        sums = y @ numpy.ones(y.shape[-1], y.dtype)  # faster than y.sum(axis=-1)
         wrong = sums[~(abs(sums - 1) < 1e-3)]  # NaN is wrong, too
         allowed = "one-hot rows of y, of sum 1"
-    elif rule in (logistic.rule, exponential.rule) and on_host(y):
+    elif rule in (logistic.rule, exponential.rule):
         wrong, allowed = y[abs(y) != 1], "y = -1 or +1"
     if len(wrong) > 0:
         raise ValueError(f"{rule.__name__} takes {allowed}, got {wrong[0]:g}")

@@ -63,9 +63,8 @@ def distance_to_rank(W, r, norm="spectral"):
     """The least ||W - Z|| over rank(Z) <= r, the left side of Eq. 10, from sigma_{r+1} on."""
     checks.require(r >= 0, "r must be >= 0", r)
     s = singular_values(W)
-    if r >= s.shape[-1]:
-        return 0 * s[..., 0]  # NaN stays NaN
-    return norm_of_spectrum(s[..., r:], norm)
+    s[..., :r] *= 0  # NaN stays NaN
+    return norm_of_spectrum(s, norm)
 
 
 def theorem1_bound(grad, lam, norm="spectral"):

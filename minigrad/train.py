@@ -4,7 +4,7 @@ import numpy
 
 from . import checks, fast
 from .backend import namespace
-from .losses import check_values, rule_of
+from .losses import check_targets, rule_of
 from .network import backward, factors, forward, predict
 from .optim import sgd_step
 
@@ -45,8 +45,9 @@ def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum, e
     None (fast where possible). ValueError or TypeError, before any step, for arguments that don't
     fit together or an engine that can't be had; on a device, values of y and rows go unchecked.
     """
-    checks.epoch(graph, params, velocity, x, y, rows)
-    check_values(loss, y)
+    checks.epoch(graph, params, velocity, x, rows)
+    check_targets(loss, y, (len(x), graph.width(graph.L)), x)
+    checks.require(y.ndim == 2, "y must be (m, k)", y)
     W = next(iter(params.values()))
     eta, lam = checks.number("eta", eta, W=W), checks.number("lam", lam, W=W)
     momentum = checks.number("momentum", momentum, below=1, W=W)
@@ -86,9 +87,9 @@ def evaluate(graph, params, x, y, loss, stats=None):
     NaN where a variance of Eq. 5 has overflowed. ValueError or TypeError for arguments that don't
     fit together.
     """
-    checks.prediction(graph, params, x, stats, y)
-    check_values(loss, y)
+    checks.prediction(graph, params, x, stats)
     xp, m = namespace(x), x.shape[-2]
+    check_targets(loss, y, (m, graph.width(graph.L)), x)
     # Batch statistics are those of all samples and need them at once. Chunks take less memory.
     need_all = stats is None and any(layer.batchnorm for layer in graph.layers)
     size = m if need_all else CHUNK

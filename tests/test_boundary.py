@@ -56,7 +56,7 @@ SHAPES = {
     "rows of one run": ("rows", lambda rows: rows[:, :1], "rows must be integers.*R=(2,)"),
     "batches of one": ("rows", lambda rows: rows[..., :1], "2 samples"),
     "no W": ("params", lambda a: {(2, 1): a[2, 1]}, "params must have the keys.*3, 2"),
-    "a W of one run": ("params", of(W32, lambda W: W[0]), "3, 2.*shape.*(2, 6, 6)"),
+    "a W of one run": ("params", of(W32, lambda W: W[0]), "shape.*3, 2.*(2, 6, 6)"),
     "velocity without W": ("velocity", lambda a: {}, "velocity must have the keys"),
     "velocity of one run": ("velocity", lambda a: {key: v[0] for key, v in a.items()}, "shape"),
     "another loss": ("loss", lambda loss: "hinge", "loss must be one of.*'hinge'"),
@@ -74,8 +74,8 @@ VALUES = {
 }
 # What evaluate takes.
 TRAINED = {
-    "stacked x": ("x", lambda x: x[None], "x and y must be (m, n) and (m, k).*(1, 12, 5)"),
-    "read-only params": ("params", of(W32, lambda W: np.broadcast_to(W, W.shape)), "writable"),
+    "stacked x": ("x", lambda x: x[None], "x must be (m, n).*(1, 12, 5)"),
+    "stacked y": ("y", lambda y: y[None], "y must be (m, k).*(1, 12, 3)"),
     "tied weights": ("params", lambda a: a | {("beta", 2): a["beta", 3]}, "memory of their own"),
     "tied velocities": ("velocity", lambda a: a | {("beta", 2): a["beta", 3]}, "memory of their"),
 }

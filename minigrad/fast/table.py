@@ -13,14 +13,13 @@ from .compiled import Operation
 
 
 class Step:
-    """A step on B samples; `given` are views of params and, by ("velocity", key), of velocity."""
+    """The calls of a step on B samples, and by name the matrices that they work on."""
 
-    def __init__(self, graph, given, B, rule, scalars):
-        self.given = given
+    def __init__(self, graph, B, rule, scalars):
         fours = all(layer.width % 4 == 0 for layer in graph.layers[:-1])
         self.few = fours and B in compiled.FEW
         self._allocate(graph, B, scalars.dtype)
-        self.program = []  # rows of tables, and calls from Python
+        self.program = []  # rows of tables, and calls from Python, most of them of BLAS
         self._forward(graph)
         self._backward(graph, rule)
         self.calls = []
@@ -33,12 +32,13 @@ class Step:
     def _allocate(self, graph, B, dtype):
         """The flat array, and views `at` names; those of parameters are transposed."""
         widths = [layer.width for layer in graph.layers]
-        largest = max(B * max(widths), *(W.size for W in self.given.values()))
+        largest = max(map(math.prod, [(B, max(widths)), *graph.shapes().values()]))
         shapes = {"target": (B, widths[-1]), "scratch": (1, largest)}
         for p, width in enumerate(widths, start=1):
             shapes["v", p] = shapes["U", p] = shapes["normalized", p] = (B, width)
             shapes["units", p] = (6, width)
-        shapes |= {key: W.shape[::-1] for key, W in self.given.items()}
+        for key, shape in graph.shapes().items():
+            shapes[key] = shapes["velocity", key] = shape[::-1]
         ends = numpy.cumsum([math.prod(shape) for shape in shapes.values()])
         # Zero is also the cotangent of a layer without a path to L, which nothing writes.
         self.memory = numpy.zeros(ends[-1], dtype)
@@ -54,10 +54,6 @@ class Step:
         for a in matrices:
             row += [(a.ctypes.data - self.memory.ctypes.data) // a.itemsize, *a.shape]
         self.program.append(row + [0] * (2 + 3 * compiled.MATRICES - len(row)))
-
-    def _python(self, function, *args):
-        """Append a call from Python, usually of BLAS."""
-        self.program.append(partial(function, *args))
 
     def _forward(self, graph):
         at = self.at
@@ -78,7 +74,7 @@ class Step:
         if rule is rule_of(cross_entropy):
             self._operation(Operation.CROSS_ENTROPY, df, f, y)
         else:
-            self._python(lambda: numpy.copyto(df, rule(f, y)[1]))
+            self.program.append(lambda: numpy.copyto(df, rule(f, y)[1]))
         reached = {graph.L}
         for p in range(graph.L, 1, -1):
             U, layer = at["U", p], graph.layers[p - 1]
@@ -107,35 +103,23 @@ class Step:
         elif self.few:
             self._operation(operation, term, rows, W)
         elif operation == Operation.MATMUL:
-            self._python(numpy.matmul, rows, W, term)
+            self.program.append(partial(numpy.matmul, rows, W, term))
         else:
             # BLAS was measured to be faster at W^T U than at its transpose.
             term = self._scratch(to.shape[::-1]).T
-            self._python(numpy.matmul, W, rows.T, term.T)
+            self.program.append(partial(numpy.matmul, W, rows.T, term.T))
         if accumulate:
-            self._python(numpy.add, to, term, to)
+            self.program.append(partial(numpy.add, to, term, to))
         elif term is not to:
-            self._python(numpy.copyto, to, term)
+            self.program.append(partial(numpy.copyto, to, term))
 
     def _descend(self, W, velocity, v, U):
         if self.few:
             self._operation(Operation.DESCEND_FEW, W, velocity, v, U)
             return
         gradient = self._scratch(W.shape)
-        self._python(numpy.matmul, v.T, U, gradient)
+        self.program.append(partial(numpy.matmul, v.T, U, gradient))
         self._operation(Operation.DESCEND, W, velocity, gradient, flag=True)
-
-    def train(self, x, y, rows):
-        """A step for every batch of rows (S, B), on what is given, in place."""
-        for key, W in self.given.items():
-            self.at[key][:] = W.T
-        for batch in rows:
-            x.take(batch, axis=0, out=self.at["v", 1], mode="clip")
-            y.take(batch, axis=0, out=self.at["target"], mode="clip")
-            for call in self.calls:
-                call()
-        for key, W in self.given.items():
-            W.T[:] = self.at[key]
 
 
 def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum):
@@ -146,5 +130,13 @@ def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum):
         scalars = numpy.array([*scalars, layers.EPS], x.dtype)
         given = {key: W[run] for key, W in params.items()}
         given |= {("velocity", key): W[run] for key, W in velocity.items()}
-        step = Step(graph, given, rows.shape[-1], rule_of(loss), scalars)
-        step.train(x, y, rows[(slice(None), *run)])
+        step = Step(graph, rows.shape[-1], rule_of(loss), scalars)
+        for key, W in given.items():
+            step.at[key][:] = W.T
+        for batch in rows[(slice(None), *run)]:
+            x.take(batch, axis=0, out=step.at["v", 1], mode="clip")
+            y.take(batch, axis=0, out=step.at["target"], mode="clip")
+            for call in step.calls:
+                call()
+        for key, W in given.items():
+            W.T[:] = step.at[key]
