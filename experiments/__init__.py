@@ -12,7 +12,7 @@ Read in this order; results travel as {run: (meta, arrays)}:
     results     numbers of a stored run: its history, how a rank is counted
     plots       numbers in, a picture out
     report      Markdown, CSV and pictures as files
-    claims      the paper's claims, judged from stored runs by judges and trends (with statistics)
+    claims      the paper's claims, judged from stored runs by judges (with statistics)
     theory      the paper's lemmas and theorems, tried by theory_checks
     spectra     counts of Figure 2's ranks at several cutoffs
     bench       speed and training beside PyTorch and JAX

@@ -9,7 +9,7 @@ import numpy
 
 from minigrad.measures import norm_of_spectrum
 
-from . import judges, report, trends
+from . import judges, report
 from .judges import Setting
 from .results import LEARNED, SMALLEST, history, spectra_of
 
@@ -27,15 +27,15 @@ CRITERIA = {
 IN_QUICK = {"holds": "seen", "fails": "not seen", "mixed": "not seen", "not seen": "not seen"}
 FIG1 = ("fig1, cross-entropy", "fig1, squared loss")
 CLAIMS = (  # what the memo says, its judge, and the figures of which it is said
-    ("smaller B, lower rank, at equal epochs", trends.smaller_B_lower_rank,
+    ("smaller B, lower rank, at equal epochs", judges.smaller_B_lower_rank,
      "fig2", "fig4", "fig5", "fig2, λ halved"),
-    ("larger η, lower rank", trends.larger_eta_lower_rank, "fig2, fig6", "fig4", "fig5"),
-    ("larger η, worse training", trends.larger_eta_worse_training, "fig2", "fig4", "fig5"),
-    ("smaller B needs smaller η", trends.smaller_B_needs_smaller_eta, "fig2", "fig4", "fig5"),
-    ("smaller B, lower rank, at equal steps (our control)", trends.lower_rank_at_equal_steps,
+    ("larger η, lower rank", judges.larger_eta_lower_rank, "fig2, fig6", "fig4", "fig5"),
+    ("larger η, worse training", judges.larger_eta_worse_training, "fig2", "fig4", "fig5"),
+    ("smaller B needs smaller η", judges.smaller_B_needs_smaller_eta, "fig2", "fig4", "fig5"),
+    ("smaller B, lower rank, at equal steps (our control)", judges.lower_rank_at_equal_steps,
      "fig2, fig6", "fig4", "fig5"),
-    ("what carries the trend (our control)", trends.what_carries_the_trend, "control"),
-    ("larger λ, lower rank", trends.larger_lambda_lower_rank, "fig3"),
+    ("what carries the trend (our control)", judges.what_carries_the_trend, "control"),
+    ("larger λ, lower rank", judges.larger_lambda_lower_rank, "fig3"),
     ("no rank is lost at λ = 0, whatever B", judges.no_rank_lost_without_decay, "fig3"),
     ("gradient descent does not lower the rank (Section 3.2)",
      judges.gradient_descent_keeps_the_rank, "descent"),
@@ -200,7 +200,7 @@ def write(findings, experiment, folder):
     rows = [[*place, *row.values()] for place, row in table.items()]
     page = [f"Preset {experiment.preset}.", report.markdown(["claim", "figure", *variants], rows)]
     page += ["## The words", WORDS]
-    page += map(inspect.getdoc, (judges.by_majority, judges.by_thirds, trends.trend))
+    page += map(inspect.getdoc, (judges.by_majority, judges.by_thirds, judges.trend))
     for claim, rule, *_ in CLAIMS:
         page += [f"## {claim}", f"Rule: {inspect.getdoc(rule)}", "\n".join(items[claim])]
     text = "\n\n".join(part.strip() for part in page) + "\n"

@@ -196,14 +196,12 @@ class Experiment:
 
     def _columns(self):
         """A column for every point of the axes but the last, whose values are its lines."""
-        *axes, last = self.figure.axes
+        *axes, last = ([(axis, value) for value in self._values(axis)] for axis in self.figure.axes)
         columns = []
-        for values in itertools.product(*map(self._values, axes)):
-            chosen = dict(zip(axes, values))
-            points = [chosen | {last: value} for value in self._values(last)]
-            lines = [self._line(index, point) for index, point in enumerate(points)]
+        for point in itertools.product(*axes):
+            lines = [self._line(index, [*point, end]) for index, end in enumerate(last)]
             run = lines[0].runs[0]
-            names = [named(axis, getattr(run, axis, value)) for axis, value in chosen.items()]
+            names = [named(axis, getattr(run, axis, value)) for axis, value in point]
             columns.append((", ".join(names), lines))
         return columns
 
@@ -216,15 +214,15 @@ class Experiment:
             raise ValueError(f"{axis} must be one of {', '.join(known)}, got {', '.join(values)}")
         return values
 
-    def _line(self, index, chosen):
-        """The Line of one point of the axes."""
-        point = {}
-        for axis, value in chosen.items():
+    def _line(self, index, point):
+        """The Line of one point of the axes, given as a list of (axis, value)."""
+        fields = {}
+        for axis, value in point:
             known = self.figure.axes[axis]
-            point |= known[value] if isinstance(known, dict) else {axis: value}
-        paper = replace(self.figure.base, **point)
-        changed = self.reduction.fields | self.fixed | point
-        run = self._reduced(replace(self.figure.base, **changed), paper)
+            fields |= known[value] if isinstance(known, dict) else {axis: value}
+        paper = replace(self.figure.base, **fields)
+        run = replace(self.figure.base, **self.reduction.fields | self.fixed | fields)
+        run = self._reduced(run, paper)
         if axis == "B":  # a batch size has the same colour in every figure
             index = (*BATCH_SIZES, *self._values("B")).index(value)
         runs = [replace(run, seed=seed) for seed in range(self.seeds)]

@@ -2,27 +2,23 @@
 
 import functools
 import itertools
+import math
 
 import numpy
 
 PERMUTATIONS = 10_000
 
 
-def tau_b(x, y):
-    """Kendall's tau-b, in [-1, 1]; 0 where x or y is constant."""
-    of_x, of_y = _signs(x), _signs(y)
-    pairs = numpy.sqrt((of_x != 0).sum() * (of_y != 0).sum())
-    return float(of_x @ of_y / pairs) if pairs else 0.0
+def kendall(x, y):
+    """Kendall's tau-b, in [-1, 1], 0 where x or y is constant; and its two-sided p.
 
-
-def p_value(x, y, exact=False):
-    """The two-sided p of tau-b over x and 10,000 random orders of it, the same every time.
-
-    Where `exact`, over all n! orders of x; for small n.
+    p is over all orders of x, or where there are more over 10,000 random ones, always the same.
     """
-    signs = _signs(list(itertools.permutations(x))) if exact else _signs_of_random_orders(tuple(x))
-    numerators = abs(signs @ _signs(y))  # the denominator is the same in every order
-    return float((numerators >= numerators[0]).mean())  # the first order is x itself
+    of_x, of_y = _signs_of_orders(tuple(x)), _signs(y)
+    numerators = of_x @ of_y  # the first order is x itself
+    pairs = numpy.sqrt((of_x[0] != 0).sum() * (of_y != 0).sum())  # the same in every order
+    p = (abs(numerators) >= abs(numerators[0])).mean()
+    return float(numerators[0] / pairs) if pairs else 0.0, float(p)
 
 
 def holm(p):
@@ -41,7 +37,9 @@ def slope(x, y):
 
 
 @functools.lru_cache(maxsize=8)
-def _signs_of_random_orders(x):
+def _signs_of_orders(x):
+    if math.factorial(len(x)) <= PERMUTATIONS:
+        return _signs(list(itertools.permutations(x)))
     orders = numpy.tile(x, (1 + PERMUTATIONS, 1))
     orders[1:] = numpy.random.default_rng(0).permuted(orders[1:], axis=1)
     return _signs(orders)

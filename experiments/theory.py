@@ -5,7 +5,6 @@ lemmas, section_3_1 and theorem_1 yield the rows of the page; theory_checks has 
 
 import textwrap
 from collections import namedtuple
-from functools import partial
 from itertools import product
 
 import numpy
@@ -99,9 +98,7 @@ def lemmas(width, x, label):
     statement = "the sum is that of backpropagation's B outer products, A detached"
     yield exact("Eq. 24", statement, "relative error", error, on)
 
-    mended, names = theory_checks.eq_23_error, ["MLP-BN-3-16"]
-    error = worst(mended, names, x, [range(4)])
-    printed = worst(partial(mended, as_printed=True), names, x, [range(4)])
+    error, printed = worst(theory_checks.eq_23_errors, ["MLP-BN-3-16"], x, [range(4)])
     statement = "∂f(x)/∂W = Σⱼ u¹ⱼ (u²ⱼ + u³ⱼ)ᵀ, A detached, the memo's slips mended"
     quantity = f"with Q_q D_q 1 β_q in u², as printed, relative error {printed:.2g}; mended"
     on = f"MLP-BN-3-16 {SCALES_TEXT}, {label}, B = 4"

@@ -25,18 +25,6 @@ def slope(graph, params, x, edge, D, A=None):
     return mg.forward(graph, shifted, x, A=A).v[graph.L].imag / STEP
 
 
-def sketch(graph, params, x, edge, r, rng, A=None):
-    """P (d f_c(x_b) / d W^{pq}) Q^T, (B, k, r, r), and its random P (r, d_p) and Q (r, d_q).
-
-    Their rows are orthonormal; r is cut to d_p and d_q. Up to r, a matrix has the rank of its
-    sketch with probability one.
-    """
-    W = params[edge]
-    P, Q = (swap(numpy.linalg.qr(rng.normal(size=(d, min(r, d))))[0]) for d in W.shape)
-    rows = [slope(graph, params, x, edge, row[:, None] * Q[:, None, :], A) for row in P]
-    return numpy.moveaxis(rows, (0, 1), (-2, -1)), P, Q
-
-
 def lemmas(graph, params, x):
     """Lemma 2 and Eq. 24 for a random combination of the d f_c(x_j; X) / d W, with A held.
 
@@ -49,8 +37,10 @@ def lemmas(graph, params, x):
     U, _ = mg.backward(graph, params, cache, weight)
     ranks, errors = [], []
     for edge, factor in mg.factors(graph, cache, U).items():
-        by_sample, P, Q = sketch(graph, params, x, edge, B + 2, rng, cache.A)
-        found = numpy.einsum("bc,bcij->ij", weight, by_sample)
+        # Up to B + 2, P M Q^T has the rank of M with probability one.
+        P, Q = (rng.normal(size=(B + 2, d)) for d in params[edge].shape)
+        rows = [slope(graph, params, x, edge, row[:, None] * Q[:, None, :], cache.A) for row in P]
+        found = numpy.einsum("bc,ijbc->ij", weight, rows)
         s = numpy.linalg.svd(found, compute_uv=False)
         ranks.append(s[B:].max(initial=0) / (s[0] or 1))
         errors.append(apart(swap(factor.U @ swap(P)) @ (factor.V @ swap(Q)), found))
@@ -73,25 +63,25 @@ def eq_5_error(graph, params, x):
     return max(errors)
 
 
-def eq_23_error(graph, params, x, as_printed=False):
-    """The largest relative error, by slopes of f, of d f_c(x_{j0}) / d W^{pq}, p < L, by Eq. 20-23.
+def eq_23_errors(graph, params, x):
+    """The largest relative error of d f_c(x_{j0}) / d W^{pq}, p < L, of Eq. 20-23, by slopes of f.
 
     Every hidden layer is normalized, A held. Two slips are mended: Delta_1 is x - mu where Eq. 20
-    has x, and the recursion of Delta has alpha before D 1 beta too. A third, Q_q before D_q 1
-    beta_q in u^2, is mended unless `as_printed`.
+    has x, and the recursion of Delta has alpha before D 1 beta too. The second error is that with
+    a third slip as printed: Q_q before D_q 1 beta_q in u^2.
     """
     cache, B, k = mg.forward(graph, params, x), len(x), graph.width(graph.L)
     alpha = numpy.eye(B) - 1 / B
     hidden = range(2, graph.L)
     D = {p: (cache.v[p] > 0).astype(float) for p in hidden}  # (B, d_p), the diagonals
     Q = {p: params["gamma", p] * cache.A[p] * D[p] for p in hidden}
-    delta = {1: alpha @ x}
-    right = {1: delta[1]}  # u^2 + u^3 of Eq. 23
+    delta = {1: alpha @ x}  # without the slip it is u^2 + u^3 of Eq. 23
+    printed = dict(delta)
     for q in hidden:
         u_3 = alpha @ (Q[q] * sum(delta[r] @ swap(params[q, r]) for r in graph.pred[q]))
         shift = D[q] * params["beta", q]
         delta[q] = alpha @ shift + u_3
-        right[q] = alpha @ (Q[q] * shift) + u_3 if as_printed else delta[q]
+        printed[q] = alpha @ (Q[q] * shift) + u_3
     # u^1_{j0 j} by layer, (B, B, k, d_p): all that stands before W^{pq}, from f(x_{j0}) down.
     left = {graph.L: numpy.einsum("ij,kd->ijkd", numpy.eye(B), numpy.eye(k))}
     centred = dict(left)  # of a normalized layer times alpha
@@ -100,10 +90,11 @@ def eq_23_error(graph, params, x, as_printed=False):
         centred[q] = numpy.einsum("aikd,ij->ajkd", left[q], alpha)
     errors, rng = [], numpy.random.default_rng(B)
     for p, q in [edge for edge in graph.E_T if edge[0] < graph.L]:
-        gradient = numpy.einsum("ajkd,je->akde", left[p], right[q])
-        found, P, R = sketch(graph, params, x, (p, q), graph.width(p), rng, cache.A)
-        errors.append(apart(P @ gradient @ swap(R), found))
-    return max(errors)
+        along = rng.normal(size=params[p, q].shape)
+        expected = slope(graph, params, x, (p, q), along, cache.A)
+        found = [numpy.einsum("ajke,je->ak", left[p] @ along, u[q]) for u in (delta, printed)]
+        errors.append([apart(one, expected) for one in found])
+    return numpy.max(errors, axis=0)
 
 
 def gradients(graph, params, x, y, loss, lam):

@@ -7,7 +7,7 @@ import numpy
 import pytest
 
 import minigrad as mg
-from experiments import claims, judges, trends
+from experiments import claims, judges
 from experiments.figures import BATCH_SIZES, CELLS, ETAS, FIGURES, Experiment
 from experiments.judges import Setting
 from experiments.runs import Run
@@ -145,45 +145,45 @@ def blocks(*ranks):
 
 
 CASES = [
-    (trends.smaller_B_lower_rank, "holds", grid(3, 0, 0, learns=lambda B, eta: eta < 0.1)),
-    (trends.smaller_B_lower_rank, "fails", grid(-3, 0, 0)),
-    (trends.smaller_B_lower_rank, "mixed", grid(3, 0, 0)),
+    (judges.smaller_B_lower_rank, "holds", grid(3, 0, 0, learns=lambda B, eta: eta < 0.1)),
+    (judges.smaller_B_lower_rank, "fails", grid(-3, 0, 0)),
+    (judges.smaller_B_lower_rank, "mixed", grid(3, 0, 0)),
     # 4 % of the full rank where it has learned; two values that have learned; Holm's correction
-    (trends.smaller_B_lower_rank, "not seen", grid(2, 2, 2, learns=lambda B, eta: B >= 32)),
-    (trends.smaller_B_lower_rank, "not decided", grid(3, 3, 3, learns=lambda B, eta: B >= 64)),
-    (trends.smaller_B_lower_rank, "not decided", grid(3, 3, 3, seeds=2)),
-    (trends.smaller_B_lower_rank, "holds", COLUMN),
-    (trends.smaller_B_lower_rank, "not decided", COLUMN + UNLEARNED),
-    (trends.larger_eta_lower_rank, "holds", rising("eta", ETAS, -8)),
-    (trends.larger_eta_lower_rank, "fails", rising("eta", ETAS, 8)),
-    (trends.larger_lambda_lower_rank, "holds", rising("lam", LAMBDAS, -8)),
-    (trends.larger_lambda_lower_rank, "fails", rising("lam", LAMBDAS, 8)),
-    (trends.larger_eta_worse_training, "holds", rising("eta", ETAS, 8)),
-    (trends.larger_eta_worse_training, "fails", rising("eta", ETAS, -8)),
-    (trends.smaller_B_needs_smaller_eta, "holds", up_to(0, 0, 0.01, 0.01, 0.1, 0.1)),
-    (trends.smaller_B_needs_smaller_eta, "fails", up_to(0.1, 0.1, 0.01, 0.01, 0.001, 0)),
-    (trends.smaller_B_needs_smaller_eta, "not seen", up_to(0, 0, 0, 0.1, 0.1, 0.1)),  # p = 0.1
-    (trends.smaller_B_needs_smaller_eta, "not decided", up_to(0, 0, 0, 0.1, 0.1, 0.1, seeds=2)),
-    (trends.lower_rank_at_equal_steps, "holds", pairs(60, 60, 90, 90)),
-    (trends.lower_rank_at_equal_steps, "fails", pairs(99, 99, 90, 90)),
-    (trends.lower_rank_at_equal_steps, "mixed", pairs(99, 90, 90)),
-    (trends.lower_rank_at_equal_steps, "not seen", pairs(90, 90, 90)),
+    (judges.smaller_B_lower_rank, "not seen", grid(2, 2, 2, learns=lambda B, eta: B >= 32)),
+    (judges.smaller_B_lower_rank, "not decided", grid(3, 3, 3, learns=lambda B, eta: B >= 64)),
+    (judges.smaller_B_lower_rank, "not decided", grid(3, 3, 3, seeds=2)),
+    (judges.smaller_B_lower_rank, "holds", COLUMN),
+    (judges.smaller_B_lower_rank, "not decided", COLUMN + UNLEARNED),
+    (judges.larger_eta_lower_rank, "holds", rising("eta", ETAS, -8)),
+    (judges.larger_eta_lower_rank, "fails", rising("eta", ETAS, 8)),
+    (judges.larger_lambda_lower_rank, "holds", rising("lam", LAMBDAS, -8)),
+    (judges.larger_lambda_lower_rank, "fails", rising("lam", LAMBDAS, 8)),
+    (judges.larger_eta_worse_training, "holds", rising("eta", ETAS, 8)),
+    (judges.larger_eta_worse_training, "fails", rising("eta", ETAS, -8)),
+    (judges.smaller_B_needs_smaller_eta, "holds", up_to(0, 0, 0.01, 0.01, 0.1, 0.1)),
+    (judges.smaller_B_needs_smaller_eta, "fails", up_to(0.1, 0.1, 0.01, 0.01, 0.001, 0)),
+    (judges.smaller_B_needs_smaller_eta, "not seen", up_to(0, 0, 0, 0.1, 0.1, 0.1)),  # p = 0.1
+    (judges.smaller_B_needs_smaller_eta, "not decided", up_to(0, 0, 0, 0.1, 0.1, 0.1, seeds=2)),
+    (judges.lower_rank_at_equal_steps, "holds", pairs(60, 60, 90, 90)),
+    (judges.lower_rank_at_equal_steps, "fails", pairs(99, 99, 90, 90)),
+    (judges.lower_rank_at_equal_steps, "mixed", pairs(99, 90, 90)),
+    (judges.lower_rank_at_equal_steps, "not seen", pairs(90, 90, 90)),
     # Of unequal eta they would be four; steps are not equal; accuracy; E = 7.5 to 9; seeds
-    (trends.lower_rank_at_equal_steps, "not decided", pairs(60, 60)),
-    (trends.lower_rank_at_equal_steps, "not decided", pairs(60, 60, 60, epoch=25)),
-    (trends.lower_rank_at_equal_steps, "not decided", pairs(60, 60, 60, accuracy=19)),
-    (trends.lower_rank_at_equal_steps, "not decided", pairs(60, 60, 60, lam=8e-5)),
-    (trends.lower_rank_at_equal_steps, "not decided", pairs(60, 60, 60, seeds=2)),
-    (trends.what_carries_the_trend, "steps and budget, not B", cells(a=90, b=89, c=40)),
-    (trends.what_carries_the_trend, "not decided", cells(a=90, b=86, c=83)),  # c is like b
-    (trends.what_carries_the_trend, "only η / B and E matter", cells(a=90, d=88)),
-    (trends.what_carries_the_trend, "batch size; E alone", cells(a=90, b=70, c=40, e=71)),
-    (trends.what_carries_the_trend, "noise raises the rank", cells(a=80, b=90, c=89, e=91)),
-    (trends.what_carries_the_trend, "not decided", list(map(unlearned, cells(a=90, b=60)))),
+    (judges.lower_rank_at_equal_steps, "not decided", pairs(60, 60)),
+    (judges.lower_rank_at_equal_steps, "not decided", pairs(60, 60, 60, epoch=25)),
+    (judges.lower_rank_at_equal_steps, "not decided", pairs(60, 60, 60, accuracy=19)),
+    (judges.lower_rank_at_equal_steps, "not decided", pairs(60, 60, 60, lam=8e-5)),
+    (judges.lower_rank_at_equal_steps, "not decided", pairs(60, 60, 60, seeds=2)),
+    (judges.what_carries_the_trend, "steps and budget, not B", cells(a=90, b=89, c=40)),
+    (judges.what_carries_the_trend, "not decided", cells(a=90, b=86, c=83)),  # c is like b
+    (judges.what_carries_the_trend, "only η / B and E matter", cells(a=90, d=88)),
+    (judges.what_carries_the_trend, "batch size; E alone", cells(a=90, b=70, c=40, e=71)),
+    (judges.what_carries_the_trend, "noise raises the rank", cells(a=80, b=90, c=89, e=91)),
+    (judges.what_carries_the_trend, "not decided", list(map(unlearned, cells(a=90, b=60)))),
     # Less than 5 apart; ranges that overlap; a range that is as wide as the gap
-    (trends.what_carries_the_trend, "not decided", cells(a=(90, 91, 92), b=(86, 87, 88))),
-    (trends.what_carries_the_trend, "not decided", cells(a=(90, 99, 99), b=(82, 82, 91))),
-    (trends.what_carries_the_trend, "not decided", cells(a=(91, 92, 99), b=(80, 85, 90))),
+    (judges.what_carries_the_trend, "not decided", cells(a=(90, 91, 92), b=(86, 87, 88))),
+    (judges.what_carries_the_trend, "not decided", cells(a=(90, 99, 99), b=(82, 82, 91))),
+    (judges.what_carries_the_trend, "not decided", cells(a=(91, 92, 99), b=(80, 85, 90))),
     (judges.no_rank_lost_without_decay, "holds", without_decay((99.5, 99.5), (99, 101))),
     (judges.no_rank_lost_without_decay, "fails", without_decay((100, 100), (98, 100))),
     (judges.no_rank_lost_without_decay, "fails", without_decay((100, 100), (100, 98))),
@@ -349,9 +349,9 @@ def in_random_order(rng):
 
 
 NULL = {
-    trends.larger_eta_lower_rank: by_chance,
-    trends.smaller_B_needs_smaller_eta: by_chance,
-    trends.lower_rank_at_equal_steps: by_chance,
+    judges.larger_eta_lower_rank: by_chance,
+    judges.smaller_B_needs_smaller_eta: by_chance,
+    judges.lower_rank_at_equal_steps: by_chance,
     judges.bottleneck: in_random_order,
 }
 
