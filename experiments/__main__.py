@@ -26,7 +26,7 @@ PUBLISHED = Path(__file__).with_name("published") / "runs"
 SETTABLE = {field.name: field.default for field in fields(Run) + fields(View)}
 SETTABLE |= dict.fromkeys(OWN_AXES, "")
 del SETTABLE["seed"]  # --seeds
-# What reads a value, or one of a tuple's, where its type can't; a ValueError says that it is none.
+# What reads a value, or one of a tuple's, where its own type can't.
 PARSE = {tuple: int, bool: lambda text: bool(("false", "true").index(text.lower()))}
 
 
@@ -118,7 +118,8 @@ def experiments(args, names=FIGURES, synthetic=()):
         except ValueError as error:
             mistake = f"{name}: {error}"
     if not found:
-        command_line().error(mistake)
+        several = "no figure takes these settings; the last one: " if len(names) > 1 else ""
+        command_line().error(several + mistake)
     return found
 
 

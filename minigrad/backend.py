@@ -34,7 +34,9 @@ def load_backend(name):
 
 def namespace(array):
     """The library of an array: the module numpy or cupy."""
-    return sys.modules[type(array).__module__.partition(".")[0]]
+    if isinstance(array, (numpy.ndarray, numpy.generic)):
+        return numpy
+    return sys.modules.get(type(array).__module__.partition(".")[0])
 
 
 def to_host(array):

@@ -36,13 +36,12 @@ def matrices(name, a):
     require(fits, f"{name} must be float32 or float64, with two axes or more", a)
 
 
-def arrays(name, given, expected, like=None):
+def shapes(name, given, expected):
     """A dict of arrays with these shapes by key; the sentence has those that differ."""
-    for key, a in given.items():
-        array(f"{name}[{key}]", a, like)
     found = {key: a.shape for key, a in given.items()}
     lacking, odd = expected.items() - found.items(), found.items() - expected.items()
-    require(found == expected, f"{name} must have the keys and shapes {dict(lacking)}", dict(odd))
+    rule = f"where the arrays of {name} differ, keys and shapes must be {dict(lacking)}"
+    require(found == expected, rule, dict(odd))
 
 
 def number(name, value, below=float("inf"), W=None):
@@ -66,8 +65,10 @@ def prediction(graph, params, x, stats, B=None):
     matrices("x", x)
     n = graph.width(1)
     require(x.shape[-1] == n, f"x must have n={n} columns, the width of layer 1", x)
-    R = next(map(numpy.shape, params.values()), ())[:-2]
-    arrays("params", params, {key: (*R, *shape) for key, shape in graph.shapes().items()}, x)
+    for key, W in params.items():
+        array(f"params[{key}]", W, x)
+    R = next((W.shape[:-2] for W in params.values()), ())
+    shapes("params", params, {key: (*R, *shape) for key, shape in graph.shapes().items()})
     normed = {p: (1, layer.width) for p, layer in enumerate(graph.layers, 1) if layer.batchnorm}
     if stats is None:
         B = x.shape[-2] if B is None else B
@@ -81,14 +82,17 @@ def prediction(graph, params, x, stats, B=None):
 def epoch(graph, params, velocity, x, rows):
     """The arrays of train_epoch, but for y: see losses.check_targets."""
     array("rows", rows)
+    require(rows.ndim >= 2, "rows must be integers (S, *R, B)", rows)
     prediction(graph, params, x, None, B=rows.shape[-1])
     require(x.ndim == 2, "x must be (m, n)", x)
     weights = list(params.values())
     R = weights[0].shape[:-2]
-    fits = rows.dtype.kind in "iu" and rows.ndim >= 2 and rows.shape[1:-1] == R
+    fits = rows.dtype.kind in "iu" and rows.shape[1:-1] == R
     require(fits, f"rows must be integers (S, *R, B), R={R} as in params", rows)
     if velocity is not None:
-        arrays("velocity", velocity, {key: W.shape for key, W in params.items()}, x)
+        for key, W in velocity.items():
+            array(f"velocity[{key}]", W, x)
+        shapes("velocity", velocity, {key: W.shape for key, W in params.items()})
         weights += velocity.values()
     if namespace(rows) is numpy:
         outside = rows[(rows < 0) | (rows >= len(x))]
@@ -96,3 +100,5 @@ def epoch(graph, params, velocity, x, rows):
     if namespace(x) is numpy:
         tied = any(numpy.shares_memory(*pair) for pair in itertools.combinations(weights, 2))
         require(not tied, "params and velocity must each have memory of their own", "tied weights")
+        writable = all(W.flags.writeable for W in weights)
+        require(writable, "params and velocity must be writable", "a read-only array")

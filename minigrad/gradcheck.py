@@ -21,7 +21,7 @@ def check_gradient(f, params, grads, rng, tol=1e-6):
     parameter, the error, and whether f has a kink there; ValueError where the rounding of f hides a
     gradient, or for params that are not float64 or that grads does not match.
     """
-    checks.arrays("grads", grads, {name: W.shape for name, W in params.items()})
+    checks.shapes("grads", grads, {name: W.shape for name, W in params.items()})
     directions = {}
     for name, W in params.items():
         checks.require(W.dtype == "float64", f"params[{name!r}] must be float64", W)

@@ -52,12 +52,13 @@ SHAPES = {
     "y in float64": ("y", lambda y: y.astype("float64"), "y must be float32.*float64"),
     "integer x": ("x", lambda x: x.astype("int64"), "x must be float32.*int64"),
     "x of 4 inputs": ("x", lambda x: x[:, :4], "x must have n=5 columns.*(12, 4)"),
+    "rows without axes": ("rows", lambda rows: np.array(3), "rows must be integers (S, *R, B)"),
     "boolean rows": ("rows", lambda rows: rows > 0, "rows must be integers.*bool"),
     "rows of one run": ("rows", lambda rows: rows[:, :1], "rows must be integers.*R=(2,)"),
     "batches of one": ("rows", lambda rows: rows[..., :1], "2 samples"),
-    "no W": ("params", lambda a: {(2, 1): a[2, 1]}, "params must have the keys.*3, 2"),
+    "no W": ("params", lambda a: {(2, 1): a[2, 1]}, "params differ, keys and shapes.*3, 2"),
     "a W of one run": ("params", of(W32, lambda W: W[0]), "shape.*3, 2.*(2, 6, 6)"),
-    "velocity without W": ("velocity", lambda a: {}, "velocity must have the keys"),
+    "velocity without W": ("velocity", lambda a: {}, "velocity differ, keys and shapes"),
     "velocity of one run": ("velocity", lambda a: {key: v[0] for key, v in a.items()}, "shape"),
     "another loss": ("loss", lambda loss: "hinge", "loss must be one of.*'hinge'"),
     "lam NaN": ("lam", lambda lam: float("nan"), "lam must be >= 0.*nan"),
@@ -75,6 +76,7 @@ VALUES = {
 # What evaluate takes.
 TRAINED = {
     "stacked x": ("x", lambda x: x[None], "x must be (m, n).*(1, 12, 5)"),
+    "read-only params": ("params", of(W32, lambda W: np.broadcast_to(W, W.shape)), "writable"),
     "stacked y": ("y", lambda y: y[None], "y must be (m, k).*(1, 12, 3)"),
     "tied weights": ("params", lambda a: a | {("beta", 2): a["beta", 3]}, "memory of their own"),
     "tied velocities": ("velocity", lambda a: a | {("beta", 2): a["beta", 3]}, "memory of their"),

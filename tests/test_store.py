@@ -57,6 +57,8 @@ def test_what_is_written_is_read_bit_for_bit(path, rng):
     for name, array in arrays.items():
         assert found[name].dtype == array.dtype and found[name].tobytes("A") == array.tobytes("A")
         assert found[name].flags.f_contiguous == array.flags.f_contiguous
+    other_order = arrays | {"W 3-2": numpy.ascontiguousarray(arrays["W 3-2"])}
+    assert store._digest(META, arrays) != store._digest(META, other_order)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +78,8 @@ def test_results_are_read_before_what_is_published(tmp_path):
     for folder in (theirs, ours):
         store.write(store.result_path(folder, RUN), META | {"by": folder.name}, ARRAYS)
         assert config.read(RUN)[0]["by"] == folder.name
+    store.write(store.result_path(theirs, RUN), META, {"W 2-1": ARRAYS["distance"]})
+    assert "W 2-1" in replace(config, keep_weights=True).read(RUN)[1]
 
 
 def test_a_writer_killed_half_way_leaves_the_old_file_and_the_next_one_clears_up(path, start):

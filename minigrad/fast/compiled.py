@@ -12,6 +12,7 @@ import numba
 import numpy
 
 FEW = (4, 8)  # batch sizes whose products are faster compiled here than by BLAS
+CHUNK = 128  # rows of W that are summed in turn: one sum over all would round more than BLAS
 MATRICES = 5  # of an operation, at most
 
 Operation = enum.IntEnum(
@@ -28,14 +29,18 @@ compiled = numba.njit(cache=True, error_model="numpy", fastmath={"reassoc", "con
 def matmul(z, v, W):
     """z = W v, two samples and four rows of W at a time; d_q is a multiple of four."""
     z[:] = 0
-    for j in range(0, len(W), 4):
-        for i in range(0, len(v), 2):
-            a0, a1, a2, a3 = v[i, j], v[i, j + 1], v[i, j + 2], v[i, j + 3]
-            b0, b1, b2, b3 = v[i + 1, j], v[i + 1, j + 1], v[i + 1, j + 2], v[i + 1, j + 3]
-            for to in range(z.shape[1]):
-                w0, w1, w2, w3 = W[j, to], W[j + 1, to], W[j + 2, to], W[j + 3, to]
-                z[i, to] += a0 * w0 + a1 * w1 + a2 * w2 + a3 * w3
-                z[i + 1, to] += b0 * w0 + b1 * w1 + b2 * w2 + b3 * w3
+    part = numpy.empty_like(z)
+    for start in range(0, len(W), CHUNK):
+        part[:] = 0
+        for j in range(start, min(start + CHUNK, len(W)), 4):
+            for i in range(0, len(v), 2):
+                a0, a1, a2, a3 = v[i, j], v[i, j + 1], v[i, j + 2], v[i, j + 3]
+                b0, b1, b2, b3 = v[i + 1, j], v[i + 1, j + 1], v[i + 1, j + 2], v[i + 1, j + 3]
+                for to in range(z.shape[1]):
+                    w0, w1, w2, w3 = W[j, to], W[j + 1, to], W[j + 2, to], W[j + 3, to]
+                    part[i, to] += a0 * w0 + a1 * w1 + a2 * w2 + a3 * w3
+                    part[i + 1, to] += b0 * w0 + b1 * w1 + b2 * w2 + b3 * w3
+        z += part
 
 
 @compiled
