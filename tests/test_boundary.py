@@ -154,6 +154,7 @@ def test_a_call_with_a_wrong_value_is_refused(rng):
     refused(lambda: mg.init_params(graph, rng, dtype="int32"), ValueError, "dtype must be")
     refused(lambda: mg.init_params(graph, rng, init="zero"), ValueError, "init must be")
     refused(lambda: mg.load_backend("CuPy"), ValueError, "backend must be one of")
+    assert mg.load_backend("numpy") is np
 
 
 @pytest.mark.parametrize("loss", LOSSES)
