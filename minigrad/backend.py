@@ -45,7 +45,7 @@ def to_host(array):
 
 
 def device_name(xp):
-    """The device's name, and on a GPU what its products round by: cuBLAS and TensorFloat-32."""
+    """The device's name, and on a GPU what the rounding of products depends on."""
     if xp is numpy:
         return "host"
     name = xp.cuda.runtime.getDeviceProperties(xp.cuda.Device().id)["name"].decode()
@@ -69,7 +69,7 @@ def product_with_transpose(v, W):
 def fused(rule):
     """`rule` as a single kernel on a GPU; NumPy calls it as it is. Its first argument is an array.
 
-    CuPy's fusion takes operators alone, and computes an operation on two numbers in half precision.
+    CuPy's fusion supports operators only, and operates on two scalars in half precision.
     """
     kernel = functools.cache(lambda xp: xp.fuse(rule))
 

@@ -37,7 +37,7 @@ def matrices(name, a):
 
 
 def shapes(name, given, expected):
-    """A dict of arrays with these shapes by key; the sentence has those that differ."""
+    """A dict of arrays with these shapes by key; the message shows those that differ."""
     found = {key: a.shape for key, a in given.items()}
     lacking, odd = expected.items() - found.items(), found.items() - expected.items()
     rule = f"where the arrays of {name} differ, keys and shapes must be {dict(lacking)}"
@@ -61,7 +61,7 @@ def number(name, value, below=float("inf"), W=None):
 
 
 def prediction(graph, params, x, stats, B=None):
-    """The arguments of predict; without stats B is the batch size, if not all of x."""
+    """The arguments of predict; B is the batch size where stats is None, by default all of x."""
     matrices("x", x)
     n = graph.width(1)
     require(x.shape[-1] == n, f"x must have n={n} columns, the width of layer 1", x)
@@ -75,6 +75,8 @@ def prediction(graph, params, x, stats, B=None):
         least = 2 if normed else 1
         require(B >= least, f"a batch must have {least} samples or more (batch norm: 2)", B)
     for by_layer in stats or ():
+        for p, a in by_layer.items():
+            array(f"stats of layer {p}", a, x)
         found = {p: tuple(a.shape[-2:]) for p, a in by_layer.items()}
         require(found == normed, f"stats must have the last axes {normed}", found)
 

@@ -8,14 +8,13 @@ import os
 import tarfile
 import urllib.request
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy
 from tqdm import tqdm
 
-DEADLINE = 20  # seconds after which a server that is silent is given up
+DEADLINE = 20  # seconds of silence after which a server is given up
 TRIES = 3  # downloads of one file, from its addresses in turn
 
 
@@ -24,7 +23,7 @@ class DataError(Exception):
 
 
 class DataUnavailable(DataError):
-    """The data set was neither found nor could it be downloaded."""
+    """The data set was not found and could not be downloaded."""
 
 
 class Dataset(NamedTuple):
@@ -56,10 +55,10 @@ class Source(NamedTuple):
     title: str
     inputs: int
     samples: int  # for training; the others are for testing
-    form: str = "files"  # of the publisher, for messages
+    form: str = "files"  # what the publisher calls its format, for messages
     mean: tuple = ()  # of the training images' values in [0, 1], per channel
     deviation: tuple = ()  # their standard deviation
-    read: Callable = None  # (contents of files, n) -> all images (m, n), labels (m,), uint8
+    read: object = None  # (contents of files, n) -> all images (m, n), labels (m,), uint8
     files: dict = {}  # uncompressed; those for training come first
     archive: dict = {}  # the .tar.gz of all files, unless each is published as a .gz
     urls: tuple = ()  # of folders, tried in this order
@@ -79,9 +78,6 @@ CIFAR10 = {
     "data_batch_4.bin": "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
     "data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
     "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
-}
-CIFAR10_ARCHIVE = {
-    "cifar-10-binary.tar.gz": "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
 }
 
 # A data set of ten classes is one entry here and nothing else; `read` may be a function of yours.
@@ -105,7 +101,10 @@ DATASETS = {
         deviation=(0.24703223, 0.24348512, 0.26158783),
         read=labelled_rows,
         files=CIFAR10,
-        archive=CIFAR10_ARCHIVE,
+        archive={
+            "cifar-10-binary.tar.gz":
+            "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+        },
         urls=("https://www.cs.toronto.edu/~kriz/",),
         folders=("cifar-10-batches-bin", "cifar10/cifar-10-batches-bin"),
     ),
@@ -115,7 +114,7 @@ DATASETS = {
 
 
 def load_dataset(name, root=None):
-    """The Dataset of this name in DATASETS; DataError if a file has not the right SHA-256.
+    """The Dataset of this name in DATASETS; DataError if a file has a wrong SHA-256.
 
     Files are looked for in `root`, or in $MINIGRAD_DATA and ./data; the first takes downloads.
     """
@@ -206,7 +205,7 @@ def _fetch(source, packed, folder):
     file = packed if packed in source.archive else packed.removesuffix(".gz")
     reason = "no address is known"
     if folder.parent.exists() and not folder.parent.is_dir():
-        raise DataError(f"{folder.parent} is no folder: name another folder")
+        raise DataError(f"{folder.parent} is not a folder: name another folder")
     for url in [base + packed for base in source.urls * TRIES][:TRIES]:
         try:
             content = _download(url)
@@ -220,7 +219,7 @@ def _fetch(source, packed, folder):
                 partial.unlink(missing_ok=True)
             return
         except DataError:
-            reason = f"{url} sends a damaged or another file"
+            reason = f"{url} sends a damaged or different file"
         except Exception as error:  # many kinds: a malformed redirect or proxy is a ValueError
             reason = f"{url}: {error!r:.300}"
     missing = f"{packed} of {source.title} ({source.form}) is missing and can't be downloaded"
@@ -240,7 +239,7 @@ def _synthetic(source):
     """Gaussians around 100 orthogonal directions of a latent space and their negatives.
 
     A class has ten of these pairs and so mean zero, so no linear map tells classes apart. The
-    covariance has eigenvalues 1/i, i <= 100, like natural images, and no others.
+    eigenvalues of the covariance fall like 1/i for i <= 100, as for natural images, then are 0.
     """
     n, r = source.inputs, 100
     rng = numpy.random.default_rng(0)

@@ -7,8 +7,8 @@ import numpy
 from . import checks
 from .backend import namespace
 
-STEPS = numpy.array([1e-3, 1e-4, 1e-5])  # at one of these a right gradient has its least error
-NEARBY = 1e-6  # steps so small that the fourth differences of a smooth f are its rounding
+STEPS = numpy.array([1e-3, 1e-4, 1e-5])  # a right gradient agrees best at one of these
+NEARBY = 1e-6  # steps so small that fourth differences of a smooth f are nothing but rounding
 HIDDEN = 0.01  # the part of a slope that the rounding of f may hide
 
 
@@ -45,7 +45,7 @@ def check_gradient(f, params, grads, rng, tol=1e-6):
         rounding = (1e-15 * (abs(after) + abs(before)) + noise) / STEPS
         error = abs(slope - expected) - rounding
         # The slope of such a gradient along a random direction is about size / W.size**0.5.
-        least = max(HIDDEN * size / W.size**0.5, tol * whole)
+        least = numpy.maximum(HIDDEN * numpy.maximum(size / W.size**0.5, abs(slope)), tol * whole)
         hidden = (least < rounding) & (rounding < math.inf)
         if hidden.all() and (slope != expected).any():
             raise ValueError(

@@ -81,8 +81,7 @@ class Graph:
         require(linear, f"layer L={self.L} must be linear (Eq. 4): 'identity', no batch norm", f)
         for e in self.edges:
             edge = (e.p, e.q)
-            is_bool = type(e.trainable) is bool
-            require(is_bool, f"edge {edge}: trainable must be True or False", repr(e.trainable))
+            require(type(e.trainable) is bool, f"edge {edge}: trainable must be True or False", e)
             rule = f"an edge (p, q) must satisfy 1 <= q < p <= L={self.L}"
             require(1 <= e.q < e.p <= self.L, rule, edge)
             require(self.pred[e.p].count(e.q) == 1, "an edge may stand in a graph only once", edge)

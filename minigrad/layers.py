@@ -54,21 +54,11 @@ def sigmoid_backward(dv, v):
     return dv * v * (1 - v)
 
 
-def identity(a):
-    """sigma(a) = a, the same array."""
-    return a
-
-
-def identity_backward(dv, v):
-    """da = dv, the same array: never add in place into a cotangent."""
-    return dv
-
-
 ACTIVATION = {  # sigma(a) -> v, and its derivative (dv, v) -> da
     "relu": (relu, relu_backward),
     "leaky_relu": (leaky_relu, leaky_relu_backward),
     "sigmoid": (sigmoid, sigmoid_backward),
-    "identity": (identity, identity_backward),
+    "identity": (lambda a: a, lambda dv, v: dv),  # the same array: never add in place to it
 }
 
 
@@ -95,9 +85,8 @@ def batchnorm_backward(da, gamma, A, normalized, A_is_constant=True, b_is_consta
     """
     along_normalized = da * normalized
     through_b = 0 if b_is_constant else da.mean(axis=-2, keepdims=True)
-    if A_is_constant:
-        through_A = 0
-    else:
+    through_A = 0
+    if not A_is_constant:
         # The variance is about the batch's own mean, where n is not centred if b was given.
         n = normalized - normalized.mean(axis=-2, keepdims=True) if b_is_constant else normalized
         through_A = n * along_normalized.mean(axis=-2, keepdims=True)

@@ -72,7 +72,7 @@ def rule_of(loss):
 
 
 def check_targets(loss, y, shape, like=None):
-    """y has the last axes of f (..., B, k), whose shape is given: others would broadcast.
+    """Check that y has the last axes of f, whose shape (..., B, k) is given: others broadcast.
 
     ValueError, too, for values that `loss` has no meaning for; on the host only.
     """
@@ -84,9 +84,9 @@ def check_targets(loss, y, shape, like=None):
     if namespace(y) is not numpy:
         return  # on a device, looking at values means waiting for them
     if rule is cross_entropy.rule:
-        sums = y @ numpy.ones(y.shape[-1], y.dtype)  # faster than y.sum(axis=-1)
+        sums = y @ numpy.ones(y.shape[-1], "float32")  # faster than y.sum(axis=-1)
         wrong = sums[~(abs(sums - 1) < 1e-3)]  # NaN is wrong, too
-        allowed = "one-hot rows of y, of sum 1"
+        allowed = "rows of y that sum to 1"
     elif rule in (logistic.rule, exponential.rule):
         wrong, allowed = y[abs(y) != 1], "y = -1 or +1"
     if len(wrong) > 0:

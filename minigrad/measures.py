@@ -1,9 +1,9 @@
 """The measures of a weight matrix: spectrum, rank, distances, and the bound of Theorem 1.
 
-W is (..., d_p, d_q) in float32 or float64, a measure (...,) in float64. A matrix that is not finite
-measures NaN and spares its neighbours in a stack. Squares must stay in float64's range. ValueError,
-but of `distance`, for another dtype or shape, and for a rank, tolerance or lambda that is negative
-or NaN.
+W is (..., d_p, d_q) in float32 or float64, a measure (...,) in float64: NaN for a matrix that is
+not finite, whose neighbours in a stack are unaffected. Squares of entries must be finite in
+float64. All but `distance` raise ValueError for another dtype or shape, and for a rank, tolerance
+or lambda that is negative or NaN.
 """
 
 from . import checks
@@ -41,7 +41,7 @@ def rank_of_spectrum(s, tol=1e-4, norm="frobenius"):
 
 
 def norm_of_spectrum(s, norm):
-    """||W|| from its singular values s (..., r), descending: "frobenius" or "spectral"."""
+    """||W|| from its singular values s (..., r): "frobenius" or "spectral"."""
     known = norm in ("frobenius", "spectral")
     checks.require(known, "norm must be 'frobenius' or 'spectral'", repr(norm))
     return s.max(axis=-1) if norm == "spectral" else (s * s).sum(axis=-1) ** 0.5
@@ -54,7 +54,7 @@ def rank(W, tol=1e-4, norm="frobenius"):
 
 
 def distance(after, before, edges):
-    """d(W_{t+1}, W_t) of Section 4.2: the mean of ||W_{t+1} - W_t||_F over edges, from params."""
+    """d(W_{t+1}, W_t) of Section 4.2: the mean of ||W_{t+1} - W_t||_F over edges; of params."""
     moves = (after[edge].astype("float64") - before[edge] for edge in edges)
     return sum((D * D).sum(axis=-1).sum(axis=-1) ** 0.5 for D in moves) / len(edges)
 

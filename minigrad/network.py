@@ -145,12 +145,12 @@ def factors(graph, cache, U):
 
 
 def gradients(graph, cache, U, dscale):
-    """The dense gradients, keyed and shaped as params; axes of several cotangents stay in front."""
+    """The dense gradients, without decay, keyed as params; axes of cotangents stay in front."""
     return {edge: factor.matrix() for edge, factor in factors(graph, cache, U).items()} | dscale
 
 
 def per_sample(df):
-    """Cotangents (B, ..., B, k): number b is df (..., B, k) on sample b, else zero (Lemma 2)."""
+    """Cotangents (B, ..., B, k): number j is df (..., B, k) on sample j, else zero (Lemma 2)."""
     xp = namespace(df)
     B = df.shape[-2]
     return xp.eye(B, dtype=df.dtype).reshape(B, *(1,) * (df.ndim - 2), B, 1) * df

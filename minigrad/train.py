@@ -35,7 +35,7 @@ def train_step(graph, params, velocity, x, y, loss, eta, lam, momentum):
     return of_step
 
 
-# A diverging run is recorded as such, not warned about; and some BLAS set flags in right products.
+# A run that diverges is recorded as such, without warnings. Some BLAS set flags in right products.
 @numpy.errstate(divide="ignore", over="ignore", invalid="ignore")
 def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum, engine=None):
     """One step in place for each of S batches: rows (S, ..., B) index x (m, n) and y (m, k).
@@ -67,7 +67,7 @@ def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum, e
 
 
 def why_reference(engine, graph, xp, dtype="float32"):
-    """Why train_step trains and not the compiled step, a text; "" where the compiled step does."""
+    """Why train_step, not the compiled step, trains, as a text; "" where the compiled step does."""
     if engine not in (None, "fast", "reference"):
         raise ValueError(f"engine must be 'fast', 'reference' or None, got {engine!r}")
     if engine == "reference":
@@ -96,12 +96,11 @@ def evaluate(graph, params, x, y, loss, stats=None):
     parts = [predict(graph, params, x[..., i : i + size, :], stats) for i in range(0, m, size)]
     f, stats = xp.concatenate([f for f, _ in parts], axis=-2), parts[0][1]
     value, _ = rule_of(loss)(f, y)
-    nan = xp.full_like(value, float("nan"))
     for A in stats.A.values():
         # An infinite variance makes A = 0, which turns any input into beta: the loss is finite.
-        value = xp.where((A == 0).any(axis=-1).any(axis=-1), nan, value)
+        value = xp.where((A == 0).any(axis=-1).any(axis=-1), float("nan"), value)
     if y.shape[-1] == 1:
         hit = f[..., 0] * y[..., 0] > 0
     else:
         hit = f.argmax(axis=-1) == y.argmax(axis=-1)
-    return value, xp.where(xp.isfinite(value), hit.mean(axis=-1), nan), stats
+    return value, xp.where(xp.isfinite(value), hit.mean(axis=-1), float("nan")), stats

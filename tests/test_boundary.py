@@ -143,7 +143,8 @@ def test_statistics_of_another_network_are_refused(to, rng):
     graph, params, x, *_ = evaluation(to(arguments(rng)))
     _, stats = mg.predict(graph, params, x)
     one_unit = mg.Stats({p: a[..., :1] for p, a in stats.A.items()}, stats.b)
-    for wrong in (mg.Stats({2: stats.A[2]}, {2: stats.b[2]}), one_unit):
+    float64 = mg.Stats({p: a.astype("float64") for p, a in stats.A.items()}, stats.b)
+    for wrong in (mg.Stats({2: stats.A[2]}, {2: stats.b[2]}), one_unit, float64):
         refused(lambda: mg.predict(graph, params, x, wrong), ValueError, "stats")
     refused(lambda: mg.predict(graph, params, x[:1]), ValueError, "2 samples")
     mg.predict(graph, params, x[:1], stats)
@@ -155,6 +156,13 @@ def test_a_call_with_a_wrong_value_is_refused(rng):
     refused(lambda: mg.init_params(graph, rng, init="zero"), ValueError, "init must be")
     refused(lambda: mg.load_backend("CuPy"), ValueError, "backend must be one of")
     assert mg.load_backend("numpy") is np
+
+
+@pytest.mark.parametrize("engine", ["reference", None])
+def test_a_cotangent_that_would_broadcast_is_refused(engine, rng):
+    args = arguments(rng) | {"loss": lambda f, y: (0.0, (f - y).mean(axis=-2))}
+    with pytest.raises(ValueError):
+        mg.train_epoch(**args, engine=engine)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -27,6 +27,7 @@ CHANGES = [  # file, line as it stands, the same changed
     ("measures", "(after[edge].astype(", "(2 * after[edge].astype("),
     ("train", "default_rng((seed, epoch))", "default_rng((seed, epoch + 1))"),
     ("network", "rng.uniform(-(d_q**-0.5), d_q**-0.5", "rng.uniform(-(d_q**-0.5), 2 * d_q**-0.5"),
+    ("network", "batch_b if b is None else b[p]", "batch_b if b is None else 0.9 * b[p]"),
     ("datasets", "x -= mean / deviation", "x -= mean"),
 ]
 COMMENT = ("layers", "EPS = 1e-5", "# another comment\nEPS = 1e-5")

@@ -49,6 +49,7 @@ WRONG = {  # f, a gradient at U, and what is said
     "a kink": (lambda u: abs(u - 0.5), np.ones(3), "a kink was hit"),
     "a kink too small": (lambda u: u + 1e-5 * abs(u - 0.5), 2 * np.ones(3), "no kink"),
     "a large constant": (lambda u: 1e8 + np.sin(u), np.sin(U), "no kink"),
+    "no gradient": (lambda u: u * u, np.zeros(3), "no kink"),
     "strong curvature": (lambda u: np.sin(1e4 * u), np.cos(U), "no kink"),
 }
 RIGHT = {

@@ -52,3 +52,10 @@ def test_no_exponential_overflows(name, y, wrong):
 def test_a_loss_refuses_y_that_would_broadcast_or_is_no_array(change, name, rng):
     with pytest.raises((ValueError, TypeError), match="y must"):
         LOSSES[name](np.zeros((4, 3)), change(targets(name, (4, 3), rng)))
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "float64"])
+def test_rows_of_two_classes_are_refused_in_every_dtype(dtype):
+    """Fault: the sum of a boolean row is a logical or."""
+    with pytest.raises(ValueError, match="rows of y that sum to 1, got 2"):
+        LOSSES["cross_entropy"](np.zeros((1, 3)), np.array([[1, 1, 0]], dtype))

@@ -24,7 +24,7 @@ def version():
 
 @functools.cache
 def unavailable(dtype="float32"):
-    """Why steps in that precision can't be compiled in this process, a text; "" if they can."""
+    """Why steps in that precision can't be compiled in this process, as a text; "" if they can."""
     kinds = itertools.product((4, 8, 10), (True, False), (True, False))  # B, detached, scalar
     try:
         import numba
@@ -42,12 +42,11 @@ def unavailable(dtype="float32"):
 
 
 def knows_graph(graph):
-    """Whether known fields describe the graph whole: a field added to Layer must not be ignored."""
+    """Whether fields known here describe all of graph: one added to Layer must not be ignored."""
     layers = [Layer(a.width, a.activation, a.batchnorm, a.detached, a.scalar) for a in graph.layers]
     edges = [Edge(e.p, e.q, e.trainable) for e in graph.edges]
     activations = {layer.activation for layer in layers[1:]}
-    kinds = {layer.batchnorm for layer in layers}
-    return graph == Graph(layers, edges) and activations <= {"relu", "identity"} and kinds <= {0, 1}
+    return graph == Graph(layers, edges) and activations <= {"relu", "identity"}
 
 
 @numpy.errstate(divide="ignore", over="ignore", invalid="ignore")  # as train_epoch

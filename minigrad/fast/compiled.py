@@ -63,7 +63,7 @@ def matmul_backward(dv, U, W):
 
 @compiled
 def descend_few(W, velocity, v, U, eta, decay, momentum):
-    """The step of W on four or eight samples: constants, so that inner loops are unrolled."""
+    """The step of W on four or eight samples: loops of constant length are unrolled."""
     are_eight = len(v) == 8
     for j in range(W.shape[0]):
         for to in range(W.shape[1]):

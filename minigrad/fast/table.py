@@ -30,7 +30,7 @@ class Step:
             self.calls.extend(entries)
 
     def _allocate(self, graph, B, dtype):
-        """The flat array, and views `at` names; those of parameters are transposed."""
+        """Make the flat array, and `at`: its views by name. Those of parameters are transposed."""
         widths = [layer.width for layer in graph.layers]
         largest = max(map(math.prod, [(B, max(widths)), *graph.shapes().values()]))
         shapes = {"target": (B, widths[-1]), "scratch": (1, largest)}
@@ -74,7 +74,7 @@ class Step:
         if rule is rule_of(cross_entropy):
             self._operation(Operation.CROSS_ENTROPY, df, f, y)
         else:
-            self.program.append(lambda: numpy.copyto(df, rule(f, y)[1]))
+            self.program.append(lambda: numpy.copyto(df, rule(f, y)[1].reshape(df.shape)))
         reached = {graph.L}
         for p in range(graph.L, 1, -1):
             U, layer = at["U", p], graph.layers[p - 1]
