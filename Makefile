@@ -11,9 +11,9 @@ endif
 ifeq ($(filter numpy cupy,$(BACKEND)),)
 $(error BACKEND must be numpy or cupy, got $(BACKEND))
 endif
-FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7
-TRUE := $(foreach n,2 3 4 6 7,fig$n-true)
-STANDARD := $(foreach n,2 3 4 6 7,fig$n-standard)
+FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 spectra
+TRUE := $(foreach n,fig2 fig3 fig4 fig6 fig7 spectra,$n-true)
+STANDARD := $(foreach n,fig2 fig3 fig4 fig6 fig7 spectra,$n-standard)
 RUN := .venv/bin/python -m experiments
 # All that is given is passed on; a command that doesn't take it says so.
 OPTIONS := --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS)) $(foreach setting,$(SET),--set "$(setting)") \
@@ -22,19 +22,20 @@ OPTIONS := --preset $(PRESET) $(if $(SEEDS),--seeds $(SEEDS)) $(foreach setting,
 	$(if $(CLUSTER),--cluster "$(CLUSTER)") $(if $(filter cupy,$(BACKEND)),--backend cupy)
 READY := .venv/installed-$(BACKEND) .venv/numba
 
-.PHONY: help $(FIGURES) $(TRUE) $(STANDARD) norms control descent theory claims spectra list test bench clean
+.PHONY: help $(FIGURES) $(TRUE) $(STANDARD) norms control descent theory claims list test bench clean
 .NOTPARALLEL:
 help:
 	@echo "make fig1      train and draw Figure 1 into figures/; likewise fig2 to fig7"
 	@echo "make fig2-true, fig2-standard   with the true gradient, with standard batch norm; likewise 3, 4, 6, 7"
+	@echo "make spectra   Figure 2's ranks at other cutoffs; likewise spectra-true and spectra-standard"
 	@echo "make norms, control, descent    four variants of batch norm; batch size or steps?; gradient descent"
 	@echo "make theory    the memo's lemmas and theorems, tried"
-	@echo "make claims, spectra   from stored runs: the memo's claims, judged; Figure 2's ranks at other cutoffs"
+	@echo "make claims    the memo's claims, judged from stored runs"
 	@echo "make list      what is done, and how long the rest takes; make test, bench, clean"
 	@echo "variables      PRESET=smoke, quick, night or paper; SEEDS=3, JOBS=2, DATA=folder, RESULTS=folder,"
 	@echo '               SET="lam=1e-4 B=16,64", ENGINE=reference, BACKEND=cupy, STACK=4, CLUSTER=address, PYTHON=python3'
 
-$(FIGURES) $(TRUE) $(STANDARD) norms control descent theory claims spectra list: $(READY) $(if $(CLUSTER),.venv/cluster)
+$(FIGURES) $(TRUE) $(STANDARD) norms control descent theory claims list: $(READY) $(if $(CLUSTER),.venv/cluster)
 	$(RUN) $@ $(OPTIONS)
 
 fig%: $(READY)  # no such figure: the command names those that there are

@@ -14,7 +14,7 @@ from minigrad.backend import BACKENDS, load_backend
 from minigrad.datasets import DATASETS, DataUnavailable, find_or_fetch
 from minigrad.train import why_reference
 
-from . import claims, report, spectra, theory
+from . import claims, report, theory
 from .figures import FIGURES, OWN_AXES, PRESETS, Experiment
 from .results import View
 from .runs import Run
@@ -45,7 +45,7 @@ def positive(text):
 
 
 def setting(text):
-    """"lam=0,1e-4" -> ("lam", (0.0, 1e-4)): one value as itself, several as a tuple."""
+    """Parse "lam=0,1e-4" as ("lam", (0.0, 1e-4)); a single value stands for itself."""
     name, _, values = text.partition("=")
     if name not in SETTABLE:
         known = ", ".join(SETTABLE)
@@ -95,7 +95,6 @@ def command_line():
     taken = dict.fromkeys(FIGURES, (draw_figure, OPTIONS)) | {
         "list": (list_figures, [*stored, "set", "jobs"]),
         "claims": (judge_claims, [*stored, "set", "figures"]),
-        "spectra": (draw_spectra, [*stored, "figures"]),
         "theory": (try_theory, ["preset", "jobs", "data", "figures"]),
     }
     for name, (work, options) in taken.items():
@@ -111,7 +110,7 @@ def experiments(args, names=FIGURES, synthetic=()):
     """{name: Experiment} of those figures that take the settings; if none does, an error."""
     settings, found = dict(args.set), {}
     if len(settings) < len(args.set):
-        command_line().error("--set has a field twice: give several values as in --set lam=0,1e-4")
+        command_line().error("--set names a field twice: give all its values as in --set lam=0,1e-4")
     for name in names:
         try:
             found[name] = Experiment(name, args.preset, args.seeds, settings, synthetic)
@@ -188,12 +187,6 @@ def judge_claims(args):
     (figure_2,) = experiments(args, ["fig2"]).values()
     findings = claims.judge(experiments(args), Config(args.results, args.published).read)
     return claims.write(findings, figure_2, args.figures)
-
-
-def draw_spectra(args):
-    """Draw the ranks of Figure 2 at several cutoffs, from stored runs."""
-    config = Config(args.results, args.published)
-    return spectra.write(args.preset, args.seeds, config.read, args.figures)
 
 
 def try_theory(args):

@@ -234,7 +234,7 @@ def standard_errors(a, b):
 
 
 def median_and_range(values, digits):
-    """As text."""
+    """Median and range, as text."""
     return f"{np.median(values):{digits}} ({min(values):{digits}} to {max(values):{digits}})"
 
 

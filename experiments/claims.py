@@ -13,7 +13,6 @@ from . import judges, report
 from .judges import Setting
 from .results import LEARNED, SMALLEST, history, spectra_of
 
-VARIANTS = ("no batch norm", "the memo's text", "true gradient", "standard batch norm")
 AS_RULED = "as ruled"
 # How the View that counts ranks changes, and the train accuracy in percent that counts as learned.
 CRITERIA = {
@@ -84,7 +83,7 @@ def judge(experiments, read):
 
 
 def _settings(place, experiments):
-    """{variant: {the run of the first seed: those of all}}; what figures share counts once."""
+    """{variant: {the run of the first seed: those of all}}; runs that figures share count once."""
     select = SELECTED.get(place, lambda run: run)
     settings = {}
     for figure, twin in itertools.product(place.split(", "), ("", "-true", "-standard")):
@@ -153,7 +152,7 @@ def _in_preset(verdict, preset):
 
 
 def _unlearned(settings):
-    """How many settings judge nothing but the claims about them, and how many ended early."""
+    """How many settings have not learned, and how many of these ended early."""
     lost = sum(not setting.has_learned() for setting in settings)
     diverged = sum(any(setting.values("diverged")) for setting in settings)
     collapsed = sum(any(setting.values("collapsed")) for setting in settings)
@@ -170,10 +169,10 @@ width, m the number of training samples, E = Σ η_t 2 λ / (1 - momentum), over
 budget. Were the memo's λ PyTorch's weight_decay, ours would be half of it: "λ halved".
 
 A setting has learned if every seed ends with a finite loss, a train accuracy of at least 50 % \
-and every ‖W‖ at least 1e-3 of its first. One that has not judges nothing but the claims about \
-it. Beside a verdict stands what it would be, where it differs, with other cutoffs, with ranks \
-counted above 1e-4 ‖W₀‖, and if a train accuracy of 20 % or 90 % counted as learned. Seeds are \
-those that all settings have; without one a figure is "not run".
+and every ‖W‖ at least 1e-3 of its first. One that has not counts only for claims about not \
+learning. Beside a verdict stands what it would be, where it differs, with other cutoffs, with \
+ranks counted above 1e-4 ‖W₀‖, and if a train accuracy of 20 % or 90 % counted as learned. Seeds \
+are those that all settings have; without one a figure is "not run".
 
 The rules were fixed on 2026-11-24, before most of these runs; those that say so were mended on \
 2026-11-28, when one seed of Figures 2 and 6, and of Figure 2 with the true gradient part of two \
@@ -183,7 +182,7 @@ verdict is no more than seen, not seen or too early; smoke says nothing."""
 
 def write(findings, experiment, folder):
     """Write claims.md, and claims.csv with a row for every finding; returns their paths."""
-    variants = dict.fromkeys([*VARIANTS, *(finding["batch_norm"] for finding in findings)], "")
+    variants = dict.fromkeys((finding["batch_norm"] for finding in findings), "")
     table, items = {}, {claim: [] for claim, *_ in CLAIMS}
     for finding in findings:
         claim, figure, variant = (finding[name] for name in ("claim", "figure", "batch_norm"))

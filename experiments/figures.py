@@ -89,6 +89,7 @@ TRAINING = (
     plots.Row("test_accuracy", "test accuracy (%)", top=103),
 )
 LAYERS = (plots.Row("layer_rank", "rank", x="layer"),)
+BY_CUTOFF = (plots.Row("cutoff_rank", "average rank", x="cutoff"),)
 CONVERGING = (
     plots.Row("distance", "(a) $d(W_{t+1}, W_t)$", log=True, floor=1e-6),
     plots.Row("train_accuracy", "(b) train accuracy (%)", top=103),
@@ -120,6 +121,10 @@ FIGURES = {
     "fig5": Figure(f"Figure 5{BY_SIZE}", MLP, BY_BATCH, TRAINING, NARROWED),
     "fig6": Figure(f"Figure 6{ACROSS}", MLP_BN, BY_LAYER, LAYERS, FIRST_EPOCHS),
     "fig7": Figure(f"Figure 7{ACROSS}", RES_BN, BY_LAYER, LAYERS, NARROWED),
+    "spectra": Figure(
+        "Ranks of Figure 2 by cutoff{norm}: {network} trained on {dataset}",
+        MLP_BN, BY_BATCH, BY_CUTOFF, FIRST_EPOCHS,
+    ),
 }
 TWINS = ("true", "standard")
 FIGURES |= {
@@ -292,7 +297,7 @@ class Experiment:
         return (
             f"Reduced from {paper.network}, {paper.epochs} epochs, all samples, to {run.network}, "
             f"{run.epochs} epochs, m = {run.samples()}{batch}. To keep the decay budget Σ 2ηλ, "
-            f"λ is {' or '.join(sorted(times))} times the paper's, which the legend has."
+            f"λ is {' or '.join(sorted(times))} times the paper's, which the legend shows."
         )
 
     def _written(self, separator):
@@ -317,12 +322,11 @@ class Experiment:
     def picture(self, results):
         """The picture of {run: (meta, arrays)}, and the numbers in it as rows of a CSV."""
         histories = {run: history(*results[run], self.view) for run in self.runs()}
-        columns = []
-        for title, lines in self.columns:
-            drawn = []
-            for label, style, _, runs in lines:
-                drawn.append(plots.Line(label, style, [histories[run] for run in runs]))
-            columns.append((title, drawn))
+
+        def drawn(line):
+            return plots.Line(line.label, line.style, [histories[run] for run in line.runs])
+
+        columns = [(title, list(map(drawn, lines))) for title, lines in self.columns]
         table, drawn_fields = [], [row.field for row in self.figure.rows]
         for run, run_history in histories.items():
             table += csv_rows(self.preset, run, run_history, self.view, drawn_fields)

@@ -32,7 +32,7 @@ class Row(NamedTuple):
     log: bool = False
     floor: float = 0.0  # the axis ends there; on a log axis 0 stands for matplotlib's choice
     top: float | None = None
-    x: str = "epoch"  # or "layer"
+    x: str = "epoch"  # or "layer", "cutoff"
 
 
 class Line(NamedTuple):
@@ -74,8 +74,8 @@ def sheet(shape, height, title, **shared):
 def draw(panel, row, line):
     """Draw one line in one panel."""
     line_style = style_of(line)
-    if row.x == "epoch":  # few markers, each line's at other places
-        every = max(1, len(line.histories[0]["epoch"]) // 4)
+    if row.x != "layer":  # few markers, each line's at other places
+        every = max(1, len(line.histories[0][row.x]) // 4)
         line_style["markevery"] = (line.style * every // 6 % every, every)
     thin_grey = {"color": GREY, "linewidth": 0.7, "zorder": 1.5}
     for history in line.histories:
@@ -115,7 +115,7 @@ def mark_end(panel, row, line, history, mark):
     if len(finite):
         panel.plot(x[finite[-1]], y[finite[-1]], **mark)
     else:
-        x = 1 + line.style if row.x == "layer" else x[-1]  # side by side: all end at once
+        x = x[-1] if row.x == "epoch" else x[line.style % len(x)]  # side by side
         panel.plot(x, 1, transform=panel.get_xaxis_transform(), **mark)
 
 
@@ -134,6 +134,9 @@ def label_x(panel, row, last):
     if row.x == "epoch":
         panel.set_xlabel("epoch")
         panel.xaxis.get_major_locator().set_params(integer=True)
+        return
+    if row.x == "cutoff":
+        panel.set(xlabel="cutoff (the memo's: $10^{-4}$)", xscale="log")
         return
     some = range(1, last, (last + 5) // 6)  # six numbers at most
     panel.set_xlabel("layer (out: rank ≤ 10)")

@@ -8,6 +8,8 @@ from minigrad.measures import norm_of_spectrum, rank_of_spectrum
 
 LEARNED = 50  # percent of the training samples
 VANISHED = 1e-3  # of a matrix's first norm: a smaller one counts as decayed to zero
+# Below 1e-7 of the norm singular values are the rounding of a Gram matrix.
+CUTOFFS = numpy.logspace(-7, -1, 25)
 SMALLEST = 1e-12  # the least norm that a spectrum is divided by: a vanished W has rank 0
 
 
@@ -27,11 +29,12 @@ class View:
 
     def rank(self, s):
         """The rank at every epoch (epochs,) of one W with singular values s (epochs, r)."""
+        return rank_of_spectrum(s, self.tol * self.size(s)[:, None], None)
+
+    def size(self, s):
+        """The norm that tol refers to, at every epoch or (1,) before training."""
         size = norm_of_spectrum(s, self.norm if self.norm == "spectral" else "frobenius")
-        if self.norm == "start":
-            size = size[:1]
-        cutoff = self.tol * numpy.maximum(size, SMALLEST)
-        return rank_of_spectrum(s, cutoff[:, None], None)
+        return numpy.maximum(size[:1] if self.norm == "start" else size, SMALLEST)
 
 
 def spectra_of(arrays):
@@ -43,28 +46,34 @@ def history(meta, arrays, view=View(), accuracy=LEARNED):
     """One stored run as figures and claims read it, a dict.
 
     Against "epoch" (epochs,): the measured numbers, accuracies in percent, rank, rank_from_start
-    and norm averaged over E_T. Against "layer" (|E_T|,): layer_rank and layer_norm_kept, both at
-    the end. A run that diverged or collapsed has no final rank, so its layer_rank is NaN. A run has
-    learned if it ends in neither way, fits enough samples, and has no W decayed to zero.
+    and norm averaged over E_T. At the end, against "layer" (|E_T|,): layer_rank, layer_norm_kept;
+    against "cutoff", as tol: cutoff_rank. A run that diverged or collapsed has no final rank, so
+    these two are NaN. A run has learned if it ends in neither way, fits enough samples, and has no
+    W decayed to zero.
     """
     spectra = spectra_of(arrays)
     averaged = spectra if view.output_layer else spectra[:-1]
     norms = [norm_of_spectrum(s, "frobenius") for s in spectra]
     norm_kept = numpy.array([norm[-1] / norm[0] for norm in norms])
     layer_rank = numpy.array([view.rank(s)[-1] for s in spectra])
+    cutoffs = CUTOFFS[:, None]
+    above = [rank_of_spectrum(s[-1], cutoffs * view.size(s)[-1], None) for s in averaged]
+    cutoff_rank = numpy.mean(above, axis=0)
     ended_early = meta["status"] in ("diverged", "collapsed")
     if ended_early:
-        layer_rank[:] = numpy.nan
+        layer_rank[:] = cutoff_rank[:] = numpy.nan
     train_accuracy = 100 * arrays["train_accuracy"]
-    fits = train_accuracy[-1] >= accuracy  # not where the loss, and with it the accuracy, is NaN
+    fits = train_accuracy[-1] >= accuracy  # false where the loss is NaN, and with it the accuracy
     measured = {name: values for name, values in arrays.items() if values.ndim == 1}
     return measured | {
         "train_accuracy": train_accuracy,
         "test_accuracy": 100 * arrays["test_accuracy"],
         "rank": numpy.mean([view.rank(s) for s in averaged], axis=0),
         "rank_from_start": numpy.mean([View(norm="start").rank(s) for s in averaged], axis=0),
-        "norm": numpy.mean(norms[: len(averaged)], axis=0),
+        "norm": numpy.mean(norms, axis=0),
         "full_rank": numpy.mean([s.shape[-1] for s in averaged]),
+        "cutoff": CUTOFFS,
+        "cutoff_rank": cutoff_rank,
         "layer": numpy.arange(1, len(spectra) + 1),
         "layer_rank": layer_rank,
         "layer_norm_kept": norm_kept,
@@ -77,18 +86,20 @@ def history(meta, arrays, view=View(), accuracy=LEARNED):
 def csv_rows(preset, run, run_history, view, fields):
     """The finite numbers of one run's history as dicts with the same keys in every figure.
 
-    `layer` is empty for a number of the whole network. Ranks by layer are those after the last
-    epoch, NaN for a run that diverged or collapsed.
+    `layer` is empty for a number of the whole network. Ranks by layer or cutoff are those after the
+    last epoch; those by layer are NaN for a run that diverged or collapsed.
     """
     setting = {"preset": preset} | asdict(run) | asdict(view)
     setting["milestones"] = " ".join(map(str, run.milestones))
     setting |= {name: run_history[name] for name in ("diverged", "collapsed", "learned")}
     epochs = run_history["epoch"].astype(int).tolist()
+    end = {"epoch": epochs[-1], "layer": "", "field": "rank"}
     for field in fields:
         places = [{"epoch": epoch, "layer": "", "field": field} for epoch in epochs]
         if field == "layer_rank":
-            layers = run_history["layer"].tolist()
-            places = [{"epoch": epochs[-1], "layer": layer, "field": "rank"} for layer in layers]
+            places = [end | {"layer": layer} for layer in run_history["layer"].tolist()]
+        if field == "cutoff_rank":
+            places = [end | {"tol": tol} for tol in CUTOFFS.tolist()]
         for place, value in zip(places, run_history[field].tolist()):
             if field == "layer_rank" or numpy.isfinite(value):
                 yield setting | place | {"value": value}

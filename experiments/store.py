@@ -46,11 +46,11 @@ def read(path, run):
         # The first files have three more fields, which were never used, and no digest.
         used = {name: value for name, value in fields if value or not name.startswith("tail_")}
         if Run(**used) != run or meta.get("rules", "") != changed_rules():
-            raise ValueError("it holds a different run from its name")
+            raise ValueError("it does not hold the run that its name promises")
         if digest is not None and digest != _digest(meta, arrays):
             raise ValueError("it is damaged")
         return meta, arrays
-    except MemoryError:
+    except (MemoryError, PermissionError):
         raise
     except Exception as error:  # a damaged file makes zipfile, NumPy and JSON raise nearly anything
         way_out = "mend or delete it, then run the same command again"
@@ -69,7 +69,7 @@ def write(path, meta, arrays):
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except OSError as error:  # that a disk is full names no file
+    except OSError as error:  # the error for a full disk names no file
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         partial.unlink(missing_ok=True)
@@ -77,7 +77,7 @@ def write(path, meta, arrays):
 
 @contextlib.contextmanager
 def locked(results, runs):
-    """Hold these runs against other processes; however this one ends, the kernel frees them.
+    """Lock these runs against other processes; the kernel unlocks them however this one ends.
 
     The lock files stay in RESULTS/.locks: removing one could let two processes in.
     """

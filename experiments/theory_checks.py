@@ -67,7 +67,7 @@ def eq_23_errors(graph, params, x):
     """The largest relative error of d f_c(x_{j0}) / d W^{pq}, p < L, of Eq. 20-23, by slopes of f.
 
     Every hidden layer is normalized, A held. Two slips are mended: Delta_1 is x - mu where Eq. 20
-    has x, and the recursion of Delta has alpha before D 1 beta too. The second error is that with
+    has x, and the recursion of Delta has alpha before D 1 beta too. The second error keeps
     a third slip as printed: Q_q before D_q 1 beta_q in u^2.
     """
     cache, B, k = mg.forward(graph, params, x), len(x), graph.width(graph.L)

@@ -193,9 +193,8 @@ class State:
     def status(self):
         """Of the last measurement: "diverged", "collapsed", "finished" or "unfinished"."""
         for name, rows in self.history.items():
-            if name == "train_loss" or name.startswith("spectrum"):
-                if not numpy.isfinite(rows[-1]).all():
-                    return "diverged"
+            if name.startswith(("train_loss", "spectrum")) and not numpy.isfinite(rows[-1]).all():
+                return "diverged"
         if self.epoch == self.run.epochs:
             return "finished"
         if self.run.measured(self.epoch) and has_collapsed(self):

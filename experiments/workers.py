@@ -23,7 +23,7 @@ from . import train
 from .runs import Run
 from .store import StoreError
 
-# That this process may use; macOS knows only how many there are.
+# Cores that this process may use; macOS tells only how many there are.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 # SHA-256 of the source files of minigrad and experiments, as this process found them.
 FOLDERS = Path(minigrad.__file__).parent, Path(__file__).parent
@@ -168,7 +168,7 @@ def on_cluster(stacks, config, address, progress):
     config = replace(config, results=results, data=data.absolute())
     client = connected(distributed, address)
     results.mkdir(parents=True, exist_ok=True)
-    # Whoever sees this file of a random name sees the same folder.
+    # A worker that sees this randomly named file sees the same folder.
     with client, tempfile.NamedTemporaryFile(dir=results) as probe:
         if not client.nthreads():
             raise WorkerError(f"--cluster {address}: it has no workers, start some")
@@ -179,7 +179,7 @@ def on_cluster(stacks, config, address, progress):
                 for run in future.result():
                     progress(run, 1)
         except (distributed.KilledWorker, distributed.comm.CommClosedError, CancelledError):
-            reason = "its scheduler has gone, or workers died again and again (out of memory?)"
+            reason = "its scheduler is gone, or workers died again and again (out of memory?)"
             raise WorkerError(f"--cluster {address}: {reason}: see the logs, {AGAIN}") from None
 
 

@@ -149,4 +149,4 @@ def test_a_scheduler_that_dies_is_one_sentence(tmp_path, start):
     scheduler.kill()
     _, stderr = process.communicate(timeout=120)
     (told,) = sentences(stderr)
-    assert process.returncode == 2 and f"{address}: its scheduler has gone" in told
+    assert process.returncode == 2 and f"{address}: its scheduler is gone" in told

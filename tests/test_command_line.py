@@ -112,7 +112,6 @@ MISTAKES = {
     "fig1 --set lam=nan": "lam",
     "list --set batch=4": "batch=4",
     "fig1 --preset smoke --plot-only": "40 of 40",
-    "spectra --preset smoke --published none": "fig2",
     "fig1 --preset smoke --backend cupy": "CuPy",
     "fig1 --preset night --published none": "cifar10",
 }

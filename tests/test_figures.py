@@ -1,16 +1,14 @@
 """Every figure: the paper's settings, prefixes of them, file names, the numbers drawn."""
 
-import csv
 import itertools
 from dataclasses import replace
 
 import numpy
 import pytest
 
-from experiments import spectra
 from experiments.__main__ import PUBLISHED
 from experiments.figures import BATCH_SIZES, PRESETS, VARIANTS, Experiment
-from experiments.results import View, history
+from experiments.results import CUTOFFS, View, history
 from experiments.runs import LOSSES, Run
 from experiments.train import Config
 
@@ -155,13 +153,12 @@ def test_a_panel_draws_its_field_of_its_column_s_runs_and_the_csv_holds_every_nu
     assert written == stored[numpy.isfinite(stored)].tolist()
 
 
-def test_the_ranks_are_those_of_the_finished_runs_at_every_cutoff(tmp_path):
-    ended, run = Experiment("fig2-true", "night", 1, {"eta": 0.01, "B": (16, 32)}).runs()
+def test_the_ranks_by_cutoff_are_those_with_that_tol_and_only_of_runs_that_finished():
+    experiment = Experiment("spectra-true", "night", 1, {"eta": 0.01, "B": (16, 32)})
+    ended, run = experiment.runs()
     meta, arrays = Config(PUBLISHED).read(run)
     stored = {ended: (meta | {"status": "collapsed"}, arrays), run: (meta, arrays)}
-    png, svg, path = spectra.write("night", 1, stored.get, tmp_path)
-    assert png.exists() and svg.exists()
-    with open(path, encoding="utf-8") as file:
-        found = [(int(row["B"]), float(row["rank"])) for row in csv.DictReader(file)]
-    views = [View(tol=tol) for tol in spectra.CUTOFFS]
-    assert found == [(32, history(meta, arrays, view)["rank"][-1]) for view in views]
+    _, table = experiment.picture(stored)
+    found = [(row["B"], row["tol"], row["value"]) for row in table]
+    ranks = [history(meta, arrays, View(tol=tol))["rank"][-1] for tol in CUTOFFS]
+    assert found == list(zip(itertools.repeat(32), CUTOFFS, ranks))
