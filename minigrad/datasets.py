@@ -150,27 +150,21 @@ def find_or_fetch(name, root=None):
     source = DATASETS[name]
     given = [root] if root else [os.environ.get("MINIGRAD_DATA"), "data"]
     roots = [Path(os.path.expanduser(folder)) for folder in given if folder]
-    paths = _find(name, roots)
-    missing = [f"{file}.gz" for file in source.files if file not in paths]
-    if missing:
-        for packed in source.archive or missing:
-            _fetch(source, packed, roots[0] / name)
-        paths = _find(name, roots)
+    paths = {}
+    for file in source.files:
+        paths[file] = _find(name, file, roots) or _fetch(source, file, roots[0] / name)
     return paths
 
 
-def _find(name, roots):
-    """{file: path} of the files below `roots`, under the usual names; plain files come first."""
-    source, found = DATASETS[name], {}
+def _find(name, file, roots):
+    """The path of a file below `roots`, under the usual names, plain ones first; else None."""
+    source = DATASETS[name]
     folders = ("", name, *source.folders)
-    for file in source.files:
-        dotted = file.replace("-idx", ".idx")
-        names = [file, dotted, f"{file}/{file}", f"{file}/{dotted}"]
-        names += [f"{inner}.gz" for inner in names] + list(source.archive)
-        paths = (root / folder / inner for root in roots for inner in names for folder in folders)
-        if path := next(filter(Path.is_file, paths), None):
-            found[file] = path
-    return found
+    dotted = file.replace("-idx", ".idx")
+    names = [file, dotted, f"{file}/{file}", f"{file}/{dotted}"]
+    names += [f"{inner}.gz" for inner in names] + list(source.archive)
+    paths = (root / folder / inner for root in roots for inner in names for folder in folders)
+    return next(filter(Path.is_file, paths), None)
 
 
 def _contents(source, paths):
@@ -200,16 +194,16 @@ def _verified(source, file, content, origin):
     return content
 
 
-def _fetch(source, packed, folder):
-    """Download a .gz or an archive, which appears whole and verified; else DataUnavailable."""
-    file = packed if packed in source.archive else packed.removesuffix(".gz")
+def _fetch(source, file, folder):
+    """The path of a .gz or an archive, downloaded whole and verified; else DataUnavailable."""
+    packed = next(iter(source.archive), f"{file}.gz")
     reason = "no address is known"
     if folder.parent.exists() and not folder.parent.is_dir():
         raise DataError(f"{folder.parent} is not a folder: name another folder")
     for url in [base + packed for base in source.urls * TRIES][:TRIES]:
         try:
             content = _download(url)
-            _verified(source, file, content, url)
+            _verified(source, packed if source.archive else file, content, url)
             folder.mkdir(parents=True, exist_ok=True)
             partial = folder / f"{packed}.{os.getpid()}"
             try:
@@ -217,7 +211,7 @@ def _fetch(source, packed, folder):
                 os.replace(partial, folder / packed)
             finally:
                 partial.unlink(missing_ok=True)
-            return
+            return folder / packed
         except DataError:
             reason = f"{url} sends a damaged or different file"
         except Exception as error:  # many kinds: a malformed redirect or proxy is a ValueError
