@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import tarfile
+import tempfile
 import urllib.request
 import zlib
 from pathlib import Path
@@ -205,12 +206,9 @@ def _fetch(source, file, folder):
             content = _download(url)
             _verified(source, packed if source.archive else file, content, url)
             folder.mkdir(parents=True, exist_ok=True)
-            partial = folder / f"{packed}.{os.getpid()}"
-            try:
-                partial.write_bytes(content)
-                os.replace(partial, folder / packed)
-            finally:
-                partial.unlink(missing_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder) as partial:
+                Path(partial, packed).write_bytes(content)
+                os.replace(Path(partial, packed), folder / packed)
             return folder / packed
         except DataError:
             reason = f"{url} sends a damaged or different file"
