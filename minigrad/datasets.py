@@ -203,7 +203,11 @@ def _fetch(source, file, folder):
         raise DataError(f"{folder.parent} is not a folder: name another folder")
     for url in [base + packed for base in source.urls * TRIES][:TRIES]:
         try:
-            content = _download(url)
+            with (
+                urllib.request.urlopen(url, timeout=DEADLINE) as answer,
+                tqdm.wrapattr(answer, "read", total=answer.length, desc=url) as stream,
+            ):
+                content = b"".join(iter(lambda: stream.read(1 << 16), b""))
             _verified(source, packed if source.archive else file, content, url)
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder) as partial:
@@ -216,15 +220,6 @@ def _fetch(source, file, folder):
             reason = f"{url}: {error!r:.300}"
     missing = f"{packed} of {source.title} ({source.form}) is missing and can't be downloaded"
     raise DataUnavailable(f"{missing} ({reason}): try again, or put it into {folder}")
-
-
-def _download(url):
-    """The bytes of `url`, with a progress bar."""
-    with (
-        urllib.request.urlopen(url, timeout=DEADLINE) as answer,
-        tqdm.wrapattr(answer, "read", total=answer.length, desc=url) as stream,
-    ):
-        return b"".join(iter(lambda: stream.read(1 << 16), b""))
 
 
 def _synthetic(source):
