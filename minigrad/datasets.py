@@ -238,7 +238,6 @@ def _synthetic(source):
         latent = (2 * sign - 1)[:, None] * directions[which] + 0.5 * rng.normal(size=(m, r))
         return latent @ basis, which % 10
 
-    train, test = draw(source.samples), draw(2_000)
-    mean, deviation = train[0].mean(), train[0].std()
-    x = [((images - mean) / deviation).astype("float32") for images, _ in (train, test)]
-    return numpy.concatenate(x), numpy.concatenate([train[1], test[1]])
+    (train, labels), (test, test_labels) = draw(source.samples), draw(2_000)
+    x = (numpy.concatenate([train, test]) - train.mean()) / train.std()
+    return x.astype("float32"), numpy.concatenate([labels, test_labels])
