@@ -39,14 +39,11 @@ class GradFactors(NamedTuple):
         return swap(self.U) @ self.V
 
     def terms(self):
-        """Every U_j V_j^T, (..., B, d_p, d_q); without batch norm the gradient of sample j."""
+        """Every U_j V_j^T, (..., B, d_p, d_q): sample j's gradient (batch norm: see per_sample)."""
         return self.U[..., :, None] * self.V[..., None, :]
 
     def norms(self):
-        """||U_j V_j^T||_F = ||U_j|| ||V_j||, (..., B), without a matrix.
-
-        With batch norm term j is not sample j's gradient: see `per_sample`.
-        """
+        """||U_j V_j^T||_F = ||U_j|| ||V_j||, (..., B), without a matrix."""
         return (self.U * self.U).sum(axis=-1) ** 0.5 * (self.V * self.V).sum(axis=-1) ** 0.5
 
 
