@@ -36,9 +36,8 @@ class Edge:
 class Graph:
     """Layers 1..L, 1 the input and L the linear output, and edges. ValueError names a broken rule.
 
-    `L` is the number of layers and `width(p)` is d_p. `pred[p]` lists every q with an edge (p, q),
-    `E_T` the trainable edges (p, q), both ascending. A layer without a path to L has gradient zero.
-    The activation of layer 1 has no meaning.
+    `L`, `pred` and `E_T` are the legend's, ascending, and `width(p)` is d_p. A layer without a path
+    to L has gradient zero. The activation of layer 1 has no meaning.
     """
 
     layers: tuple[Layer, ...]

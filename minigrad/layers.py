@@ -1,9 +1,8 @@
 """The rules of Eq. 3 to 5, each with its derivative directly below it.
 
 Eq. 5 writes v_l for what batch norm is applied to: z, the sum of W v of Eq. 3. Layer L has neither
-batch norm nor sigma (Eq. 4). v, z, a and their cotangents are (..., B, d), W is (..., d_p, d_q), A
-and b are (..., 1, d), gamma and beta are (..., 1, 1), one per layer as in Eq. 5, or (..., 1, d),
-one per unit.
+batch norm nor sigma (Eq. 4). Shapes are the legend's: those of gamma and beta are (..., 1, 1), one
+per layer as in Eq. 5, or (..., 1, d), one per unit.
 """
 
 from .backend import fused, namespace, product_with_transpose
