@@ -16,8 +16,7 @@ class Step:
     """The calls of a step on B samples, and by name the matrices that they work on."""
 
     def __init__(self, graph, B, rule, scalars):
-        fours = all(layer.width % 4 == 0 for layer in graph.layers[:-1])
-        self.few = fours and B in compiled.FEW
+        self.few = B in compiled.FEW and all(a.width % 4 == 0 for a in graph.layers[:-1])
         self._allocate(graph, B, scalars.dtype)
         self.program = []  # rows of tables, and calls from Python, most of them of BLAS
         self._forward(graph)
@@ -32,13 +31,13 @@ class Step:
     def _allocate(self, graph, B, dtype):
         """Make the flat array, and `at`: its views by name. Those of parameters are transposed."""
         widths = [layer.width for layer in graph.layers]
-        largest = max(map(math.prod, [(B, max(widths)), *graph.shapes().values()]))
-        shapes = {"target": (B, widths[-1]), "scratch": (1, largest)}
+        shapes = {"target": (B, widths[-1])}
         for p, width in enumerate(widths, start=1):
             shapes["v", p] = shapes["U", p] = shapes["normalized", p] = (B, width)
             shapes["units", p] = (6, width)
         for key, shape in graph.shapes().items():
             shapes[key] = shapes["velocity", key] = shape[::-1]
+        shapes["scratch"] = (1, max(map(math.prod, shapes.values())))
         ends = numpy.cumsum([math.prod(shape) for shape in shapes.values()])
         # Zero is also the cotangent of a layer without a path to L, which nothing writes.
         self.memory = numpy.zeros(ends[-1], dtype)
@@ -88,12 +87,12 @@ class Step:
                     gradient = at["units", p][row : row + 1, : len(scale)]
                     self._operation(Operation.DESCEND, scale, velocity, gradient)
             for q in graph.pred[p]:
+                W = at.get((p, q))
                 if q > 1:
-                    backward = Operation.MATMUL_BACKWARD
-                    self._edge(backward, at["U", q], U, at.get((p, q)), q in reached)
+                    self._edge(Operation.MATMUL_BACKWARD, at["U", q], U, W, q in reached)
                     reached.add(q)
-                if (p, q) in at:
-                    self._descend(at[p, q], at["velocity", (p, q)], at["v", q], U)
+                if W is not None:
+                    self._descend(W, at["velocity", (p, q)], at["v", q], U)
 
     def _edge(self, operation, to, rows, W, accumulate):
         """Write or add to `to`: rows W (MATMUL), rows W^T (MATMUL_BACKWARD), without W the rows."""
@@ -116,10 +115,10 @@ class Step:
     def _descend(self, W, velocity, v, U):
         if self.few:
             self._operation(Operation.DESCEND_FEW, W, velocity, v, U)
-            return
-        gradient = self._scratch(W.shape)
-        self.program.append(partial(numpy.matmul, v.T, U, gradient))
-        self._operation(Operation.DESCEND, W, velocity, gradient, flag=True)
+        else:
+            gradient = self._scratch(W.shape)
+            self.program.append(partial(numpy.matmul, v.T, U, gradient))
+            self._operation(Operation.DESCEND, W, velocity, gradient, flag=True)
 
 
 def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum):
