@@ -94,8 +94,7 @@ def forward(graph, params, x, A=None, b=None, keep=True):
         cache.v[p] = sigma(z)
         if not keep:
             cache.normalized.clear()
-            read_later = {q for later in range(p + 1, graph.L + 1) for q in graph.pred[later]}
-            for q in cache.v.keys() - read_later - {p}:
+            for q in cache.v.keys() - {p} - {e.q for e in graph.edges if e.p > p}:
                 del cache.v[q]
     return cache
 
