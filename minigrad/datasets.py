@@ -148,24 +148,18 @@ def find_or_fetch(name, root=None):
     """
     if name not in DATASETS:
         raise ValueError(f"the data set must be one of {', '.join(DATASETS)}; got {name!r}")
-    source = DATASETS[name]
+    source, paths = DATASETS[name], {}
     given = [root] if root else [os.environ.get("MINIGRAD_DATA"), "data"]
     roots = [Path(os.path.expanduser(folder)) for folder in given if folder]
-    paths = {}
-    for file in source.files:
-        paths[file] = _find(name, file, roots) or _fetch(source, file, roots[0] / name)
-    return paths
-
-
-def _find(name, file, roots):
-    """The path of a file below `roots`, under the usual names, plain ones first; else None."""
-    source = DATASETS[name]
     folders = ("", name, *source.folders)
-    dotted = file.replace("-idx", ".idx")
-    names = [file, dotted, f"{file}/{file}", f"{file}/{dotted}"]
-    names += [f"{inner}.gz" for inner in names] + list(source.archive)
-    paths = (root / folder / inner for root in roots for inner in names for folder in folders)
-    return next(filter(Path.is_file, paths), None)
+    for file in source.files:
+        dotted = file.replace("-idx", ".idx")
+        names = [file, dotted, f"{file}/{file}", f"{file}/{dotted}"]  # plain files come first
+        names += [f"{inner}.gz" for inner in names] + list(source.archive)
+        usual = (root / folder / inner for root in roots for inner in names for folder in folders)
+        found = next(filter(Path.is_file, usual), None)
+        paths[file] = found or _fetch(source, file, roots[0] / name)
+    return paths
 
 
 def _contents(source, paths):
