@@ -50,7 +50,29 @@ class Graph:
         E_T = tuple(sorted((e.p, e.q) for e in edges if e.trainable))
         # A frozen dataclass refuses assignments. L, pred and E_T follow from its two fields.
         vars(self).update(layers=layers, edges=edges, L=L, pred=pred, E_T=E_T)
-        self._check()
+        require(L >= 2, "a graph must have an input and an output layer", f"L={L}")
+        for p, layer in enumerate(layers, start=1):
+            is_width = type(layer.width) is int and layer.width >= 1
+            require(is_width, f"layer {p}: width must be an integer >= 1", repr(layer.width))
+            known = f"layer {p}: activation must be one of {', '.join(ACTIVATION)}"
+            require(layer.activation in ACTIVATION, known, repr(layer.activation))
+            switches = layer.batchnorm, layer.detached, layer.scalar
+            rule = f"layer {p}: batchnorm, detached and scalar must be True or False"
+            require(all(type(value) is bool for value in switches), rule, switches)
+        require(not layers[0].batchnorm, "layer 1, the input, must have batchnorm=False", True)
+        f = layers[-1]
+        linear = f.activation == "identity" and not f.batchnorm
+        require(linear, f"layer L={L} must be linear (Eq. 4): 'identity', no batch norm", f)
+        for e in edges:
+            edge = (e.p, e.q)
+            require(type(e.trainable) is bool, f"edge {edge}: trainable must be True or False", e)
+            require(1 <= e.q < e.p <= L, f"an edge (p, q) must satisfy 1 <= q < p <= L={L}", edge)
+            require(pred[e.p].count(e.q) == 1, "an edge may stand in a graph only once", edge)
+            widths = (self.width(e.p), self.width(e.q))
+            rule = f"constant edge {edge} is the identity and must join equal widths"
+            require(e.trainable or widths[0] == widths[1], rule, widths)
+        for p in range(2, L + 1):
+            require(pred[p], f"layer {p} must have an edge into it", "none")
 
     def width(self, p):
         """d_p."""
@@ -63,32 +85,6 @@ class Graph:
             if layer.batchnorm:
                 shapes["gamma", p] = shapes["beta", p] = (1, 1 if layer.scalar else layer.width)
         return shapes
-
-    def _check(self):
-        require(self.L >= 2, "a graph must have an input and an output layer", f"L={self.L}")
-        for p, layer in enumerate(self.layers, start=1):
-            is_width = type(layer.width) is int and layer.width >= 1
-            require(is_width, f"layer {p}: width must be an integer >= 1", repr(layer.width))
-            known = f"layer {p}: activation must be one of {', '.join(ACTIVATION)}"
-            require(layer.activation in ACTIVATION, known, repr(layer.activation))
-            switches = layer.batchnorm, layer.detached, layer.scalar
-            rule = f"layer {p}: batchnorm, detached and scalar must be True or False"
-            require(all(type(value) is bool for value in switches), rule, switches)
-        require(not self.layers[0].batchnorm, "layer 1, the input, must have batchnorm=False", True)
-        f = self.layers[-1]
-        linear = f.activation == "identity" and not f.batchnorm
-        require(linear, f"layer L={self.L} must be linear (Eq. 4): 'identity', no batch norm", f)
-        for e in self.edges:
-            edge = (e.p, e.q)
-            require(type(e.trainable) is bool, f"edge {edge}: trainable must be True or False", e)
-            rule = f"an edge (p, q) must satisfy 1 <= q < p <= L={self.L}"
-            require(1 <= e.q < e.p <= self.L, rule, edge)
-            require(self.pred[e.p].count(e.q) == 1, "an edge may stand in a graph only once", edge)
-            widths = (self.width(e.p), self.width(e.q))
-            rule = f"constant edge {edge} is the identity and must join equal widths"
-            require(e.trainable or widths[0] == widths[1], rule, widths)
-        for p in range(2, self.L + 1):
-            require(self.pred[p], f"layer {p} must have an edge into it", "none")
 
 
 def mlp(n, depth, width, k, batchnorm=False, detached=True, scalar=True):
