@@ -11,11 +11,11 @@ from .network import init_params
 from .optim import step_decay
 from .train import batches, evaluate, train_epoch
 
-VARIANTS = (  # loss, activation, detached, scalar
-    ("cross_entropy", "relu", True, True),
-    ("mean_squared_error", "leaky_relu", False, True),
-    ("logistic", "sigmoid", True, False),
-    ("exponential", "identity", False, False),
+VARIANTS = (  # loss, and of a layer: activation, batchnorm, detached, scalar
+    ("cross_entropy", "relu", True, True, True),
+    ("mean_squared_error", "leaky_relu", True, False, True),
+    ("logistic", "sigmoid", True, True, False),
+    ("exponential", "identity", True, False, False),
 )
 
 
@@ -30,10 +30,9 @@ def fingerprint():
         *trained(parse("MLP-BN-2-5", n=6, k=3), "uniform", "cross_entropy"),
         *trained(parse("RES-2-5", n=6, k=3), "he", "mean_squared_error"),
     ]
-    for loss, activation, detached, scalar in VARIANTS:
-        normed = Layer(5, activation, True, detached, scalar)
-        layers = [Layer(6), normed, Layer(5), Layer(3, "identity")]
-        edges = [Edge(2, 1), Edge(3, 2), Edge(3, 1), Edge(4, 3), Edge(4, 2)]
+    edges = [Edge(2, 1), Edge(3, 2), Edge(3, 1), Edge(4, 3), Edge(4, 2)]
+    for loss, *kind in VARIANTS:
+        layers = [Layer(6), Layer(5, *kind), Layer(5), Layer(3, "identity")]
         numbers += trained(Graph(layers, edges), "uniform", loss)
     rng = numpy.random.default_rng(1)
     for dtype in ("float32", "float64"):  # singular values take another path for each
