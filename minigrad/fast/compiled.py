@@ -6,8 +6,6 @@ sample, j a unit of layer q, `to` one of layer p. EPS and the like are arguments
 freezes globals. Scalars have the matrices' dtype: a float64 doubles the time.
 """
 
-import enum
-
 import numba
 import numpy
 
@@ -15,11 +13,9 @@ FEW = (4, 8)  # batch sizes whose products are faster compiled here than by BLAS
 CHUNK = 128  # rows of W that are summed in turn: one sum over all would round more than BLAS
 MATRICES = 5  # of an operation, at most
 
-Operation = enum.IntEnum(
-    "Operation",
-    "MATMUL MATMUL_BACKWARD DESCEND_FEW DESCEND RELU RELU_BACKWARD BATCHNORM BATCHNORM_BACKWARD "
-    "CROSS_ENTROPY",
-)
+# What a row of a table does: see run.
+MATMUL, MATMUL_BACKWARD, DESCEND_FEW, DESCEND, RELU, RELU_BACKWARD = range(6)
+BATCHNORM, BATCHNORM_BACKWARD, CROSS_ENTROPY = range(6, 9)
 
 # IEEE arithmetic but for the order of sums: NaN and infinity stay what they are.
 compiled = numba.njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
@@ -168,28 +164,28 @@ def matrix(memory, row, i):
 
 @compiled
 def run(memory, table, scalars):
-    """Run the table: each row is an Operation, a flag, and start and shape of its matrices."""
+    """Run the table: each row is an operation, a flag, and start and shape of its matrices."""
     eta, decay, momentum, eps = scalars[0], scalars[1], scalars[2], scalars[3]
     no_decay = scalars.dtype.type(0)
     for row in table:
         operation, flag = row[0], row[1] != 0
         m0, m1 = matrix(memory, row, 0), matrix(memory, row, 1)
         m2, m3 = matrix(memory, row, 2), matrix(memory, row, 3)
-        if operation == Operation.RELU:
+        if operation == RELU:
             relu(m0)
-        elif operation == Operation.RELU_BACKWARD:
+        elif operation == RELU_BACKWARD:
             relu_backward(m0, m1)
-        elif operation == Operation.MATMUL:
+        elif operation == MATMUL:
             matmul(m0, m1, m2)
-        elif operation == Operation.MATMUL_BACKWARD:
+        elif operation == MATMUL_BACKWARD:
             matmul_backward(m0, m1, m2)
-        elif operation == Operation.DESCEND_FEW:
+        elif operation == DESCEND_FEW:
             descend_few(m0, m1, m2, m3, eta, decay, momentum)
-        elif operation == Operation.DESCEND:
+        elif operation == DESCEND:
             descend(m0, m1, m2, eta, decay if flag else no_decay, momentum)
-        elif operation == Operation.CROSS_ENTROPY:
+        elif operation == CROSS_ENTROPY:
             cross_entropy(m0, m1, m2)
-        elif operation == Operation.BATCHNORM:
+        elif operation == BATCHNORM:
             batchnorm(m0, m1, m2, m3, matrix(memory, row, 4), eps)
-        elif operation == Operation.BATCHNORM_BACKWARD:
+        elif operation == BATCHNORM_BACKWARD:
             batchnorm_backward(m0, m1, m2, m3, flag)

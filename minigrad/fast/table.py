@@ -9,7 +9,6 @@ import numpy
 from .. import layers
 from ..losses import cross_entropy, rule_of
 from . import compiled
-from .compiled import Operation
 
 
 class Step:
@@ -59,37 +58,37 @@ class Step:
         for p, layer in enumerate(graph.layers[1:], start=2):
             z, pred = at["v", p], graph.pred[p]
             for q in pred:
-                self._edge(Operation.MATMUL, z, at["v", q], at.get((p, q)), q != pred[0])
+                self._edge(compiled.MATMUL, z, at["v", q], at.get((p, q)), q != pred[0])
             if layer.batchnorm:
                 scale = at["gamma", p], at["beta", p]
-                self._operation(Operation.BATCHNORM, z, *scale, at["normalized", p], at["units", p])
+                self._operation(compiled.BATCHNORM, z, *scale, at["normalized", p], at["units", p])
             if layer.activation == "relu":
-                self._operation(Operation.RELU, z)
+                self._operation(compiled.RELU, z)
 
     def _backward(self, graph, rule):
         """Every parameter takes its step once its gradient is known and its value used."""
         at = self.at
         df, f, y = at["U", graph.L], at["v", graph.L], at["target"]
         if rule is rule_of(cross_entropy):
-            self._operation(Operation.CROSS_ENTROPY, df, f, y)
+            self._operation(compiled.CROSS_ENTROPY, df, f, y)
         else:
             self.program.append(lambda: numpy.copyto(df, rule(f, y)[1].reshape(df.shape)))
         reached = {graph.L}
         for p in range(graph.L, 1, -1):
             U, layer = at["U", p], graph.layers[p - 1]
             if layer.activation == "relu":
-                self._operation(Operation.RELU_BACKWARD, U, at["v", p])
+                self._operation(compiled.RELU_BACKWARD, U, at["v", p])
             if layer.batchnorm:
                 of_norm = U, at["gamma", p], at["normalized", p], at["units", p]
-                self._operation(Operation.BATCHNORM_BACKWARD, *of_norm, flag=layer.detached)
+                self._operation(compiled.BATCHNORM_BACKWARD, *of_norm, flag=layer.detached)
                 for row, name in enumerate(("beta", "gamma")):
                     scale, velocity = at[name, p], at["velocity", (name, p)]
                     gradient = at["units", p][row : row + 1, : len(scale)]
-                    self._operation(Operation.DESCEND, scale, velocity, gradient)
+                    self._operation(compiled.DESCEND, scale, velocity, gradient)
             for q in graph.pred[p]:
                 W = at.get((p, q))
                 if q > 1:
-                    self._edge(Operation.MATMUL_BACKWARD, at["U", q], U, W, q in reached)
+                    self._edge(compiled.MATMUL_BACKWARD, at["U", q], U, W, q in reached)
                     reached.add(q)
                 if W is not None:
                     self._descend(W, at["velocity", (p, q)], at["v", q], U)
@@ -101,7 +100,7 @@ class Step:
             term = rows
         elif self.few:
             self._operation(operation, term, rows, W)
-        elif operation == Operation.MATMUL:
+        elif operation == compiled.MATMUL:
             self.program.append(partial(numpy.matmul, rows, W, term))
         else:
             # BLAS was measured to be faster at W^T U than at its transpose.
@@ -114,11 +113,11 @@ class Step:
 
     def _descend(self, W, velocity, v, U):
         if self.few:
-            self._operation(Operation.DESCEND_FEW, W, velocity, v, U)
+            self._operation(compiled.DESCEND_FEW, W, velocity, v, U)
         else:
             gradient = self._scratch(W.shape)
             self.program.append(partial(numpy.matmul, v.T, U, gradient))
-            self._operation(Operation.DESCEND, W, velocity, gradient, flag=True)
+            self._operation(compiled.DESCEND, W, velocity, gradient, flag=True)
 
 
 def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum):
