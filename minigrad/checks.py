@@ -84,13 +84,12 @@ def prediction(graph, params, x, stats, B=None):
 def epoch(graph, params, velocity, x, rows):
     """The arrays of train_epoch, but for y: see losses.check_targets."""
     array("rows", rows)
-    require(rows.ndim >= 2, "rows must be integers (S, *R, B)", rows)
+    require(rows.dtype.kind in "iu" and rows.ndim >= 2, "rows must be integers (S, *R, B)", rows)
     prediction(graph, params, x, None, B=rows.shape[-1])
     require(x.ndim == 2, "x must be (m, n)", x)
     weights = list(params.values())
     R = weights[0].shape[:-2]
-    fits = rows.dtype.kind in "iu" and rows.shape[1:-1] == R
-    require(fits, f"rows must be integers (S, *R, B), R={R} as in params", rows)
+    require(rows.shape[1:-1] == R, f"rows must be integers (S, *R, B), R={R} as in params", rows)
     if velocity is not None:
         for key, W in velocity.items():
             array(f"velocity[{key}]", W, x)
