@@ -58,14 +58,6 @@ def swap(W):
     return W.swapaxes(-1, -2)
 
 
-def product_with_transpose(v, W):
-    """v @ swap(W): (..., B, d_q), (..., d_p, d_q) -> (..., B, d_p)."""
-    # CuPy copies a transposed operand of a stacked product: let it copy the smaller one.
-    if W.ndim > 2 and v.size < W.size and namespace(W) is not numpy:
-        return swap(W @ swap(v))
-    return v @ swap(W)
-
-
 def fused(rule):
     """`rule` as a single kernel on a GPU; NumPy calls it as it is. Its first argument is an array.
 

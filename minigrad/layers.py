@@ -5,7 +5,9 @@ batch norm nor sigma (Eq. 4). Shapes are the legend's: those of gamma and beta a
 per layer as in Eq. 5, or (..., 1, d), one per unit.
 """
 
-from .backend import fused, namespace, product_with_transpose
+import numpy
+
+from .backend import fused, namespace, swap
 
 EPS = 1e-5  # added to the variance; Eq. 5 has none and divides by zero on a dead unit
 SLOPE = 0.01  # of leaky ReLU on the negative side
@@ -13,7 +15,10 @@ SLOPE = 0.01  # of leaky ReLU on the negative side
 
 def linear(W, v):
     """W v_j for every row v_j (Eq. 3): (..., d_p, d_q), (..., B, d_q) -> (..., B, d_p)."""
-    return product_with_transpose(v, W)
+    # A GPU's library copies a transposed operand of a stacked product: let it copy the smaller one.
+    if W.ndim > 2 and v.size < W.size and namespace(W) is not numpy:
+        return swap(W @ swap(v))
+    return v @ swap(W)
 
 
 def linear_backward(dz, W):
