@@ -78,12 +78,11 @@ def forward(graph, params, x, A=None, b=None, keep=True):
     keep=False frees what no later layer reads, since x may be the full training set.
     """
     cache = Cache({1: x}, {}, {}, {}, A_is_constant=A is not None, b_is_constant=b is not None)
-    for p in range(2, graph.L + 1):
+    for p, layer in enumerate(graph.layers[1:], start=2):
         z = None
         for q in graph.pred[p]:
             from_q = linear(params[p, q], cache.v[q]) if (p, q) in params else cache.v[q]
             z = from_q if z is None else z + from_q
-        layer = graph.layers[p - 1]
         if layer.batchnorm:
             batch_A, batch_b = batch_statistics(z) if A is None or b is None else (None, None)
             cache.A[p] = batch_A if A is None else A[p]
