@@ -166,7 +166,6 @@ def matrix(memory, row, i):
 def run(memory, table, scalars):
     """Run the table: each row is an operation, a flag, and start and shape of its matrices."""
     eta, decay, momentum, eps = scalars[0], scalars[1], scalars[2], scalars[3]
-    no_decay = scalars.dtype.type(0)
     for row in table:
         operation, flag = row[0], row[1] != 0
         m0, m1 = matrix(memory, row, 0), matrix(memory, row, 1)
@@ -182,7 +181,7 @@ def run(memory, table, scalars):
         elif operation == DESCEND_FEW:
             descend_few(m0, m1, m2, m3, eta, decay, momentum)
         elif operation == DESCEND:
-            descend(m0, m1, m2, eta, decay if flag else no_decay, momentum)
+            descend(m0, m1, m2, eta, decay if flag else scalars.dtype.type(0), momentum)
         elif operation == CROSS_ENTROPY:
             cross_entropy(m0, m1, m2)
         elif operation == BATCHNORM:
