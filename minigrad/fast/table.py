@@ -29,11 +29,10 @@ class Step:
 
     def _allocate(self, graph, B, dtype):
         """Make the flat array, and `at`: its views by name. Those of parameters are transposed."""
-        widths = [layer.width for layer in graph.layers]
-        shapes = {"target": (B, widths[-1])}
-        for p, width in enumerate(widths, start=1):
-            shapes["v", p] = shapes["U", p] = shapes["normalized", p] = (B, width)
-            shapes["units", p] = (6, width)
+        shapes = {"target": (B, graph.width(graph.L))}
+        for p, layer in enumerate(graph.layers, start=1):
+            shapes["v", p] = shapes["U", p] = shapes["normalized", p] = (B, layer.width)
+            shapes["units", p] = (6, layer.width)
         for key, shape in graph.shapes().items():
             shapes[key] = shapes["velocity", key] = shape[::-1]
         shapes["scratch"] = (1, max(map(math.prod, shapes.values())))
@@ -86,12 +85,16 @@ class Step:
                     gradient = at["units", p][row : row + 1, : len(scale)]
                     self._operation(compiled.DESCEND, scale, velocity, gradient)
             for q in graph.pred[p]:
-                W = at.get((p, q))
+                W, velocity, v = at.get((p, q)), at.get(("velocity", (p, q))), at["v", q]
                 if q > 1:
                     self._edge(compiled.MATMUL_BACKWARD, at["U", q], U, W, q in reached)
                     reached.add(q)
-                if W is not None:
-                    self._descend(W, at["velocity", (p, q)], at["v", q], U)
+                if W is not None and self.few:
+                    self._operation(compiled.DESCEND_FEW, W, velocity, v, U)
+                elif W is not None:
+                    gradient = self._scratch(W.shape)
+                    self.program.append(partial(numpy.matmul, v.T, U, gradient))
+                    self._operation(compiled.DESCEND, W, velocity, gradient, flag=True)
 
     def _edge(self, operation, to, rows, W, accumulate):
         """Write or add to `to`: rows W (MATMUL), rows W^T (MATMUL_BACKWARD), without W the rows."""
@@ -110,14 +113,6 @@ class Step:
             self.program.append(partial(numpy.add, to, term, to))
         elif term is not to:
             self.program.append(partial(numpy.copyto, to, term))
-
-    def _descend(self, W, velocity, v, U):
-        if self.few:
-            self._operation(compiled.DESCEND_FEW, W, velocity, v, U)
-        else:
-            gradient = self._scratch(W.shape)
-            self.program.append(partial(numpy.matmul, v.T, U, gradient))
-            self._operation(compiled.DESCEND, W, velocity, gradient, flag=True)
 
 
 def train_epoch(graph, params, velocity, x, y, rows, loss, eta, lam, momentum):
