@@ -26,10 +26,8 @@ def fingerprint():
     None is a small difference of large numbers, and no unit is near its kink, so another BLAS
     changes them by 1e-11 at most.
     """
-    numbers = [
-        *trained(parse("MLP-BN-2-5", n=6, k=3), "uniform", "cross_entropy"),
-        *trained(parse("RES-2-5", n=6, k=3), "he", "mean_squared_error"),
-    ]
+    numbers = [*trained(parse("MLP-BN-2-5", n=6, k=3), "uniform", "cross_entropy")]
+    numbers += trained(parse("RES-2-5", n=6, k=3), "he", "mean_squared_error")
     edges = [Edge(2, 1), Edge(3, 2), Edge(3, 1), Edge(4, 3), Edge(4, 2)]
     for loss, *kind in VARIANTS:
         layers = [Layer(6), Layer(5, *kind), Layer(5), Layer(3, "identity")]
