@@ -72,7 +72,6 @@ class Step:
             self._operation(compiled.CROSS_ENTROPY, df, f, y)
         else:
             self.program.append(lambda: numpy.copyto(df, rule(f, y)[1].reshape(df.shape)))
-        reached = {graph.L}
         for p in range(graph.L, 1, -1):
             U, layer = at["U", p], graph.layers[p - 1]
             if layer.activation == "relu":
@@ -87,8 +86,8 @@ class Step:
             for q in graph.pred[p]:
                 W, velocity, v = at.get((p, q)), at.get(("velocity", (p, q))), at["v", q]
                 if q > 1:
-                    self._edge(compiled.MATMUL_BACKWARD, at["U", q], U, W, q in reached)
-                    reached.add(q)
+                    accumulate = any(e.q == q and e.p > p for e in graph.edges)
+                    self._edge(compiled.MATMUL_BACKWARD, at["U", q], U, W, accumulate)
                 if W is not None and self.few:
                     self._operation(compiled.DESCEND_FEW, W, velocity, v, U)
                 elif W is not None:
