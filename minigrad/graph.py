@@ -36,8 +36,8 @@ class Edge:
 class Graph:
     """Layers 1..L, 1 the input and L the linear output, and edges. ValueError names a broken rule.
 
-    `L`, `pred` and `E_T` are the legend's, ascending, and `width(p)` is d_p. A layer without a path
-    to L has gradient zero. The activation of layer 1 has no meaning.
+    `L`, `pred` and `E_T` are those of the legend, in ascending order; `width(p)` is d_p. A layer
+    without a path to L has gradient zero. The activation of layer 1 has no meaning.
     """
 
     layers: tuple[Layer, ...]

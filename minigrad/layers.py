@@ -1,7 +1,7 @@
 """The rules of Eq. 3 to 5, each with its derivative directly below it.
 
 Eq. 5 writes v_l for what batch norm is applied to: z, the sum of W v of Eq. 3. Layer L has neither
-batch norm nor sigma (Eq. 4). Shapes are the legend's: those of gamma and beta are (..., 1, 1), one
+batch norm nor sigma (Eq. 4). Shapes are those of the legend; gamma and beta are (..., 1, 1), one
 per layer as in Eq. 5, or (..., 1, d), one per unit.
 """
 
@@ -15,7 +15,7 @@ SLOPE = 0.01  # of leaky ReLU on the negative side
 
 def linear(W, v):
     """W v_j for every row v_j (Eq. 3): (..., d_p, d_q), (..., B, d_q) -> (..., B, d_p)."""
-    # A GPU's library copies a transposed operand of a stacked product: let it copy the smaller one.
+    # On a GPU a transposed operand of a stacked product is copied: let it be the smaller one.
     if W.ndim > 2 and v.size < W.size and namespace(W) is not numpy:
         return swap(W @ swap(v))
     return v @ swap(W)

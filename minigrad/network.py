@@ -39,7 +39,7 @@ class GradFactors(NamedTuple):
         return swap(self.U) @ self.V
 
     def terms(self):
-        """Every U_j V_j^T, (..., B, d_p, d_q): sample j's gradient (batch norm: see per_sample)."""
+        """Every U_j V_j^T, (..., B, d_p, d_q); with batch norm not sample j's: see per_sample."""
         return self.U[..., :, None] * self.V[..., None, :]
 
     def norms(self):

@@ -13,7 +13,7 @@ FEW = (4, 8)  # batch sizes whose products are faster compiled here than by BLAS
 CHUNK = 128  # rows of W that are summed in turn: one sum over all would round more than BLAS
 MATRICES = 5  # of an operation, at most
 
-# What a row of a table does: see run.
+# The operations that run knows.
 MATMUL, MATMUL_BACKWARD, DESCEND_FEW, DESCEND, RELU, RELU_BACKWARD = range(6)
 BATCHNORM, BATCHNORM_BACKWARD, CROSS_ENTROPY = range(6, 9)
 
