@@ -257,36 +257,29 @@ class Experiment:
     def title(self):
         """The picture's title, with all that shortens or reduces the paper's setting."""
         run, paper, whole = self.runs()[0], self.figure.base, not self.reduction.keeps_decay_budget
-        reductions = []
-        if self.preset == "smoke":
-            reductions.append("smoke test of the program, no result")
-        elif not whole:
-            reductions.append("reduced")
-        elif run.epochs < paper.epochs:
-            reductions.append(f"first {run.epochs} of {paper.epochs} epochs")
-        if whole and run.network != paper.network:
-            reductions.append(f"{run.network} for {paper.network}")
-        reductions.append(f"{self.seeds} seed{'s' if self.seeds > 1 else ''}")
+        reductions = [
+            self.preset == "smoke" and "smoke test of the program, no result",
+            not whole and self.preset != "smoke" and "reduced",
+            whole and run.epochs < paper.epochs and f"first {run.epochs} of {paper.epochs} epochs",
+            whole and run.network != paper.network and f"{run.network} for {paper.network}",
+            f"{self.seeds} seed{'s' if self.seeds > 1 else ''}",
+        ]
         norm = f", {run.batchnorm}" if run.normalized() else ""
         dataset = DATASETS[run.dataset].title
         words = vars(run) | {"dataset": dataset, "norm": norm, "m": run.samples()}
-        return f"{self.figure.title.format(**words)} ({', '.join(reductions)})"
+        return f"{self.figure.title.format(**words)} ({', '.join(filter(None, reductions))})"
 
     def note(self):
         """The lines under the title: the reduction, replaced data, settings by hand, seeds."""
-        sentences = []
-        if self.reduction.keeps_decay_budget:
-            sentences.append(self._reduction_note())
-        if changed_rules():
-            sentences.append("Changed rules: minigrad's mathematics is not as published.")
-        if self.synthetic:
-            names = " and ".join(DATASETS[name].title for name in self.synthetic)
-            sentences.append(f"Synthetic data in place of {names}, which was not found.")
-        if self.settings:
-            sentences.append(f"Set by hand: {self._written(', ')}.")
-        if self.seeds > 1:
-            sentences.append("Lines: means over the seeds that learned; bands: their ranges.")
-        return " ".join(sentences)
+        replaced = " and ".join(DATASETS[name].title for name in self.synthetic)
+        sentences = [
+            self.reduction.keeps_decay_budget and self._reduction_note(),
+            changed_rules() and "Changed rules: minigrad's mathematics is not as published.",
+            replaced and f"Synthetic data in place of {replaced}, which was not found.",
+            self.settings and f"Set by hand: {self._written(', ')}.",
+            self.seeds > 1 and "Lines: means over the seeds that learned; bands: their ranges.",
+        ]
+        return " ".join(filter(None, sentences))
 
     def _reduction_note(self):
         """How runs that keep the decay budget differ from the paper's."""
@@ -312,10 +305,10 @@ class Experiment:
         """The name of its files, without the suffix; quick alone is not named."""
         parts = [
             self.name,
-            self.preset if self.preset != "quick" else "",
+            self.preset != "quick" and self.preset,
             self._written("-"),
-            f"seeds={self.seeds}" if self.seeds != self.reduction.seeds else "",
-            "synthetic" if self.synthetic else "",
+            self.seeds != self.reduction.seeds and f"seeds={self.seeds}",
+            self.synthetic and "synthetic",
         ]
         return "-".join(filter(None, parts))
 
