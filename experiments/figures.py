@@ -157,15 +157,6 @@ OWN_AXES = ("batchnorm", "cell")  # axes that are no field of Run
 LONGEST = 200  # characters of a file's name; systems allow 255
 
 
-class Line(NamedTuple):
-    """One line of a figure: its colour's number, the paper's run, and the runs, one per seed."""
-
-    label: str
-    style: int
-    paper: Run
-    runs: list
-
-
 class Experiment:
     """A figure under a preset and settings: .columns are (title, [Line]), .view counts ranks."""
 
@@ -182,6 +173,7 @@ class Experiment:
         self.fixed = self._fixed()
         of_view = self.fixed.keys() & vars(View())
         self.view = View(**{name: self.fixed.pop(name) for name in of_view})
+        self.times = set()  # factors, as text, by which reduced runs have a larger λ than the paper
         self.columns = self._columns()
         if len(self.stem()) > LONGEST:
             raise ValueError("so many settings make too long a file name: give fewer at a time")
@@ -205,7 +197,7 @@ class Experiment:
         columns = []
         for point in itertools.product(*axes):
             lines = [self._line(index, [*point, end]) for index, end in enumerate(last)]
-            run = lines[0].runs[0]
+            run = lines[0].seeds[0]
             names = [named(axis, getattr(run, axis, value)) for axis, value in point]
             columns.append((", ".join(names), lines))
         return columns
@@ -232,7 +224,7 @@ class Experiment:
             index = (*BATCH_SIZES, *self._values("B")).index(value)
         runs = [replace(run, seed=seed) for seed in range(self.seeds)]
         shown = getattr(paper, axis, value)  # of the axis batchnorm: Run.batchnorm, in words
-        return Line(named(axis, shown), index, paper, runs)
+        return plots.Line(named(axis, shown), index, runs)
 
     def _reduced(self, run, paper):
         """The run with the preset's width and data and, if it keeps that, the decay budget."""
@@ -248,11 +240,12 @@ class Experiment:
             run = replace(run, milestones=tuple(drops))
         if run.eta_steps() == 0:
             raise ValueError(f"factor={run.factor} leaves no learning rate")
+        self.times.add(f"{paper.eta_steps() / run.eta_steps():.3g}")
         return replace(run, lam=run.lam * paper.eta_steps() / run.eta_steps())
 
     def runs(self):
         """All runs, in the order in which they are drawn."""
-        return [run for _, lines in self.columns for line in lines for run in line.runs]
+        return [run for _, lines in self.columns for line in lines for run in line.seeds]
 
     def title(self):
         """The picture's title, with all that shortens or reduces the paper's setting."""
@@ -284,13 +277,11 @@ class Experiment:
     def _reduction_note(self):
         """How runs that keep the decay budget differ from the paper's."""
         run, paper = self.runs()[0], self.figure.base
-        lines = [line for _, lines in self.columns for line in lines]
-        times = {f"{line.paper.eta_steps() / line.runs[0].eta_steps():.3g}" for line in lines}
         batch = f", B = {run.B}" if "B" in self.reduction.fields else ""
         return (
             f"Reduced from {paper.network}, {paper.epochs} epochs, all samples, to {run.network}, "
             f"{run.epochs} epochs, m = {run.samples()}{batch}. To keep the decay budget Σ 2ηλ, "
-            f"λ is {' or '.join(sorted(times))} times the paper's, which the legend shows."
+            f"λ is {' or '.join(sorted(self.times))} times the paper's, which the legend shows."
         )
 
     def _written(self, separator):
@@ -315,11 +306,10 @@ class Experiment:
     def picture(self, results):
         """The picture of {run: (meta, arrays)}, and the numbers in it as rows of a CSV."""
         histories = {run: history(*results[run], self.view) for run in self.runs()}
-
-        def drawn(line):
-            return plots.Line(line.label, line.style, [histories[run] for run in line.runs])
-
-        columns = [(title, list(map(drawn, lines))) for title, lines in self.columns]
+        columns = []
+        for title, lines in self.columns:
+            drawn = [line._replace(seeds=[histories[run] for run in line.seeds]) for line in lines]
+            columns.append((title, drawn))
         table, drawn_fields = [], [row.field for row in self.figure.rows]
         for run, run_history in histories.items():
             table += csv_rows(self.preset, run, run_history, self.view, drawn_fields)

@@ -36,11 +36,11 @@ class Row(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One line: its label, its number in the cycle of colours, and a history (a dict) per seed."""
+    """One line: its label, its number in the cycle of colours, and an item for each seed."""
 
     label: str
     style: int
-    histories: list
+    seeds: list  # histories (dicts) to be drawn; runs as long as figures.py plans them
 
 
 @styled
@@ -59,7 +59,7 @@ def picture(columns, rows, title, note):
         finish_row(row, its_panels)
     for (name, lines), top, bottom in zip(columns, panels[0], panels[-1]):
         top.set_title(column_title(name, lines, 100 // len(columns)))
-        label_x(bottom, rows[-1], len(lines[0].histories[0]["layer"]))
+        label_x(bottom, rows[-1], len(lines[0].seeds[0]["layer"]))
     add_legend(figure, [line for _, lines in columns for line in lines], note)
     return figure
 
@@ -75,16 +75,16 @@ def draw(panel, row, line):
     """Draw one line in one panel."""
     line_style = style_of(line)
     if row.x != "layer":  # few markers, each line's at other places
-        every = max(1, len(line.histories[0][row.x]) // 4)
+        every = max(1, len(line.seeds[0][row.x]) // 4)
         line_style["markevery"] = (line.style * every // 6 % every, every)
     thin_grey = {"color": GREY, "linewidth": 0.7, "zorder": 1.5}
-    for history in line.histories:
+    for history in line.seeds:
         if not history["learned"]:
             panel.plot(*curve(history, row), **line_style | thin_grey)
         for end, mark in ENDS.items():
             if history[end]:
                 mark_end(panel, row, line, history, mark | {"color": line_style["color"]})
-    curves = [curve(history, row) for history in line.histories if history["learned"]]
+    curves = [curve(history, row) for history in line.seeds if history["learned"]]
     if curves:
         x, learned = curves[0][0], [y for _, y in curves]
         panel.plot(x, numpy.mean(learned, axis=0), **line_style)
@@ -147,11 +147,11 @@ def column_title(title, lines, width):
     """The column's title, and below it the lines of which not every seed learned."""
     paragraphs, dead = [title], []
     for line in lines:
-        learned = sum(history["learned"] for history in line.histories)
+        learned = sum(history["learned"] for history in line.seeds)
         if learned == 0:
             dead.append(line.label)
-        elif learned < len(line.histories):
-            paragraphs.append(f"{line.label}: {learned} of {len(line.histories)} seeds learned")
+        elif learned < len(line.seeds):
+            paragraphs.append(f"{line.label}: {learned} of {len(line.seeds)} seeds learned")
     if dead:
         paragraphs.append(f"not learned: {', '.join(dead)}")
     return "\n".join(textwrap.fill(text, width, break_on_hyphens=False) for text in paragraphs)
@@ -159,7 +159,7 @@ def column_title(title, lines, width):
 
 def add_legend(figure, lines, note):
     """Write the note, and what the lines and marks mean, below the panels."""
-    histories = [history for line in lines for history in line.histories]
+    histories = [history for line in lines for history in line.seeds]
     if not all(history["learned"] for history in histories):
         note += " Grey: not learned (train accuracy below 50 %, ended early, or a W decayed to 0)."
     handles = {line.label: Line2D([], [], **style_of(line)) for line in lines}

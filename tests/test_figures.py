@@ -60,28 +60,30 @@ def test_a_twin_differs_from_its_figure_in_batch_norm_alone(name, variant):
 def test_a_prefix_is_the_paper_s_run_stopped_early(name, preset, epochs, seeds):
     """Only quick narrows networks, those of width 500."""
     experiment = Experiment(name, preset)
-    for line in lines_of(experiment):
-        network = line.paper.network
+    for line, whole in zip(lines_of(experiment), lines_of(Experiment(name, "paper")), strict=True):
+        network = whole.seeds[0].network
         if preset == "quick":
             network = network.replace("-500", "-100")
-        for seed, run in zip(range(seeds), line.runs, strict=True):
-            assert run == replace(line.paper, epochs=epochs, seed=seed, network=network)
+        for seed, run in zip(range(seeds), line.seeds, strict=True):
+            assert run == replace(whole.seeds[seed], epochs=epochs, network=network)
     assert f"first {epochs} of 500 epochs" in experiment.title()
 
 
 @pytest.mark.parametrize("name", ["fig1", "control"])
 def test_the_smoke_reduction_keeps_the_decay_budget_and_the_places_of_the_drops(name):
-    for line in lines_of(Experiment(name, "smoke")):
-        for run in line.runs:
-            assert run.budget() == pytest.approx(line.paper.budget(), rel=1e-12)
-            for epoch, full in zip(run.milestones, line.paper.milestones, strict=True):
-                assert abs(epoch / run.epochs - full / line.paper.epochs) <= 0.5 / run.epochs
+    smoke, whole = (lines_of(Experiment(name, preset)) for preset in ("smoke", "paper"))
+    for line, full in zip(smoke, whole, strict=True):
+        paper = full.seeds[0]
+        for run in line.seeds:
+            assert run.budget() == pytest.approx(paper.budget(), rel=1e-12)
+            for epoch, full in zip(run.milestones, paper.milestones, strict=True):
+                assert abs(epoch / run.epochs - full / paper.epochs) <= 0.5 / run.epochs
             assert run.dataset.startswith("synthetic-")
 
 
 def test_the_control_s_cells_have_the_steps_and_budgets_that_it_compares():
     for _, lines in Experiment("control", "paper").columns:
-        runs = {line.label[0]: line.runs[0] for line in lines}
+        runs = {line.label[0]: line.seeds[0] for line in lines}
         steps = {cell: run.epochs * run.steps() for cell, run in runs.items()}
         assert steps["a"] == steps["b"] and steps["c"] == steps["d"] == steps["e"]
         assert steps["c"] > 3.9 * steps["a"]
@@ -119,7 +121,7 @@ def test_settings_and_synthetic_data_are_in_the_runs_the_note_and_the_name():
 def test_a_batch_size_has_the_same_colour_in_every_figure():
     for name in ("fig2", "fig6", "descent"):
         for line in lines_of(Experiment(name, "paper")):
-            B = line.paper.B
+            B = line.seeds[0].B
             assert line.style == BATCH_SIZES.index(B) if B in BATCH_SIZES else line.style >= 6
 
 
@@ -140,7 +142,7 @@ def test_a_panel_draws_its_field_of_its_column_s_runs_and_the_csv_holds_every_nu
     for panel, (row, (_, lines)) in zip(picture.axes, panels, strict=True):
         expected = []
         for line in lines:
-            its_histories = [histories[run] for run in line.runs]
+            its_histories = [histories[run] for run in line.seeds]
             learned = [made[row.field] for made in its_histories if made["learned"]]
             expected += [made[row.field] for made in its_histories if not made["learned"]]
             expected += [numpy.mean(learned, axis=0)] if learned else []
