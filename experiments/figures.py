@@ -89,7 +89,7 @@ TRAINING = (
     plots.Row("test_accuracy", "test accuracy (%)", top=103),
 )
 LAYERS = (plots.Row("layer_rank", "rank", x="layer"),)
-BY_CUTOFF = (plots.Row("cutoff_rank", "average rank", x="cutoff"),)
+BY_CUTOFF = (plots.Row("tol_rank", "average rank", x="tol"),)
 CONVERGING = (
     plots.Row("distance", "(a) $d(W_{t+1}, W_t)$", log=True, floor=1e-6),
     plots.Row("train_accuracy", "(b) train accuracy (%)", top=103),
@@ -310,7 +310,7 @@ class Experiment:
         for title, lines in self.columns:
             drawn = [line._replace(seeds=[histories[run] for run in line.seeds]) for line in lines]
             columns.append((title, drawn))
-        table, drawn_fields = [], [row.field for row in self.figure.rows]
+        table, drawn_fields = [], [(row.field, row.x) for row in self.figure.rows]
         for run, run_history in histories.items():
             table += csv_rows(self.preset, run, run_history, self.view, drawn_fields)
         return plots.picture(columns, self.figure.rows, self.title(), self.note()), table

@@ -32,7 +32,7 @@ class Row(NamedTuple):
     log: bool = False
     floor: float = 0.0  # the axis ends there; on a log axis 0 stands for matplotlib's choice
     top: float | None = None
-    x: str = "epoch"  # or "layer", "cutoff"
+    x: str = "epoch"  # or "layer", "tol"
 
 
 class Line(NamedTuple):
@@ -134,13 +134,12 @@ def label_x(panel, row, last):
     if row.x == "epoch":
         panel.set_xlabel("epoch")
         panel.xaxis.get_major_locator().set_params(integer=True)
-        return
-    if row.x == "cutoff":
+    elif row.x == "layer":
+        some = range(1, last, (last + 5) // 6)  # six numbers at most
+        panel.set_xlabel("layer (out: rank ≤ 10)")
+        panel.set_xticks([*some, last + 1], [*map(str, some), "out"])
+    else:
         panel.set(xlabel="cutoff (the memo's: $10^{-4}$)", xscale="log")
-        return
-    some = range(1, last, (last + 5) // 6)  # six numbers at most
-    panel.set_xlabel("layer (out: rank ≤ 10)")
-    panel.set_xticks([*some, last + 1], [*map(str, some), "out"])
 
 
 def column_title(title, lines, width):
