@@ -67,16 +67,14 @@ def train(runs, config, progress=lambda run, fraction: None):
         for state in states:
             if state.epoch == 0:
                 state.measure(data)
-        saved = time.monotonic()
-        while states := [state for state in states if not state.finish(config)]:
+        saved, due = time.monotonic(), False
+        while states := [state for state in states if not state.save(config, due)]:
             for state in states:
                 progress(state.run, state.epoch / state.run.epochs)
             # After an interruption runs can be at different epochs: the last ones catch up.
             epoch = min(state.epoch for state in states)
             train_one_epoch([s for s in states if s.epoch == epoch], data, config.engine)
-            if time.monotonic() - saved >= SAVE_EVERY:
-                for state in states:
-                    state.save(config)
+            if due := time.monotonic() - saved >= SAVE_EVERY:
                 saved = time.monotonic()
         for run in runs:
             progress(run, 1)
@@ -201,28 +199,27 @@ class State:
             return "collapsed"
         return "unfinished"
 
-    def save(self, config):
-        """Write the checkpoint."""
-        path = store.checkpoint_path(config.results, self.run)
-        self._write(path, "unfinished", W=self.params, velocity=self.velocity)
+    def save(self, config, due):
+        """Write the result of a run that has ended, else its checkpoint if that is due.
 
-    def finish(self, config):
-        """Whether the run has ended; if so, its result replaces its checkpoint."""
-        status = self.status()
-        if status == "unfinished":
+        Returns whether the run has ended. A result replaces the checkpoint.
+        """
+        status, kept = self.status(), {"W": self.params, "velocity": self.velocity}
+        path = checkpoint = store.checkpoint_path(config.results, self.run)
+        if status != "unfinished":
+            path = store.result_path(config.results, self.run)
+            kept = {"W": self.params} if config.keep_weights else {}
+        elif not due:
             return False
-        kept = {"W": self.params} if config.keep_weights else {}
-        self._write(store.result_path(config.results, self.run), status, **kept)
-        store.checkpoint_path(config.results, self.run).unlink(missing_ok=True)
-        return True
-
-    def _write(self, path, status, **kept):
         arrays = {name: numpy.stack(rows) for name, rows in self.history.items()}
         for kind, parts in kept.items():
             arrays |= {store.array_name(kind, key): to_host(part) for key, part in parts.items()}
         meta = {"run": asdict(self.run), "status": status, "epoch": self.epoch}
         meta |= {"rules": changed_rules(), "provenance": self.provenance}
         store.write(path, meta, arrays)
+        if path != checkpoint:
+            checkpoint.unlink(missing_ok=True)
+        return path != checkpoint
 
 
 def has_collapsed(state):

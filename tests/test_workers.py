@@ -28,14 +28,14 @@ COMMAND = """
 import sys
 from experiments import train
 
-def finish(state, config, finish=train.State.finish):
-    if finish(state, config):
+def save(state, config, due, save=train.State.save):
+    if save(state, config, due):
         with open("log", "a") as log:
             log.write(state.run.key + "\\n")
         return True
 
 train.SAVE_EVERY = 0
-train.State.finish = finish
+train.State.save = save
 if __name__ == "__main__":
     from experiments.__main__ import main
     sys.exit(main())
