@@ -19,6 +19,7 @@ from .runs import Run, changed_rules
 
 MEASURED = ("epoch", "distance", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 SAVE_EVERY = 20.0  # seconds between two checkpoints
+NAME = "{} {}-{}"  # of an array in a file: "spectrum", "W" or "velocity", and its key in params
 LOADED = {}  # the arrays that load has returned, or that processes share
 
 
@@ -159,7 +160,7 @@ class State:
                     f"{begun['commit']}), or delete the file to begin anew"
                 )
         params, velocity = (
-            {key: xp.asarray(arrays.pop(store.array_name(kind, key))) for key in graph.shapes()}
+            {key: xp.asarray(arrays.pop(NAME.format(kind, *key))) for key in graph.shapes()}
             for kind in ("W", "velocity")
         )
         history = {name: list(rows) for name, rows in arrays.items()}
@@ -182,7 +183,7 @@ class State:
         for key, W in params.items():
             if key in graph.E_T:
                 s = to_host(mg.singular_values(W)).astype("float32")
-                row[store.array_name("spectrum", key)] = s
+                row[NAME.format("spectrum", *key)] = s
             else:
                 row["{} {}".format(*key)] = to_host(W)[0].copy()
         for name, value in row.items():
@@ -213,7 +214,7 @@ class State:
             return False
         arrays = {name: numpy.stack(rows) for name, rows in self.history.items()}
         for kind, parts in kept.items():
-            arrays |= {store.array_name(kind, key): to_host(part) for key, part in parts.items()}
+            arrays |= {NAME.format(kind, *key): to_host(part) for key, part in parts.items()}
         meta = {"run": asdict(self.run), "status": status, "epoch": self.epoch}
         meta |= {"rules": changed_rules(), "provenance": self.provenance}
         store.write(path, meta, arrays)
