@@ -267,20 +267,19 @@ def load(run, config):
     key = run.dataset, config.data, run.m, run.m_test
     if key not in LOADED:
         data = mg.load_dataset(run.dataset, config.data)
-        rows = balanced(data.y_train, run.m, "m")
-        test_rows = balanced(data.y_test, run.m_test, "m_test")
-        training_set = data.x_train[rows], data.y_train[rows]
-        LOADED[key] = *training_set, data.x_test[test_rows], data.y_test[test_rows]
+        training_set = balanced(data.x_train, data.y_train, run.m, "m")
+        test_set = balanced(data.x_test, data.y_test, run.m_test, "m_test")
+        LOADED[key] = *training_set, *test_set
     return LOADED[key]
 
 
-def balanced(y, m, field):
-    """Row indices of the first m / k samples of each of k classes, in file order; all for m = 0."""
+def balanced(x, y, m, field):
+    """The first m / k samples of each of k classes, in file order; all for m = 0."""
     if m == 0:
-        return slice(None)
+        return x, y
     nth_of_its_class = (y * y.cumsum(axis=0)).sum(axis=1)
     # 0 is the number of a sample of no class, as theory has them.
     rows = numpy.flatnonzero((0 < nth_of_its_class) & (nth_of_its_class <= m // y.shape[1]))
     if len(rows) < m:
         raise mg.DataError(f"{field}={m} is more than the data set has: take less")
-    return rows
+    return x[rows], y[rows]
