@@ -4,7 +4,6 @@ import argparse
 import os
 import signal
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 from tqdm import tqdm
@@ -23,8 +22,7 @@ from .train import Config
 from .workers import CORES, WorkerError, complete
 
 PUBLISHED = Path(__file__).with_name("published") / "runs"
-SETTABLE = {field.name: field.default for field in fields(Run) + fields(View)}
-SETTABLE |= dict.fromkeys(OWN_AXES, "")
+SETTABLE = vars(Run()) | vars(View()) | dict.fromkeys(OWN_AXES, "")
 del SETTABLE["seed"]  # --seeds
 # What reads a value, or one of a tuple's, where its own type can't.
 PARSE = {tuple: int, bool: lambda text: bool(("false", "true").index(text.lower()))}
@@ -128,7 +126,7 @@ def experiments(args, names=FIGURES, synthetic=()):
 def draw_figure(args):
     """Train what is missing of a figure, and draw it."""
     args.keep_weights &= not args.plot_only  # drawing needs none
-    config = Config(**{field.name: getattr(args, field.name) for field in fields(Config)})
+    config = Config(**{name: getattr(args, name) for name in vars(Config())})
     (asked,) = experiments(args, [args.name]).values()
     missing, count = config.missing(asked.runs()), len(set(asked.runs()))
     if args.plot_only and missing:
@@ -199,7 +197,7 @@ def try_theory(args):
 
 
 def main(argv=None):
-    """Do what the command line says; returns the exit status."""
+    """Do what the command line says; exits where that can't be done."""
     sys.stdout.reconfigure(errors="replace")  # a terminal that has no eta gets a question mark
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # workers and files are tidied up
     parser = command_line()
@@ -211,17 +209,15 @@ def main(argv=None):
     except (DataError, BackendError, StoreError, WorkerError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:
-        print("\ninterrupted: run the same command again to go on from there", file=sys.stderr)
-        return 130
+        parser.exit(130, "\ninterrupted: run the same command again to go on from there\n")
     except BrokenPipeError:  # the reader has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        sys.exit(141)
     except OSError as error:
         parser.error(f"a file can't be used: {error}; make room, mend it, or choose another")
     except MemoryError:  # of CuPy too
         parser.error("not enough memory: try fewer --jobs, or a smaller --stack or network")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
