@@ -43,7 +43,7 @@ def positive(text):
 
 
 def setting(text):
-    """Parse "lam=0,1e-4" as ("lam", (0.0, 1e-4)); a single value stands for itself."""
+    """Parse "lam=0,1e-4" as ("lam", (0.0, 1e-4))."""
     name, _, values = text.partition("=")
     if name not in SETTABLE:
         known = ", ".join(SETTABLE)
@@ -51,10 +51,9 @@ def setting(text):
     default = SETTABLE[name]
     kind = type(default)
     try:
-        parsed = tuple(map(PARSE.get(kind, kind), values.split(",")))
+        return name, tuple(map(PARSE.get(kind, kind), values.split(",")))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}: {name} takes values like {default}") from None
-    return name, parsed if kind is tuple or len(parsed) > 1 else parsed[0]
 
 
 NUMBER = {"type": positive, "metavar": "N"}

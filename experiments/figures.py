@@ -161,7 +161,7 @@ class Experiment:
     """A figure under a preset and settings: .columns are (title, [Line]), .view counts ranks."""
 
     def __init__(self, name, preset, seeds=None, settings=None, synthetic=()):
-        """`settings` are values of fields of Run and View and of axes (a tuple for several).
+        """`settings` are tuples of values of fields of Run and View and of axes.
 
         Data sets named in `synthetic` are replaced by their synthetic twins. ValueError for
         settings that don't fit.
@@ -183,13 +183,13 @@ class Experiment:
         axes, taken = self.figure.axes, set(OWN_AXES)
         for axis in OWN_AXES:
             taken.update(*axes.get(axis, {}).values())
-        fixed = {name: value for name, value in self.settings.items() if name not in axes}
-        for name, value in fixed.items():
+        fixed = {name: values for name, values in self.settings.items() if name not in axes}
+        for name, values in fixed.items():
             if name in taken:
                 raise ValueError(f"{name} can't be set: the figure varies {', '.join(axes)}")
-            if isinstance(value, tuple) and name != "milestones":
-                raise ValueError(f"the figure has one {name} at a time, got {value}")
-        return fixed
+            if len(values) > 1 and name != "milestones":
+                raise ValueError(f"the figure has one {name} at a time, got {values}")
+        return {name: v if name == "milestones" else v[0] for name, v in fixed.items()}
 
     def _columns(self):
         """A column for every point of the axes but the last, whose values are its lines."""
@@ -206,7 +206,6 @@ class Experiment:
         """The values of an axis, those of the figure or those set."""
         known = self.figure.axes[axis]
         values = self.settings.get(axis, tuple(known))
-        values = values if isinstance(values, tuple) else (values,)
         if isinstance(known, dict) and not known.keys() >= set(values):
             raise ValueError(f"{axis} must be one of {', '.join(known)}, got {', '.join(values)}")
         return values
@@ -286,10 +285,7 @@ class Experiment:
 
     def _written(self, separator):
         """Settings as on the command line: B=16,64."""
-        texts = []
-        for name, value in self.settings.items():
-            values = value if isinstance(value, tuple) else (value,)
-            texts.append(f"{name}={','.join(map(str, values))}")
+        texts = [f"{name}={','.join(map(str, values))}" for name, values in self.settings.items()]
         return separator.join(texts)
 
     def stem(self):

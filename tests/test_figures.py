@@ -95,12 +95,12 @@ def test_the_control_s_cells_have_the_steps_and_budgets_that_it_compares():
 @pytest.mark.parametrize(
     "name, settings, word",
     [
-        ("fig2", {"cell": "a"}, "cell"),
+        ("fig2", {"cell": ("a",)}, "cell"),
         ("fig2", {"tol": (1e-4, 1e-3)}, "tol"),
-        ("control", {"B": 4}, "B"),
+        ("control", {"B": (4,)}, "B"),
         ("control", {"cell": ("a", "z")}, "z"),
         ("fig2", {"B": tuple(range(1000, 1050))}, "too long a file name"),
-        ("fig2-true", {"network": "MLPBN-10-100"}, "MLPBN"),
+        ("fig2-true", {"network": ("MLPBN-10-100",)}, "MLPBN"),
     ],
 )
 def test_settings_that_a_figure_has_no_room_for_are_refused(name, settings, word):
@@ -109,7 +109,7 @@ def test_settings_that_a_figure_has_no_room_for_are_refused(name, settings, word
 
 
 def test_settings_and_synthetic_data_are_in_the_runs_the_note_and_the_name():
-    settings = {"network": "MLP-2-300", "milestones": (10,), "tol": 1e-3, "lam": (0.0, 1e-4)}
+    settings = {"network": ("MLP-2-300",), "milestones": (10,), "tol": (1e-3,), "lam": (0.0, 1e-4)}
     experiment = Experiment("fig1", "quick", 1, settings, synthetic=("mnist",))
     found = {(run.network, run.milestones, run.dataset) for run in experiment.runs()}
     assert found == {("MLP-2-300", (10,), name) for name in ("synthetic-mnist", "cifar10")}
@@ -126,7 +126,7 @@ def test_a_batch_size_has_the_same_colour_in_every_figure():
 
 
 def test_no_two_experiments_have_the_same_files():
-    settings = [{}, {"tol": 1e-3}, {"B": (4, 16)}, {"B": 4}, {"eta": 0.1, "B": 4}]
+    settings = [{}, {"tol": (1e-3,)}, {"B": (4, 16)}, {"B": (4,)}, {"eta": (0.1,), "B": (4,)}]
     cases = [(preset, None, given, ()) for preset in PRESETS for given in settings]
     cases += [("quick", 2, {}, ()), ("quick", None, {}, ("cifar10",))]
     assert len({Experiment("fig2", *case).stem() for case in cases}) == len(cases)
@@ -134,7 +134,7 @@ def test_no_two_experiments_have_the_same_files():
 
 def test_a_panel_draws_its_field_of_its_column_s_runs_and_the_csv_holds_every_number():
     """Of three seeds each, of which all, some or none have learned."""
-    experiment = Experiment("fig2-true", "night", settings={"eta": (0.01, 0.1), "tol": 1e-2})
+    experiment = Experiment("fig2-true", "night", settings={"eta": (0.01, 0.1), "tol": (1e-2,)})
     results = {run: Config(PUBLISHED).read(run) for run in experiment.runs()}
     histories = {run: history(*results[run], View(tol=1e-2)) for run in results}
     picture, table = experiment.picture(results)
@@ -156,7 +156,7 @@ def test_a_panel_draws_its_field_of_its_column_s_runs_and_the_csv_holds_every_nu
 
 
 def test_the_ranks_by_cutoff_are_those_with_that_tol_and_only_of_runs_that_finished():
-    experiment = Experiment("spectra-true", "night", 1, {"eta": 0.01, "B": (16, 32)})
+    experiment = Experiment("spectra-true", "night", 1, {"eta": (0.01,), "B": (16, 32)})
     ended, run = experiment.runs()
     meta, arrays = Config(PUBLISHED).read(run)
     stored = {ended: (meta | {"status": "collapsed"}, arrays), run: (meta, arrays)}
