@@ -107,7 +107,7 @@ def experiments(args, names=FIGURES, synthetic=()):
     """{name: Experiment} of those figures that take the settings; if none does, an error."""
     settings, found = dict(args.set), {}
     if len(settings) < len(args.set):
-        command_line().error("--set names a field twice: give all its values as in --set lam=0,1e-4")
+        command_line().error("--set names a field twice: give all its values as --set lam=0,1e-4")
     for name in names:
         try:
             found[name] = Experiment(name, args.preset, args.seeds, settings, synthetic)

@@ -1,7 +1,6 @@
 """Numbers in, a picture out: a panel for every row and column; knows no figure and no file."""
 
 import textwrap
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy
@@ -9,13 +8,11 @@ from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-STYLE = Path(__file__).with_name("paper.mplstyle")
-styled = style.context(STYLE, after_reset=True)  # a decorator: whatever the user's matplotlibrc
+styled = style.context("experiments.paper", after_reset=True)  # whatever the user's matplotlibrc
 WIDTH = 7.2  # inches, the text width of a page
 # Okabe and Ito's colours, safe for colour-blind eyes; dashes and markers differ in grey too.
 COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9")
-PATTERNS = ((6, 1.5), (3, 1.2), (1, 1), (5, 1, 1, 1), (3, 1, 1, 1, 1, 1))
-DASHES = ("-", *((0, pattern) for pattern in PATTERNS))
+DASHES = "-", (0, (6, 1.5)), (0, (3, 1.2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1))
 MARKERS = "os^DP*<"
 GREY = "0.65"
 ENDS = {  # marks of runs that ended before their last epoch
