@@ -131,7 +131,7 @@ def draw_figure(args):
     if args.plot_only and missing:
         raise StoreError(f"{len(missing)} of {count} runs are not in {args.results}: train them")
     explain_engine(missing, config)
-    if synthetic := datasets_missing({run.dataset for run in missing}, args):
+    if synthetic := tuple(datasets_missing({run.dataset for run in missing}, args)):
         (asked,) = experiments(args, [args.name], synthetic).values()
     paths = map(config.path, set(asked.runs()))
     if published := sum(path is not None and path.parent == args.published for path in paths):
@@ -155,7 +155,6 @@ def explain_engine(runs, config):
 
 def datasets_missing(datasets, args):
     """Data sets that can be neither found nor fetched; only --preset quick goes on without them."""
-    names = []
     for name in sorted(datasets):
         try:
             find_or_fetch(name, args.data)
@@ -163,8 +162,7 @@ def datasets_missing(datasets, args):
             if args.preset != "quick" or f"synthetic-{name}" not in DATASETS:
                 raise
             print(f"{error}; quick goes on with synthetic data in its place", file=sys.stderr)
-            names.append(name)
-    return tuple(names)
+            yield name
 
 
 def list_figures(args):
@@ -191,7 +189,7 @@ def try_theory(args):
     if args.preset not in theory.PRESETS:
         command_line().error(f"theory has the presets {' and '.join(theory.PRESETS)} alone")
     names = ("mnist", "cifar10")
-    replaced = names if args.preset == "smoke" else datasets_missing(names, args)
+    replaced = names if args.preset == "smoke" else tuple(datasets_missing(names, args))
     return theory.write(args.preset, args.data, args.jobs or CORES, replaced, args.figures)
 
 
@@ -202,9 +200,7 @@ def main(argv=None):
     parser = command_line()
     args = parser.parse_args(argv)
     try:
-        for line in args.work(args):
-            print(line)
-        sys.stdout.flush()
+        print(*args.work(args), sep="\n", flush=True)
     except (DataError, BackendError, StoreError, WorkerError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:

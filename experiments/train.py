@@ -249,17 +249,15 @@ def has_collapsed(state):
 
 
 def stacked(runs, config):
-    """Lists of runs to be trained side by side, at most `config.stack` at a time."""
+    """Yield lists of runs to be trained side by side, at most `config.stack` at a time."""
     groups = {}
     for run in runs:
         alike = replace(run, eta=Run.eta, lam=Run.lam, momentum=Run.momentum, seed=Run.seed)
         groups.setdefault(alike, []).append(run)
-    stacks = []
     for group in groups.values():
         most = config.stack or (1 if config.backend == "numpy" else len(group))
         count = math.ceil(len(group) / most)
-        stacks += [group[start::count] for start in range(count)]  # of about the same size
-    return stacks
+        yield from (group[start::count] for start in range(count))  # of about the same size
 
 
 def load(run, config):

@@ -45,7 +45,7 @@ def complete(runs, config, jobs=None, cluster=None):
     """
     if missing := config.missing(runs):
         missing.sort(key=Run.cost, reverse=True)  # else a core may wait for a long run at the end
-        stacks = train.stacked(missing, config)
+        stacks = list(train.stacked(missing, config))
         jobs = min(len(stacks), jobs or (1 if config.backend == "cupy" else CORES))
         with Progress(missing, len(set(runs))) as progress:
             if cluster is not None:
