@@ -39,6 +39,7 @@ LABELS = {
     "d": "d: B = 32, η / 4",
     "e": "e: B = 32, λ / 4",
     "B": "B", "eta": "η", "lam": "λ",
+    **{name: source.title for name, source in DATASETS.items()},
 }
 
 
@@ -257,13 +258,12 @@ class Experiment:
             f"{self.seeds} seed{'s' if self.seeds > 1 else ''}",
         ]
         norm = f", {run.batchnorm}" if run.normalized() else ""
-        dataset = DATASETS[run.dataset].title
-        words = vars(run) | {"dataset": dataset, "norm": norm, "m": run.samples()}
+        words = vars(run) | {"dataset": LABELS[run.dataset], "norm": norm, "m": run.samples()}
         return f"{self.figure.title.format(**words)} ({', '.join(filter(None, reductions))})"
 
     def note(self):
         """The lines under the title: the reduction, replaced data, settings by hand, seeds."""
-        replaced = " and ".join(DATASETS[name].title for name in self.synthetic)
+        replaced = " and ".join(LABELS[name] for name in self.synthetic)
         sentences = [
             self.reduction.keeps_decay_budget and self._reduction_note(),
             changed_rules() and "Changed rules: minigrad's mathematics is not as published.",
@@ -314,8 +314,6 @@ class Experiment:
 
 def named(axis, value):
     """A value of an axis as pictures have it: "η = 0.1", "λ = 5e-4", "MNIST"."""
-    if axis == "dataset":
-        return DATASETS[value].title
     if axis not in LABELS:
         return LABELS.get(value, str(value))
     text = f"{value:g}"
