@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy
@@ -73,15 +73,14 @@ DESCENT = {  # smoke keeps the 5,000 images, one of the batch sizes
 PRESETS = tuple(FIRST_EPOCHS)
 
 
-@dataclass(frozen=True)
-class Figure:
+class Figure(NamedTuple):
     """One figure of rows of panels; its last axis makes the lines, the others the columns."""
 
     title: str
     base: Run
     axes: dict  # field of Run -> its values, or a name -> {value: the fields that it stands for}
     rows: tuple
-    presets: dict
+    presets: dict = FIRST_EPOCHS
 
 
 TRAINING = (
@@ -112,24 +111,23 @@ FIGURES = {
         {"dataset": ("mnist", "cifar10"), "loss": LOSSES, "lam": (0.0, 1e-6, 1e-5, 1e-4, 1e-3)},
         CONVERGING, CONVERGENCE,
     ),
-    "fig2": Figure(f"Figure 2{BY_SIZE}", MLP_BN, BY_BATCH, TRAINING, FIRST_EPOCHS),
+    "fig2": Figure(f"Figure 2{BY_SIZE}", MLP_BN, BY_BATCH, TRAINING),
     "fig3": Figure(
         "Figure 3{norm}: rank of {network} trained on {dataset} with varying weight decay",
-        MLP_BN,
-        {"B": BATCH_SIZES[2:], "lam": (0.0, 1e-4, 2e-4, 4e-4, 8e-4, 6e-3)}, TRAINING, FIRST_EPOCHS,
+        MLP_BN, {"B": BATCH_SIZES[2:], "lam": (0.0, 1e-4, 2e-4, 4e-4, 8e-4, 6e-3)}, TRAINING,
     ),
     "fig4": Figure(f"Figure 4{BY_SIZE}", RES_BN, BY_BATCH, TRAINING, NARROWED),
     "fig5": Figure(f"Figure 5{BY_SIZE}", MLP, BY_BATCH, TRAINING, NARROWED),
-    "fig6": Figure(f"Figure 6{ACROSS}", MLP_BN, BY_LAYER, LAYERS, FIRST_EPOCHS),
+    "fig6": Figure(f"Figure 6{ACROSS}", MLP_BN, BY_LAYER, LAYERS),
     "fig7": Figure(f"Figure 7{ACROSS}", RES_BN, BY_LAYER, LAYERS, NARROWED),
     "spectra": Figure(
         "Ranks of Figure 2 by cutoff{norm}: {network} trained on {dataset}",
-        MLP_BN, BY_BATCH, BY_CUTOFF, FIRST_EPOCHS,
+        MLP_BN, BY_BATCH, BY_CUTOFF,
     ),
 }
 TWINS = ("true", "standard")
 FIGURES |= {
-    f"{name}-{variant}": replace(figure, base=replace(figure.base, **VARIANTS[variant]))
+    f"{name}-{variant}": figure._replace(base=replace(figure.base, **VARIANTS[variant]))
     for variant in TWINS
     for name, figure in FIGURES.items()
     if figure.base.normalized()
@@ -137,13 +135,12 @@ FIGURES |= {
 FIGURES["norms"] = Figure(
     "Four variants of batch norm: rank of {network} trained on {dataset}, η = {eta}",
     replace(MLP_BN, eta=0.01),
-    {"batchnorm": VARIANTS, "B": BATCH_SIZES}, TRAINING[:2], FIRST_EPOCHS,
+    {"batchnorm": VARIANTS, "B": BATCH_SIZES}, TRAINING[:2],
 )
 FIGURES["control"] = Figure(
     "Control: batch size, or steps and decay budget? {network} trained on {dataset}, η = {eta}",
     replace(MLP_BN, eta=0.05),
-    {"batchnorm": {name: VARIANTS[name] for name in TWINS}, "cell": CELLS},
-    TRAINING[:2], FIRST_EPOCHS,
+    {"batchnorm": {name: VARIANTS[name] for name in TWINS}, "cell": CELLS}, TRAINING[:2],
 )
 FIGURES["descent"] = Figure(
     "Does gradient descent lower the rank? "
