@@ -4,7 +4,6 @@ import argparse
 import os
 import signal
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 from tqdm import tqdm
@@ -23,8 +22,7 @@ from .train import Config
 from .workers import CORES, WorkerError, complete
 
 PUBLISHED = Path(__file__).with_name("published") / "runs"
-SETTABLE = {field.name: field.default for field in fields(Run) + fields(View)}
-SETTABLE |= dict.fromkeys(OWN_AXES, "")
+SETTABLE = vars(Run()) | vars(View()) | dict.fromkeys(OWN_AXES, "")
 del SETTABLE["seed"]  # --seeds
 # What reads a value, or one of a tuple's, where its own type can't.
 PARSE = {tuple: int, bool: lambda text: bool(("false", "true").index(text.lower()))}
@@ -45,7 +43,7 @@ def positive(text):
 
 
 def setting(text):
-    """Parse "lam=0,1e-4" as ("lam", (0.0, 1e-4)); a single value stands for itself."""
+    """Parse "lam=0,1e-4" as ("lam", (0.0, 1e-4))."""
     name, _, values = text.partition("=")
     if name not in SETTABLE:
         known = ", ".join(SETTABLE)
@@ -53,10 +51,9 @@ def setting(text):
     default = SETTABLE[name]
     kind = type(default)
     try:
-        parsed = tuple(map(PARSE.get(kind, kind), values.split(",")))
+        return name, tuple(map(PARSE.get(kind, kind), values.split(",")))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}: {name} takes values like {default}") from None
-    return name, parsed if kind is tuple or len(parsed) > 1 else parsed[0]
 
 
 NUMBER = {"type": positive, "metavar": "N"}
@@ -110,7 +107,7 @@ def experiments(args, names=FIGURES, synthetic=()):
     """{name: Experiment} of those figures that take the settings; if none does, an error."""
     settings, found = dict(args.set), {}
     if len(settings) < len(args.set):
-        command_line().error("--set names a field twice: give all its values as in --set lam=0,1e-4")
+        command_line().error("--set names a field twice: give all its values as --set lam=0,1e-4")
     for name in names:
         try:
             found[name] = Experiment(name, args.preset, args.seeds, settings, synthetic)
@@ -128,13 +125,13 @@ def experiments(args, names=FIGURES, synthetic=()):
 def draw_figure(args):
     """Train what is missing of a figure, and draw it."""
     args.keep_weights &= not args.plot_only  # drawing needs none
-    config = Config(**{field.name: getattr(args, field.name) for field in fields(Config)})
+    config = Config(**{name: getattr(args, name) for name in vars(Config())})
     (asked,) = experiments(args, [args.name]).values()
     missing, count = config.missing(asked.runs()), len(set(asked.runs()))
     if args.plot_only and missing:
         raise StoreError(f"{len(missing)} of {count} runs are not in {args.results}: train them")
     explain_engine(missing, config)
-    if synthetic := datasets_missing({run.dataset for run in missing}, args):
+    if synthetic := tuple(datasets_missing({run.dataset for run in missing}, args)):
         (asked,) = experiments(args, [args.name], synthetic).values()
     paths = map(config.path, set(asked.runs()))
     if published := sum(path is not None and path.parent == args.published for path in paths):
@@ -158,7 +155,6 @@ def explain_engine(runs, config):
 
 def datasets_missing(datasets, args):
     """Data sets that can be neither found nor fetched; only --preset quick goes on without them."""
-    names = []
     for name in sorted(datasets):
         try:
             find_or_fetch(name, args.data)
@@ -166,8 +162,7 @@ def datasets_missing(datasets, args):
             if args.preset != "quick" or f"synthetic-{name}" not in DATASETS:
                 raise
             print(f"{error}; quick goes on with synthetic data in its place", file=sys.stderr)
-            names.append(name)
-    return tuple(names)
+            yield name
 
 
 def list_figures(args):
@@ -194,34 +189,30 @@ def try_theory(args):
     if args.preset not in theory.PRESETS:
         command_line().error(f"theory has the presets {' and '.join(theory.PRESETS)} alone")
     names = ("mnist", "cifar10")
-    replaced = names if args.preset == "smoke" else datasets_missing(names, args)
+    replaced = names if args.preset == "smoke" else tuple(datasets_missing(names, args))
     return theory.write(args.preset, args.data, args.jobs or CORES, replaced, args.figures)
 
 
 def main(argv=None):
-    """Do what the command line says; returns the exit status."""
+    """Do what the command line says; exits where that can't be done."""
     sys.stdout.reconfigure(errors="replace")  # a terminal that has no eta gets a question mark
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # workers and files are tidied up
     parser = command_line()
     args = parser.parse_args(argv)
     try:
-        for line in args.work(args):
-            print(line)
-        sys.stdout.flush()
+        print(*args.work(args), sep="\n", flush=True)
     except (DataError, BackendError, StoreError, WorkerError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:
-        print("\ninterrupted: run the same command again to go on from there", file=sys.stderr)
-        return 130
+        parser.exit(130, "\ninterrupted: run the same command again to go on from there\n")
     except BrokenPipeError:  # the reader has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        sys.exit(141)
     except OSError as error:
         parser.error(f"a file can't be used: {error}; make room, mend it, or choose another")
     except MemoryError:  # of CuPy too
         parser.error("not enough memory: try fewer --jobs, or a smaller --stack or network")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

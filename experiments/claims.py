@@ -89,7 +89,7 @@ def _settings(place, experiments):
     for figure, twin in itertools.product(place.split(", "), ("", "-true", "-standard")):
         columns = experiments[figure + twin].columns if figure + twin in experiments else ()
         for line in itertools.chain.from_iterable(lines for _, lines in columns):
-            runs = list(map(select, line.runs))
+            runs = list(map(select, line.seeds))
             if runs[0]:
                 settings.setdefault(runs[0].batchnorm, {})[runs[0]] = runs
     return settings

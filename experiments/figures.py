@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy
@@ -39,6 +39,7 @@ LABELS = {
     "d": "d: B = 32, η / 4",
     "e": "e: B = 32, λ / 4",
     "B": "B", "eta": "η", "lam": "λ",
+    **{name: source.title for name, source in DATASETS.items()},
 }
 
 
@@ -72,15 +73,14 @@ DESCENT = {  # smoke keeps the 5,000 images, one of the batch sizes
 PRESETS = tuple(FIRST_EPOCHS)
 
 
-@dataclass(frozen=True)
-class Figure:
+class Figure(NamedTuple):
     """One figure of rows of panels; its last axis makes the lines, the others the columns."""
 
     title: str
     base: Run
     axes: dict  # field of Run -> its values, or a name -> {value: the fields that it stands for}
     rows: tuple
-    presets: dict
+    presets: dict = FIRST_EPOCHS
 
 
 TRAINING = (
@@ -89,7 +89,7 @@ TRAINING = (
     plots.Row("test_accuracy", "test accuracy (%)", top=103),
 )
 LAYERS = (plots.Row("layer_rank", "rank", x="layer"),)
-BY_CUTOFF = (plots.Row("cutoff_rank", "average rank", x="cutoff"),)
+BY_CUTOFF = (plots.Row("tol_rank", "average rank", x="tol"),)
 CONVERGING = (
     plots.Row("distance", "(a) $d(W_{t+1}, W_t)$", log=True, floor=1e-6),
     plots.Row("train_accuracy", "(b) train accuracy (%)", top=103),
@@ -111,24 +111,23 @@ FIGURES = {
         {"dataset": ("mnist", "cifar10"), "loss": LOSSES, "lam": (0.0, 1e-6, 1e-5, 1e-4, 1e-3)},
         CONVERGING, CONVERGENCE,
     ),
-    "fig2": Figure(f"Figure 2{BY_SIZE}", MLP_BN, BY_BATCH, TRAINING, FIRST_EPOCHS),
+    "fig2": Figure(f"Figure 2{BY_SIZE}", MLP_BN, BY_BATCH, TRAINING),
     "fig3": Figure(
         "Figure 3{norm}: rank of {network} trained on {dataset} with varying weight decay",
-        MLP_BN,
-        {"B": BATCH_SIZES[2:], "lam": (0.0, 1e-4, 2e-4, 4e-4, 8e-4, 6e-3)}, TRAINING, FIRST_EPOCHS,
+        MLP_BN, {"B": BATCH_SIZES[2:], "lam": (0.0, 1e-4, 2e-4, 4e-4, 8e-4, 6e-3)}, TRAINING,
     ),
     "fig4": Figure(f"Figure 4{BY_SIZE}", RES_BN, BY_BATCH, TRAINING, NARROWED),
     "fig5": Figure(f"Figure 5{BY_SIZE}", MLP, BY_BATCH, TRAINING, NARROWED),
-    "fig6": Figure(f"Figure 6{ACROSS}", MLP_BN, BY_LAYER, LAYERS, FIRST_EPOCHS),
+    "fig6": Figure(f"Figure 6{ACROSS}", MLP_BN, BY_LAYER, LAYERS),
     "fig7": Figure(f"Figure 7{ACROSS}", RES_BN, BY_LAYER, LAYERS, NARROWED),
     "spectra": Figure(
         "Ranks of Figure 2 by cutoff{norm}: {network} trained on {dataset}",
-        MLP_BN, BY_BATCH, BY_CUTOFF, FIRST_EPOCHS,
+        MLP_BN, BY_BATCH, BY_CUTOFF,
     ),
 }
 TWINS = ("true", "standard")
 FIGURES |= {
-    f"{name}-{variant}": replace(figure, base=replace(figure.base, **VARIANTS[variant]))
+    f"{name}-{variant}": figure._replace(base=replace(figure.base, **VARIANTS[variant]))
     for variant in TWINS
     for name, figure in FIGURES.items()
     if figure.base.normalized()
@@ -136,13 +135,12 @@ FIGURES |= {
 FIGURES["norms"] = Figure(
     "Four variants of batch norm: rank of {network} trained on {dataset}, η = {eta}",
     replace(MLP_BN, eta=0.01),
-    {"batchnorm": VARIANTS, "B": BATCH_SIZES}, TRAINING[:2], FIRST_EPOCHS,
+    {"batchnorm": VARIANTS, "B": BATCH_SIZES}, TRAINING[:2],
 )
 FIGURES["control"] = Figure(
     "Control: batch size, or steps and decay budget? {network} trained on {dataset}, η = {eta}",
     replace(MLP_BN, eta=0.05),
-    {"batchnorm": {name: VARIANTS[name] for name in TWINS}, "cell": CELLS},
-    TRAINING[:2], FIRST_EPOCHS,
+    {"batchnorm": {name: VARIANTS[name] for name in TWINS}, "cell": CELLS}, TRAINING[:2],
 )
 FIGURES["descent"] = Figure(
     "Does gradient descent lower the rank? "
@@ -157,20 +155,11 @@ OWN_AXES = ("batchnorm", "cell")  # axes that are no field of Run
 LONGEST = 200  # characters of a file's name; systems allow 255
 
 
-class Line(NamedTuple):
-    """One line of a figure: its colour's number, the paper's run, and the runs, one per seed."""
-
-    label: str
-    style: int
-    paper: Run
-    runs: list
-
-
 class Experiment:
     """A figure under a preset and settings: .columns are (title, [Line]), .view counts ranks."""
 
     def __init__(self, name, preset, seeds=None, settings=None, synthetic=()):
-        """`settings` are values of fields of Run and View and of axes (a tuple for several).
+        """`settings` are tuples of values of fields of Run and View and of axes.
 
         Data sets named in `synthetic` are replaced by their synthetic twins. ValueError for
         settings that don't fit.
@@ -182,6 +171,7 @@ class Experiment:
         self.fixed = self._fixed()
         of_view = self.fixed.keys() & vars(View())
         self.view = View(**{name: self.fixed.pop(name) for name in of_view})
+        self.times = set()  # factors, as text, by which reduced runs have a larger λ than the paper
         self.columns = self._columns()
         if len(self.stem()) > LONGEST:
             raise ValueError("so many settings make too long a file name: give fewer at a time")
@@ -191,13 +181,13 @@ class Experiment:
         axes, taken = self.figure.axes, set(OWN_AXES)
         for axis in OWN_AXES:
             taken.update(*axes.get(axis, {}).values())
-        fixed = {name: value for name, value in self.settings.items() if name not in axes}
-        for name, value in fixed.items():
+        fixed = {name: values for name, values in self.settings.items() if name not in axes}
+        for name, values in fixed.items():
             if name in taken:
                 raise ValueError(f"{name} can't be set: the figure varies {', '.join(axes)}")
-            if isinstance(value, tuple) and name != "milestones":
-                raise ValueError(f"the figure has one {name} at a time, got {value}")
-        return fixed
+            if len(values) > 1 and name != "milestones":
+                raise ValueError(f"the figure has one {name} at a time, got {values}")
+        return {name: v if name == "milestones" else v[0] for name, v in fixed.items()}
 
     def _columns(self):
         """A column for every point of the axes but the last, whose values are its lines."""
@@ -205,7 +195,7 @@ class Experiment:
         columns = []
         for point in itertools.product(*axes):
             lines = [self._line(index, [*point, end]) for index, end in enumerate(last)]
-            run = lines[0].runs[0]
+            run = lines[0].seeds[0]
             names = [named(axis, getattr(run, axis, value)) for axis, value in point]
             columns.append((", ".join(names), lines))
         return columns
@@ -214,7 +204,6 @@ class Experiment:
         """The values of an axis, those of the figure or those set."""
         known = self.figure.axes[axis]
         values = self.settings.get(axis, tuple(known))
-        values = values if isinstance(values, tuple) else (values,)
         if isinstance(known, dict) and not known.keys() >= set(values):
             raise ValueError(f"{axis} must be one of {', '.join(known)}, got {', '.join(values)}")
         return values
@@ -232,7 +221,7 @@ class Experiment:
             index = (*BATCH_SIZES, *self._values("B")).index(value)
         runs = [replace(run, seed=seed) for seed in range(self.seeds)]
         shown = getattr(paper, axis, value)  # of the axis batchnorm: Run.batchnorm, in words
-        return Line(named(axis, shown), index, paper, runs)
+        return plots.Line(named(axis, shown), index, runs)
 
     def _reduced(self, run, paper):
         """The run with the preset's width and data and, if it keeps that, the decay budget."""
@@ -248,86 +237,73 @@ class Experiment:
             run = replace(run, milestones=tuple(drops))
         if run.eta_steps() == 0:
             raise ValueError(f"factor={run.factor} leaves no learning rate")
+        self.times.add(f"{paper.eta_steps() / run.eta_steps():.3g}")
         return replace(run, lam=run.lam * paper.eta_steps() / run.eta_steps())
 
     def runs(self):
         """All runs, in the order in which they are drawn."""
-        return [run for _, lines in self.columns for line in lines for run in line.runs]
+        return [run for _, lines in self.columns for line in lines for run in line.seeds]
 
     def title(self):
         """The picture's title, with all that shortens or reduces the paper's setting."""
         run, paper, whole = self.runs()[0], self.figure.base, not self.reduction.keeps_decay_budget
-        reductions = []
-        if self.preset == "smoke":
-            reductions.append("smoke test of the program, no result")
-        elif not whole:
-            reductions.append("reduced")
-        elif run.epochs < paper.epochs:
-            reductions.append(f"first {run.epochs} of {paper.epochs} epochs")
-        if whole and run.network != paper.network:
-            reductions.append(f"{run.network} for {paper.network}")
-        reductions.append(f"{self.seeds} seed{'s' if self.seeds > 1 else ''}")
+        reductions = [
+            self.preset == "smoke" and "smoke test of the program, no result",
+            not whole and self.preset != "smoke" and "reduced",
+            whole and run.epochs < paper.epochs and f"first {run.epochs} of {paper.epochs} epochs",
+            whole and run.network != paper.network and f"{run.network} for {paper.network}",
+            f"{self.seeds} seed{'s' if self.seeds > 1 else ''}",
+        ]
         norm = f", {run.batchnorm}" if run.normalized() else ""
-        dataset = DATASETS[run.dataset].title
-        words = vars(run) | {"dataset": dataset, "norm": norm, "m": run.samples()}
-        return f"{self.figure.title.format(**words)} ({', '.join(reductions)})"
+        words = vars(run) | {"dataset": LABELS[run.dataset], "norm": norm, "m": run.samples()}
+        return f"{self.figure.title.format(**words)} ({', '.join(filter(None, reductions))})"
 
     def note(self):
         """The lines under the title: the reduction, replaced data, settings by hand, seeds."""
-        sentences = []
-        if self.reduction.keeps_decay_budget:
-            sentences.append(self._reduction_note())
-        if changed_rules():
-            sentences.append("Changed rules: minigrad's mathematics is not as published.")
-        if self.synthetic:
-            names = " and ".join(DATASETS[name].title for name in self.synthetic)
-            sentences.append(f"Synthetic data in place of {names}, which was not found.")
-        if self.settings:
-            sentences.append(f"Set by hand: {self._written(', ')}.")
-        if self.seeds > 1:
-            sentences.append("Lines: means over the seeds that learned; bands: their ranges.")
-        return " ".join(sentences)
+        replaced = " and ".join(LABELS[name] for name in self.synthetic)
+        sentences = [
+            self.reduction.keeps_decay_budget and self._reduction_note(),
+            changed_rules() and "Changed rules: minigrad's mathematics is not as published.",
+            replaced and f"Synthetic data in place of {replaced}, which was not found.",
+            self.settings and f"Set by hand: {self._written(', ')}.",
+            self.seeds > 1 and "Lines: means over the seeds that learned; bands: their ranges.",
+        ]
+        return " ".join(filter(None, sentences))
 
     def _reduction_note(self):
         """How runs that keep the decay budget differ from the paper's."""
         run, paper = self.runs()[0], self.figure.base
-        lines = [line for _, lines in self.columns for line in lines]
-        times = {f"{line.paper.eta_steps() / line.runs[0].eta_steps():.3g}" for line in lines}
         batch = f", B = {run.B}" if "B" in self.reduction.fields else ""
         return (
             f"Reduced from {paper.network}, {paper.epochs} epochs, all samples, to {run.network}, "
             f"{run.epochs} epochs, m = {run.samples()}{batch}. To keep the decay budget Σ 2ηλ, "
-            f"λ is {' or '.join(sorted(times))} times the paper's, which the legend shows."
+            f"λ is {' or '.join(sorted(self.times))} times the paper's, which the legend shows."
         )
 
     def _written(self, separator):
         """Settings as on the command line: B=16,64."""
-        texts = []
-        for name, value in self.settings.items():
-            values = value if isinstance(value, tuple) else (value,)
-            texts.append(f"{name}={','.join(map(str, values))}")
+        texts = [f"{name}={','.join(map(str, values))}" for name, values in self.settings.items()]
         return separator.join(texts)
 
     def stem(self):
         """The name of its files, without the suffix; quick alone is not named."""
         parts = [
             self.name,
-            self.preset if self.preset != "quick" else "",
+            self.preset != "quick" and self.preset,
             self._written("-"),
-            f"seeds={self.seeds}" if self.seeds != self.reduction.seeds else "",
-            "synthetic" if self.synthetic else "",
+            self.seeds != self.reduction.seeds and f"seeds={self.seeds}",
+            self.synthetic and "synthetic",
         ]
         return "-".join(filter(None, parts))
 
     def picture(self, results):
         """The picture of {run: (meta, arrays)}, and the numbers in it as rows of a CSV."""
         histories = {run: history(*results[run], self.view) for run in self.runs()}
-
-        def drawn(line):
-            return plots.Line(line.label, line.style, [histories[run] for run in line.runs])
-
-        columns = [(title, list(map(drawn, lines))) for title, lines in self.columns]
-        table, drawn_fields = [], [row.field for row in self.figure.rows]
+        columns = []
+        for title, lines in self.columns:
+            drawn = [line._replace(seeds=[histories[run] for run in line.seeds]) for line in lines]
+            columns.append((title, drawn))
+        table, drawn_fields = [], [(row.field, row.x) for row in self.figure.rows]
         for run, run_history in histories.items():
             table += csv_rows(self.preset, run, run_history, self.view, drawn_fields)
         return plots.picture(columns, self.figure.rows, self.title(), self.note()), table
@@ -335,8 +311,6 @@ class Experiment:
 
 def named(axis, value):
     """A value of an axis as pictures have it: "η = 0.1", "λ = 5e-4", "MNIST"."""
-    if axis == "dataset":
-        return DATASETS[value].title
     if axis not in LABELS:
         return LABELS.get(value, str(value))
     text = f"{value:g}"

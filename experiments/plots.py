@@ -1,7 +1,6 @@
 """Numbers in, a picture out: a panel for every row and column; knows no figure and no file."""
 
 import textwrap
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy
@@ -9,13 +8,11 @@ from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-STYLE = Path(__file__).with_name("paper.mplstyle")
-styled = style.context(STYLE, after_reset=True)  # a decorator: whatever the user's matplotlibrc
+styled = style.context("experiments.paper", after_reset=True)  # whatever the user's matplotlibrc
 WIDTH = 7.2  # inches, the text width of a page
 # Okabe and Ito's colours, safe for colour-blind eyes; dashes and markers differ in grey too.
 COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9")
-PATTERNS = ((6, 1.5), (3, 1.2), (1, 1), (5, 1, 1, 1), (3, 1, 1, 1, 1, 1))
-DASHES = ("-", *((0, pattern) for pattern in PATTERNS))
+DASHES = "-", (0, (6, 1.5)), (0, (3, 1.2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1))
 MARKERS = "os^DP*<"
 GREY = "0.65"
 ENDS = {  # marks of runs that ended before their last epoch
@@ -32,15 +29,15 @@ class Row(NamedTuple):
     log: bool = False
     floor: float = 0.0  # the axis ends there; on a log axis 0 stands for matplotlib's choice
     top: float | None = None
-    x: str = "epoch"  # or "layer", "cutoff"
+    x: str = "epoch"  # or "layer", "tol"
 
 
 class Line(NamedTuple):
-    """One line: its label, its number in the cycle of colours, and a history (a dict) per seed."""
+    """One line: its label, its number in the cycle of colours, and an item for each seed."""
 
     label: str
     style: int
-    histories: list
+    seeds: list  # histories (dicts) to be drawn; runs as long as figures.py plans them
 
 
 @styled
@@ -59,7 +56,7 @@ def picture(columns, rows, title, note):
         finish_row(row, its_panels)
     for (name, lines), top, bottom in zip(columns, panels[0], panels[-1]):
         top.set_title(column_title(name, lines, 100 // len(columns)))
-        label_x(bottom, rows[-1], len(lines[0].histories[0]["layer"]))
+        label_x(bottom, rows[-1], len(lines[0].seeds[0]["layer"]))
     add_legend(figure, [line for _, lines in columns for line in lines], note)
     return figure
 
@@ -75,16 +72,16 @@ def draw(panel, row, line):
     """Draw one line in one panel."""
     line_style = style_of(line)
     if row.x != "layer":  # few markers, each line's at other places
-        every = max(1, len(line.histories[0][row.x]) // 4)
+        every = max(1, len(line.seeds[0][row.x]) // 4)
         line_style["markevery"] = (line.style * every // 6 % every, every)
     thin_grey = {"color": GREY, "linewidth": 0.7, "zorder": 1.5}
-    for history in line.histories:
+    for history in line.seeds:
         if not history["learned"]:
             panel.plot(*curve(history, row), **line_style | thin_grey)
         for end, mark in ENDS.items():
             if history[end]:
                 mark_end(panel, row, line, history, mark | {"color": line_style["color"]})
-    curves = [curve(history, row) for history in line.histories if history["learned"]]
+    curves = [curve(history, row) for history in line.seeds if history["learned"]]
     if curves:
         x, learned = curves[0][0], [y for _, y in curves]
         panel.plot(x, numpy.mean(learned, axis=0), **line_style)
@@ -134,24 +131,23 @@ def label_x(panel, row, last):
     if row.x == "epoch":
         panel.set_xlabel("epoch")
         panel.xaxis.get_major_locator().set_params(integer=True)
-        return
-    if row.x == "cutoff":
+    elif row.x == "layer":
+        some = range(1, last, (last + 5) // 6)  # six numbers at most
+        panel.set_xlabel("layer (out: rank ≤ 10)")
+        panel.set_xticks([*some, last + 1], [*map(str, some), "out"])
+    else:
         panel.set(xlabel="cutoff (the memo's: $10^{-4}$)", xscale="log")
-        return
-    some = range(1, last, (last + 5) // 6)  # six numbers at most
-    panel.set_xlabel("layer (out: rank ≤ 10)")
-    panel.set_xticks([*some, last + 1], [*map(str, some), "out"])
 
 
 def column_title(title, lines, width):
     """The column's title, and below it the lines of which not every seed learned."""
     paragraphs, dead = [title], []
     for line in lines:
-        learned = sum(history["learned"] for history in line.histories)
+        learned = sum(history["learned"] for history in line.seeds)
         if learned == 0:
             dead.append(line.label)
-        elif learned < len(line.histories):
-            paragraphs.append(f"{line.label}: {learned} of {len(line.histories)} seeds learned")
+        elif learned < len(line.seeds):
+            paragraphs.append(f"{line.label}: {learned} of {len(line.seeds)} seeds learned")
     if dead:
         paragraphs.append(f"not learned: {', '.join(dead)}")
     return "\n".join(textwrap.fill(text, width, break_on_hyphens=False) for text in paragraphs)
@@ -159,7 +155,7 @@ def column_title(title, lines, width):
 
 def add_legend(figure, lines, note):
     """Write the note, and what the lines and marks mean, below the panels."""
-    histories = [history for line in lines for history in line.histories]
+    histories = [history for line in lines for history in line.seeds]
     if not all(history["learned"] for history in histories):
         note += " Grey: not learned (train accuracy below 50 %, ended early, or a W decayed to 0)."
     handles = {line.label: Line2D([], [], **style_of(line)) for line in lines}

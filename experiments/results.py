@@ -47,9 +47,9 @@ def history(meta, arrays, view=View(), accuracy=LEARNED):
 
     Against "epoch" (epochs,): the measured numbers, accuracies in percent, rank, rank_from_start
     and norm averaged over E_T. At the end, against "layer" (|E_T|,): layer_rank, layer_norm_kept;
-    against "cutoff", as tol: cutoff_rank. A run that diverged or collapsed has no final rank, so
-    these two are NaN. A run has learned if it ends in neither way, fits enough samples, and has no
-    W decayed to zero.
+    against "tol": tol_rank. A run that diverged or collapsed has no final rank, so its layer_rank
+    and tol_rank are NaN. A run has learned if it ends in neither way, fits enough samples, and has
+    no W decayed to zero.
     """
     spectra = spectra_of(arrays)
     averaged = spectra if view.output_layer else spectra[:-1]
@@ -58,22 +58,23 @@ def history(meta, arrays, view=View(), accuracy=LEARNED):
     layer_rank = numpy.array([view.rank(s)[-1] for s in spectra])
     cutoffs = CUTOFFS[:, None]
     above = [rank_of_spectrum(s[-1], cutoffs * view.size(s)[-1], None) for s in averaged]
-    cutoff_rank = numpy.mean(above, axis=0)
+    tol_rank = numpy.mean(above, axis=0)
     ended_early = meta["status"] in ("diverged", "collapsed")
     if ended_early:
-        layer_rank[:] = cutoff_rank[:] = numpy.nan
+        layer_rank[:] = tol_rank[:] = numpy.nan
     train_accuracy = 100 * arrays["train_accuracy"]
     fits = train_accuracy[-1] >= accuracy  # false where the loss is NaN, and with it the accuracy
     measured = {name: values for name, values in arrays.items() if values.ndim == 1}
     return measured | {
+        "epoch": arrays["epoch"].astype(int),
         "train_accuracy": train_accuracy,
         "test_accuracy": 100 * arrays["test_accuracy"],
         "rank": numpy.mean([view.rank(s) for s in averaged], axis=0),
         "rank_from_start": numpy.mean([View(norm="start").rank(s) for s in averaged], axis=0),
         "norm": numpy.mean(norms, axis=0),
         "full_rank": numpy.mean([s.shape[-1] for s in averaged]),
-        "cutoff": CUTOFFS,
-        "cutoff_rank": cutoff_rank,
+        "tol": CUTOFFS,
+        "tol_rank": tol_rank,
         "layer": numpy.arange(1, len(spectra) + 1),
         "layer_rank": layer_rank,
         "layer_norm_kept": norm_kept,
@@ -83,23 +84,19 @@ def history(meta, arrays, view=View(), accuracy=LEARNED):
     }
 
 
-def csv_rows(preset, run, run_history, view, fields):
+def csv_rows(preset, run, run_history, view, drawn):
     """The finite numbers of one run's history as dicts with the same keys in every figure.
 
-    `layer` is empty for a number of the whole network. Ranks by layer or cutoff are those after the
-    last epoch; those by layer are NaN for a run that diverged or collapsed.
+    `drawn` are pairs of fields: the numbers and what they are drawn against. `layer` is empty for a
+    number of the whole network. Ranks by layer or tol are those after the last epoch; those by
+    layer are NaN for a run that diverged or collapsed.
     """
     setting = {"preset": preset} | asdict(run) | asdict(view)
     setting["milestones"] = " ".join(map(str, run.milestones))
     setting |= {name: run_history[name] for name in ("diverged", "collapsed", "learned")}
-    epochs = run_history["epoch"].astype(int).tolist()
-    end = {"epoch": epochs[-1], "layer": "", "field": "rank"}
-    for field in fields:
-        places = [{"epoch": epoch, "layer": "", "field": field} for epoch in epochs]
-        if field == "layer_rank":
-            places = [end | {"layer": layer} for layer in run_history["layer"].tolist()]
-        if field == "cutoff_rank":
-            places = [end | {"tol": tol} for tol in CUTOFFS.tolist()]
-        for place, value in zip(places, run_history[field].tolist()):
-            if field == "layer_rank" or numpy.isfinite(value):
-                yield setting | place | {"value": value}
+    last = run_history["epoch"][-1]
+    for field, x in drawn:
+        end = {"epoch": last, "layer": "", "field": field if x == "epoch" else "rank"}
+        for place, value in zip(run_history[x].tolist(), run_history[field].tolist()):
+            if x == "layer" or numpy.isfinite(value):
+                yield setting | end | {x: place, "value": value}

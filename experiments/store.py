@@ -29,11 +29,6 @@ def checkpoint_path(results, run):
     return Path(results) / f"{run.key}.partial.npz"
 
 
-def array_name(kind, key):
-    """An array's name in a file: its kind ("spectrum", "W", "velocity") and its key in params."""
-    return f"{kind} {key[0]}-{key[1]}"
-
-
 def read(path, run):
     """(meta, arrays) of the file; StoreError unless it is whole and holds that run."""
     try:

@@ -107,11 +107,10 @@ def lemmas(width, x, label):
 
 def zeros_and_ones(mnist):
     """SAMPLES digits 0 and 1, centred, of mean square length 1: x (m, n), y (m, 1) of -1 and +1."""
-    digits = mnist.y_train[:, :2]
-    rows = balanced(digits, SAMPLES, "m")
-    x = mnist.x_train[rows].astype("float64")
+    x, digits = balanced(mnist.x_train, mnist.y_train[:, :2], SAMPLES, "m")
+    x = x.astype("float64")
     x -= x.mean(axis=0)
-    return x / (x**2).sum(axis=1).mean() ** 0.5, numpy.where(digits[rows, 1:] == 1, 1.0, -1.0)
+    return x / (x**2).sum(axis=1).mean() ** 0.5, numpy.where(digits[:, 1:] == 1, 1.0, -1.0)
 
 
 def section_3_1(runs, c, on):
@@ -261,8 +260,8 @@ def write(preset, data, jobs, replaced, folder):
     mnist, cifar = (mg.load_dataset(name, data) for name in names)
     digits, images = (DATASETS[name].title for name in names)
     with threadpool_limits(jobs):
-        x = cifar.x_train[balanced(cifar.y_train, 20, "m")].astype("float64")
-        rows = [*lemmas(size.width, x, images)]
+        x, _ = balanced(cifar.x_train, cifar.y_train, 20, "m")
+        rows = [*lemmas(size.width, x.astype("float64"), images)]
         x, y = zeros_and_ones(mnist)
         graph, runs = mg.mlp(x.shape[1], 2, 16, 1), {}
         for name, (loss, B, lam, *_) in tqdm(DESCENTS.items(), desc="Section 3.1"):
@@ -273,8 +272,7 @@ def write(preset, data, jobs, replaced, folder):
         rows += section_3_1(runs, c, on)
         mlp, res = f"MLP-BN-10-{size.width}", f"RES-BN-5-{size.width}"
         x, y, tries = cifar.x_train, cifar.y_train, size.random_batches
-        chosen = balanced(y, 640, "m")
-        few = images, x[chosen], y[chosen], 16, BUDGET_LAM, size.epochs, (29, 48, 96)
+        few = images, *balanced(x, y, 640, "m"), 16, BUDGET_LAM, size.epochs, (29, 48, 96)
         memo = images, x, y, 64, MEMO_LAM, size.memo_epochs
         trained = [train(tries, mlp, *few), train(tries, res, *few), train(tries, mlp, *memo)]
         rows += theorem_1(trained)

@@ -19,6 +19,7 @@ from .runs import Run, changed_rules
 
 MEASURED = ("epoch", "distance", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 SAVE_EVERY = 20.0  # seconds between two checkpoints
+NAME = "{} {}-{}"  # of an array in a file: "spectrum", "W" or "velocity", and its key in params
 LOADED = {}  # the arrays that load has returned, or that processes share
 
 
@@ -161,7 +162,7 @@ class State:
                     f"{begun['commit']}), or delete the file to begin anew"
                 )
         params, velocity = (
-            {key: xp.asarray(arrays.pop(store.array_name(kind, key))) for key in graph.shapes()}
+            {key: xp.asarray(arrays.pop(NAME.format(kind, *key))) for key in graph.shapes()}
             for kind in ("W", "velocity")
         )
         history = {name: list(rows) for name, rows in arrays.items()}
@@ -184,7 +185,7 @@ class State:
         for key, W in params.items():
             if key in graph.E_T:
                 s = to_host(mg.singular_values(W)).astype("float32")
-                row[store.array_name("spectrum", key)] = s
+                row[NAME.format("spectrum", *key)] = s
             else:
                 row["{} {}".format(*key)] = to_host(W)[0].copy()
         for name, value in row.items():
@@ -219,7 +220,7 @@ class State:
     def _write(self, path, status, **kept):
         arrays = {name: numpy.stack(rows) for name, rows in self.history.items()}
         for kind, parts in kept.items():
-            arrays |= {store.array_name(kind, key): to_host(part) for key, part in parts.items()}
+            arrays |= {NAME.format(kind, *key): to_host(part) for key, part in parts.items()}
         meta = {"run": asdict(self.run), "status": status, "epoch": self.epoch}
         meta |= {"rules": changed_rules(), "provenance": self.provenance}
         store.write(path, meta, arrays)
@@ -251,17 +252,15 @@ def has_collapsed(state):
 
 
 def stacked(runs, config):
-    """Lists of runs to be trained side by side, at most `config.stack` at a time."""
+    """Yield lists of runs to be trained side by side, at most `config.stack` at a time."""
     groups = {}
     for run in runs:
         alike = replace(run, eta=Run.eta, lam=Run.lam, momentum=Run.momentum, seed=Run.seed)
         groups.setdefault(alike, []).append(run)
-    stacks = []
     for group in groups.values():
         most = config.stack or (1 if config.backend == "numpy" else len(group))
         count = math.ceil(len(group) / most)
-        stacks += [group[start::count] for start in range(count)]  # of about the same size
-    return stacks
+        yield from (group[start::count] for start in range(count))  # of about the same size
 
 
 def load(run, config):
@@ -269,20 +268,19 @@ def load(run, config):
     key = run.dataset, config.data, run.m, run.m_test
     if key not in LOADED:
         data = mg.load_dataset(run.dataset, config.data)
-        rows = balanced(data.y_train, run.m, "m")
-        test_rows = balanced(data.y_test, run.m_test, "m_test")
-        training_set = data.x_train[rows], data.y_train[rows]
-        LOADED[key] = *training_set, data.x_test[test_rows], data.y_test[test_rows]
+        training_set = balanced(data.x_train, data.y_train, run.m, "m")
+        test_set = balanced(data.x_test, data.y_test, run.m_test, "m_test")
+        LOADED[key] = *training_set, *test_set
     return LOADED[key]
 
 
-def balanced(y, m, field):
-    """Row indices of the first m / k samples of each of k classes, in file order; all for m = 0."""
+def balanced(x, y, m, field):
+    """The first m / k samples of each of k classes, in file order; all for m = 0."""
     if m == 0:
-        return slice(None)
+        return x, y
     nth_of_its_class = (y * y.cumsum(axis=0)).sum(axis=1)
     # 0 is the number of a sample of no class, as theory has them.
     rows = numpy.flatnonzero((0 < nth_of_its_class) & (nth_of_its_class <= m // y.shape[1]))
     if len(rows) < m:
         raise mg.DataError(f"{field}={m} is more than the data set has: take less")
-    return rows
+    return x[rows], y[rows]

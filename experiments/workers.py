@@ -45,7 +45,7 @@ def complete(runs, config, jobs=None, cluster=None):
     """
     if missing := config.missing(runs):
         missing.sort(key=Run.cost, reverse=True)  # else a core may wait for a long run at the end
-        stacks = train.stacked(missing, config)
+        stacks = list(train.stacked(missing, config))
         jobs = min(len(stacks), jobs or (1 if config.backend == "cupy" else CORES))
         with Progress(missing, len(set(runs))) as progress:
             if cluster is not None:
@@ -88,15 +88,13 @@ def in_processes(stacks, config, jobs, progress):
     # The workers inherit this: a Ctrl-C reaches the command alone.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        try:
-            for _ in range(jobs):
-                pipe, theirs = context.Pipe()
-                worker = context.Process(target=_work, args=(theirs, config, data), daemon=True)
-                worker.start()
-                theirs.close()
-                workers[pipe] = worker
-        finally:
-            signal.signal(signal.SIGINT, handler)
+        for _ in range(jobs):
+            pipe, theirs = context.Pipe()
+            worker = context.Process(target=_work, args=(theirs, config, data), daemon=True)
+            worker.start()
+            theirs.close()
+            workers[pipe] = worker
+        signal.signal(signal.SIGINT, handler)
         while workers:
             for pipe in connection.wait(workers):
                 try:
@@ -113,6 +111,7 @@ def in_processes(stacks, config, jobs, progress):
                 elif stack is None:
                     workers.pop(pipe).join()
     finally:
+        signal.signal(signal.SIGINT, handler)  # if one could not start
         for worker in workers.values():
             worker.kill()  # a checkpoint is whole at any moment
             worker.join()
@@ -140,10 +139,9 @@ def _work(pipe, config, shared):
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-    for key, arrays in shared.items():
-        train.LOADED[key] = [
-            numpy.frombuffer(memory, "float32").reshape(shape) for memory, shape in arrays
-        ]
+    for key, parts in shared.items():
+        arrays = [numpy.frombuffer(memory, "float32").reshape(shape) for memory, shape in parts]
+        train.LOADED[key] = arrays
     try:
         pipe.send(None)
         while runs := pipe.recv():

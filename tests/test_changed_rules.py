@@ -46,7 +46,8 @@ import json
 from experiments.figures import Experiment
 from experiments.train import Config
 from experiments.workers import complete
-experiment = Experiment("fig2", "smoke", 1, {"B": 32, "eta": 0.1, "dataset": "mnist"})
+settings = {"B": (32,), "eta": (0.1,), "dataset": ("mnist",)}
+experiment = Experiment("fig2", "smoke", 1, settings)
 (run,) = experiment.runs()
 config = Config("results")
 complete([run], config, jobs=1)

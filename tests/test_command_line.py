@@ -30,8 +30,9 @@ def call(capsys):
     """call(*args) -> (exit status, stdout, stderr) of the command."""
 
     def called(*args):
+        status = 0
         try:
-            status = command.main([str(arg) for arg in args])
+            command.main([str(arg) for arg in args])
         except SystemExit as end:
             status = end.code
         return status, *capsys.readouterr()

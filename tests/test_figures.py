@@ -60,28 +60,30 @@ def test_a_twin_differs_from_its_figure_in_batch_norm_alone(name, variant):
 def test_a_prefix_is_the_paper_s_run_stopped_early(name, preset, epochs, seeds):
     """Only quick narrows networks, those of width 500."""
     experiment = Experiment(name, preset)
-    for line in lines_of(experiment):
-        network = line.paper.network
+    for line, whole in zip(lines_of(experiment), lines_of(Experiment(name, "paper")), strict=True):
+        network = whole.seeds[0].network
         if preset == "quick":
             network = network.replace("-500", "-100")
-        for seed, run in zip(range(seeds), line.runs, strict=True):
-            assert run == replace(line.paper, epochs=epochs, seed=seed, network=network)
+        for seed, run in zip(range(seeds), line.seeds, strict=True):
+            assert run == replace(whole.seeds[seed], epochs=epochs, network=network)
     assert f"first {epochs} of 500 epochs" in experiment.title()
 
 
 @pytest.mark.parametrize("name", ["fig1", "control"])
 def test_the_smoke_reduction_keeps_the_decay_budget_and_the_places_of_the_drops(name):
-    for line in lines_of(Experiment(name, "smoke")):
-        for run in line.runs:
-            assert run.budget() == pytest.approx(line.paper.budget(), rel=1e-12)
-            for epoch, full in zip(run.milestones, line.paper.milestones, strict=True):
-                assert abs(epoch / run.epochs - full / line.paper.epochs) <= 0.5 / run.epochs
+    smoke, whole = (lines_of(Experiment(name, preset)) for preset in ("smoke", "paper"))
+    for line, full in zip(smoke, whole, strict=True):
+        paper = full.seeds[0]
+        for run in line.seeds:
+            assert run.budget() == pytest.approx(paper.budget(), rel=1e-12)
+            for epoch, full in zip(run.milestones, paper.milestones, strict=True):
+                assert abs(epoch / run.epochs - full / paper.epochs) <= 0.5 / run.epochs
             assert run.dataset.startswith("synthetic-")
 
 
 def test_the_control_s_cells_have_the_steps_and_budgets_that_it_compares():
     for _, lines in Experiment("control", "paper").columns:
-        runs = {line.label[0]: line.runs[0] for line in lines}
+        runs = {line.label[0]: line.seeds[0] for line in lines}
         steps = {cell: run.epochs * run.steps() for cell, run in runs.items()}
         assert steps["a"] == steps["b"] and steps["c"] == steps["d"] == steps["e"]
         assert steps["c"] > 3.9 * steps["a"]
@@ -93,12 +95,12 @@ def test_the_control_s_cells_have_the_steps_and_budgets_that_it_compares():
 @pytest.mark.parametrize(
     "name, settings, word",
     [
-        ("fig2", {"cell": "a"}, "cell"),
+        ("fig2", {"cell": ("a",)}, "cell"),
         ("fig2", {"tol": (1e-4, 1e-3)}, "tol"),
-        ("control", {"B": 4}, "B"),
+        ("control", {"B": (4,)}, "B"),
         ("control", {"cell": ("a", "z")}, "z"),
         ("fig2", {"B": tuple(range(1000, 1050))}, "too long a file name"),
-        ("fig2-true", {"network": "MLPBN-10-100"}, "MLPBN"),
+        ("fig2-true", {"network": ("MLPBN-10-100",)}, "MLPBN"),
     ],
 )
 def test_settings_that_a_figure_has_no_room_for_are_refused(name, settings, word):
@@ -107,7 +109,7 @@ def test_settings_that_a_figure_has_no_room_for_are_refused(name, settings, word
 
 
 def test_settings_and_synthetic_data_are_in_the_runs_the_note_and_the_name():
-    settings = {"network": "MLP-2-300", "milestones": (10,), "tol": 1e-3, "lam": (0.0, 1e-4)}
+    settings = {"network": ("MLP-2-300",), "milestones": (10,), "tol": (1e-3,), "lam": (0.0, 1e-4)}
     experiment = Experiment("fig1", "quick", 1, settings, synthetic=("mnist",))
     found = {(run.network, run.milestones, run.dataset) for run in experiment.runs()}
     assert found == {("MLP-2-300", (10,), name) for name in ("synthetic-mnist", "cifar10")}
@@ -119,12 +121,12 @@ def test_settings_and_synthetic_data_are_in_the_runs_the_note_and_the_name():
 def test_a_batch_size_has_the_same_colour_in_every_figure():
     for name in ("fig2", "fig6", "descent"):
         for line in lines_of(Experiment(name, "paper")):
-            B = line.paper.B
+            B = line.seeds[0].B
             assert line.style == BATCH_SIZES.index(B) if B in BATCH_SIZES else line.style >= 6
 
 
 def test_no_two_experiments_have_the_same_files():
-    settings = [{}, {"tol": 1e-3}, {"B": (4, 16)}, {"B": 4}, {"eta": 0.1, "B": 4}]
+    settings = [{}, {"tol": (1e-3,)}, {"B": (4, 16)}, {"B": (4,)}, {"eta": (0.1,), "B": (4,)}]
     cases = [(preset, None, given, ()) for preset in PRESETS for given in settings]
     cases += [("quick", 2, {}, ()), ("quick", None, {}, ("cifar10",))]
     assert len({Experiment("fig2", *case).stem() for case in cases}) == len(cases)
@@ -132,7 +134,7 @@ def test_no_two_experiments_have_the_same_files():
 
 def test_a_panel_draws_its_field_of_its_column_s_runs_and_the_csv_holds_every_number():
     """Of three seeds each, of which all, some or none have learned."""
-    experiment = Experiment("fig2-true", "night", settings={"eta": (0.01, 0.1), "tol": 1e-2})
+    experiment = Experiment("fig2-true", "night", settings={"eta": (0.01, 0.1), "tol": (1e-2,)})
     results = {run: Config(PUBLISHED).read(run) for run in experiment.runs()}
     histories = {run: history(*results[run], View(tol=1e-2)) for run in results}
     picture, table = experiment.picture(results)
@@ -140,7 +142,7 @@ def test_a_panel_draws_its_field_of_its_column_s_runs_and_the_csv_holds_every_nu
     for panel, (row, (_, lines)) in zip(picture.axes, panels, strict=True):
         expected = []
         for line in lines:
-            its_histories = [histories[run] for run in line.runs]
+            its_histories = [histories[run] for run in line.seeds]
             learned = [made[row.field] for made in its_histories if made["learned"]]
             expected += [made[row.field] for made in its_histories if not made["learned"]]
             expected += [numpy.mean(learned, axis=0)] if learned else []
@@ -154,7 +156,7 @@ def test_a_panel_draws_its_field_of_its_column_s_runs_and_the_csv_holds_every_nu
 
 
 def test_the_ranks_by_cutoff_are_those_with_that_tol_and_only_of_runs_that_finished():
-    experiment = Experiment("spectra-true", "night", 1, {"eta": 0.01, "B": (16, 32)})
+    experiment = Experiment("spectra-true", "night", 1, {"eta": (0.01,), "B": (16, 32)})
     ended, run = experiment.runs()
     meta, arrays = Config(PUBLISHED).read(run)
     stored = {ended: (meta | {"status": "collapsed"}, arrays), run: (meta, arrays)}

@@ -57,7 +57,7 @@ def findings():
 def ends(figure, lam):
     """{(η, B): the last rank and accuracy of every seed that learned}."""
     found = {}
-    for run in Experiment(figure, "night", 3, {"lam": lam}).runs():
+    for run in Experiment(figure, "night", 3, {"lam": (lam,)}).runs():
         if stored := Config(PUBLISHED).read(run):
             one = history(*stored)
             if one["learned"]:

@@ -72,8 +72,8 @@ def test_rows_of_a_csv_are_the_finite_numbers_with_their_setting():
     meta, arrays = stored([[1.0, 1.0], [1.0, 0.0]])
     arrays["distance"][0] = numpy.nan
     view = View(tol=0.2)
-    fields = ["distance", "rank", "layer_rank"]
-    rows = list(csv_rows("night", Run(B=32), history(meta, arrays, view), view, fields))
+    drawn = [("distance", "epoch"), ("rank", "epoch"), ("layer_rank", "layer")]
+    rows = list(csv_rows("night", Run(B=32), history(meta, arrays, view), view, drawn))
     found = [tuple(row[name] for name in ("field", "epoch", "layer", "value")) for row in rows]
     ranks = [("rank", 0, "", 2), ("rank", 1, "", 1), ("rank", 1, 1, 1)]
     assert found == [("distance", 1, "", 1), *ranks]

@@ -233,8 +233,8 @@ def test_stacks_are_alike_but_for_eta_lambda_momentum_and_seed_and_no_larger_tha
     others = [replace(RUN, B=8), replace(RUN, epochs=3), replace(RUN, milestones=()), *RUNS]
     assert sorted(map(len, stacked(others, Config(stack=9)))) == [1, 1, 1, 3]
     runs = [replace(RUN, seed=seed) for seed in range(9)]
-    assert stacked(runs, Config()) == [[run] for run in runs]
-    assert stacked(runs, Config(backend="cupy")) == [runs]
+    assert list(stacked(runs, Config())) == [[run] for run in runs]
+    assert list(stacked(runs, Config(backend="cupy"))) == [runs]
     assert [len(stack) for stack in stacked(runs, Config(stack=8))] == [5, 4]
 
 

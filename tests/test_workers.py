@@ -25,7 +25,6 @@ SETTINGS += ["lam=0,1e-4", "epochs=300", "measure_every=100"]
 RUNS = Experiment("fig1", "smoke", 1, dict(map(setting, SETTINGS))).runs()
 # The real command, with a checkpoint after every epoch and a log of finished runs.
 COMMAND = """
-import sys
 from experiments import train
 
 def finish(state, config, finish=train.State.finish):
@@ -38,7 +37,7 @@ train.SAVE_EVERY = 0
 train.State.finish = finish
 if __name__ == "__main__":
     from experiments.__main__ import main
-    sys.exit(main())
+    main()
 """
 
 
