@@ -303,66 +303,62 @@ def close_to_rank_B(setting):
     return max(end) < 0.1, text
 
 
-def _movement(settings):
-    """For each learned setting with lambda > 0, d over d at lambda = 0 and over the drift."""
-    learned = [setting for setting in settings if setting.has_learned()]
-    at_zero = {one.run.dataset: one.final("distance") for one in learned if one.run.lam == 0}
-    for setting in learned:
-        run, d = setting.run, setting.final("distance")
-        if run.lam > 0 and run.dataset in at_zero:
+def by_movement(shows):
+    """By majority of the learned settings with λ > 0; not decided where none shows either."""
+    # shows(setting, d over d at λ = 0, d over the drift) returns whether it shows the claim, and
+    # whether its opposite; None: it doesn't count.
+
+    @functools.wraps(shows)
+    def judge(settings):
+        learned = [setting for setting in settings if setting.has_learned()]
+        at_zero = {one.run.dataset: one.final("distance") for one in learned if one.run.lam == 0}
+        decayed = [one for one in learned if one.run.lam > 0 and one.run.dataset in at_zero]
+        shown, opposite, texts = 0, 0, []
+        for setting in decayed:
+            run, d = setting.run, setting.final("distance")
             over_zero = d / at_zero[run.dataset]
             over_drift = d / (2 * run.eta * run.lam * run.steps() * setting.final("norm"))
-            text = f"{span(over_zero)} and {span(over_drift)} (λ = {run.lam:.2g}, {run.dataset})"
-            yield setting, over_zero, over_drift, text
+            if answer := shows(setting, over_zero, over_drift):
+                shown += answer[0]
+                opposite += answer[1]
+                ratios = f"{span(over_zero)} and {span(over_drift)}"
+                texts.append(f"{ratios} (λ = {run.lam:.2g}, {run.dataset})")
+        verdict = by_majority(shown, opposite, len(texts)) if shown or opposite else "not decided"
+        counts = f"{shown} of {len(texts)} show it, {opposite} the opposite"
+        return verdict, f"{counts}; d over d at λ = 0 and over the drift: {', '.join(texts)}"
+
+    return judge
 
 
-def _by_movement(shown, opposite, texts):
-    """The verdict by majority, but only if one shows the claim or its opposite."""
-    verdict = by_majority(shown, opposite, len(texts)) if shown or opposite else "not decided"
-    counts = f"{shown} of {len(texts)} show it, {opposite} the opposite"
-    return verdict, f"{counts}; d over d at λ = 0 and over the drift: {', '.join(texts)}"
-
-
-def far_smaller_without_decay(settings):
+@by_movement
+def far_smaller_without_decay(_, over_zero, over_drift):
     """At the end, d at λ > 0 over d at λ = 0, and over the drift of decay alone, 2 η λ steps ‖W‖. A
     setting shows it if d is at least 3 times the drift and at least 100 times that at λ = 0 in
     every seed; its opposite if the first is so in every seed and the second in none. Below 3 times
     the drift decay alone moves W: neither. By majority, but not decided where none shows either.
     """
-    shown, opposite, texts = 0, 0, []
-    for _, over_zero, over_drift, text in _movement(settings):
-        texts.append(text)
-        if min(over_drift) >= 3:
-            shown += min(over_zero) >= 100
-            opposite += max(over_zero) < 100
-    return _by_movement(shown, opposite, texts)
+    if min(over_drift) < 3:
+        return False, False
+    return min(over_zero) >= 100, max(over_zero) < 100
 
 
-def does_not_converge(settings):
+@by_movement
+def does_not_converge(setting, over_zero, over_drift):
     """Settings with λ > 0 whose loss stays within 10 % and accuracy within 1 % of their means over
     the last quarter of the epochs, in every seed. One shows it if the last d is at least half of
     the mean d of that quarter, at least 10 times d at λ = 0 and at least 3 times the drift of decay
     alone, in every seed; its opposite if in no seed the first two are so. By majority, but not
     decided where none shows either. (Mended: 100 more epochs of each run cost 127 core hours.)
     """
-    shown, opposite, texts = 0, 0, []
-    for setting, over_zero, over_drift, text in _movement(settings):
-        is_late = setting.histories[0]["epoch"] > 0.75 * setting.run.epochs
-        d = setting.values("distance")[:, is_late]
-        loss = setting.values("train_loss")[:, is_late]
-        accuracy = setting.values("train_accuracy")[:, is_late]
-        if _is_steady(loss, 0.1) and _is_steady(accuracy, 0.01):
-            texts.append(text)
-            moves = (d[:, -1] >= d.mean(axis=1) / 2) & (over_zero >= 10)
-            shown += (moves & (over_drift >= 3)).all()
-            opposite += not moves.any()
-    return _by_movement(shown, opposite, texts)
-
-
-def _is_steady(values, part):
-    """Whether values (seeds, epochs) lie within this part of each seed's mean."""
-    means = values.mean(axis=1, keepdims=True)
-    return (abs(values - means) <= part * means).all()
+    is_late = setting.histories[0]["epoch"] > 0.75 * setting.run.epochs
+    for field, part in (("train_loss", 0.1), ("train_accuracy", 0.01)):
+        values = setting.values(field)[:, is_late]
+        means = values.mean(axis=1, keepdims=True)
+        if not (abs(values - means) <= part * means).all():
+            return None
+    d = setting.values("distance")[:, is_late]
+    moves = (d[:, -1] >= d.mean(axis=1) / 2) & (over_zero >= 10)
+    return (moves & (over_drift >= 3)).all(), not moves.any()
 
 
 def _on_cifar(settings, budget):
