@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy
 
 from .runs import Run
-from .statistics import holm, kendall, slope
+from .statistics import differences, holm, kendall, slope
 
 NOTABLE = 5  # percent of the full rank, the width or the accuracy; a smaller difference is none
 ENOUGH_SEEDS = 3  # fewer give no p and no range
@@ -36,6 +36,10 @@ class Setting(NamedTuple):
     def final(self, field):
         """The last value of every seed, (seeds,)."""
         return numpy.array([history[field][-1] for history in self.histories])
+
+    def lost(self, field):
+        """The first value of every seed minus its last."""
+        return self.values(field)[:, 0] - self.values(field)[:, -1]
 
 
 def span(values):
@@ -227,8 +231,11 @@ def what_carries_the_trend(settings):
     """
     ranks = {}
     for setting in settings:
+        run = setting.run
+        marks = {"a": run.B == 128, "b": run.steps_of_B, "d": run.eta < 0.05, "e": run.lam < 5e-4}
+        cell = next((cell for cell, is_so in marks.items() if is_so), "c")
         if setting.has_learned() and len(setting.histories) >= ENOUGH_SEEDS:
-            ranks[_cell(setting.run)] = setting.final("rank")
+            ranks[cell] = setting.final("rank")
     lies = {a + b: compared(ranks[a], ranks[b]) for a, b in itertools.permutations(ranks, 2)}
     b_to_a = lies.get("ba")
     readings = {
@@ -243,12 +250,6 @@ def what_carries_the_trend(settings):
     return verdict, f"final ranks of cells that have learned: {', '.join(texts)}"
 
 
-def _cell(run):
-    """The letter of the control's cell."""
-    marks = {"a": run.B == 128, "b": run.steps_of_B, "d": run.eta < 0.05, "e": run.lam < 5e-4}
-    return next((cell for cell, is_so in marks.items() if is_so), "c")
-
-
 def no_rank_lost_without_decay(settings):
     """At λ = 0, the memo's batch norm at η = 0.01. Both counts, above 1e-4 ‖W‖ and above
     1e-4 ‖W₀‖, end at most 1 % of the full rank below the start. Holds if so in every seed of two or
@@ -257,18 +258,13 @@ def no_rank_lost_without_decay(settings):
     most, texts = [], []
     for setting in settings:
         if setting.run.lam == 0 and setting.has_learned():
-            lost = [max(_lost(setting, count)) for count in ("rank", "rank_from_start")]
+            lost = [max(setting.lost(count)) for count in ("rank", "rank_from_start")]
             most.append(max(lost))
             texts.append(f"{lost[0]:.2g} and {lost[1]:.2g} at B = {setting.run.B}")
     verdict = "holds" if len(most) >= 2 else "not decided"
     if max(most, default=0) > 1:
         verdict = "fails"
     return verdict, f"lost by the two counts, in percent of the full rank: {', '.join(texts)}"
-
-
-def _lost(setting, count):
-    """The rank of every seed at the start minus that at the end."""
-    return setting.values(count)[:, 0] - setting.values(count)[:, -1]
 
 
 def gradient_descent_keeps_the_rank(settings):
@@ -278,13 +274,12 @@ def gradient_descent_keeps_the_rank(settings):
     in none; else mixed. Not decided where gradient descent has not learned or no B counts. (Mended:
     at the E of before, 7.6, SGD itself lost too little.)
     """
-    lost = {one.run.B: _lost(one, "rank") for one in settings if one.has_learned()}
+    lost = {one.run.B: one.lost("rank") for one in settings if one.has_learned()}
     texts = [f"{span(values)} at B = {B}" for B, values in lost.items()]
-    by_descent = lost.pop(5000, None)
-    kept = []
+    by_descent, kept = lost.pop(5000, ()), []
     for by_sgd in lost.values():
-        if by_descent is not None and min(by_sgd) >= NOTABLE:
-            kept += list(by_descent < by_sgd / 10)
+        if min(by_sgd) >= NOTABLE:
+            kept += [most < least / 10 for most, least in zip(by_descent, by_sgd)]
     return in_every_seed(kept), f"lost, in percent of the full rank: {', '.join(texts)}"
 
 
@@ -374,9 +369,8 @@ def goes_to_zero(settings):
     """
     decayed = _on_cifar(settings, 15)
     kept = [norm for setting in decayed for norm in setting.values("layer_norm_kept").max(axis=1)]
-    verdict = "not decided"
-    if len(decayed) >= 2:
-        verdict = in_every_seed([norm < 1e-3 for norm in kept])
+    is_gone = [norm < 1e-3 for norm in kept]
+    verdict = in_every_seed(is_gone) if len(decayed) >= 2 else "not decided"
     texts = [f"{norm:.3g}" for norm in kept]
     return verdict, f"‖W‖ over its start, of the W that keeps most: {', '.join(texts)}"
 
@@ -429,8 +423,7 @@ def equal_within_blocks(setting):
     most 0.05 H and at most half of the standard deviation of (r₁ + r₂) / 2 between blocks. By
     thirds.
     """
-    ranks = _in_blocks(setting)
-    if ranks is None:
+    if (ranks := _in_blocks(setting)) is None:
         return None
     difference = abs(ranks[..., 0] - ranks[..., 1]).mean(axis=1)
     deviation = ranks.mean(axis=2).std(axis=1)
@@ -443,10 +436,7 @@ def equal_across_blocks(setting):
     """The same settings. A setting shows it if, in every seed, the mean over all pairs of blocks of
     the difference of their ranks (r₁ + r₂) / 2 is at most 0.05 H. By thirds.
     """
-    ranks = _in_blocks(setting)
-    if ranks is None:
+    if (ranks := _in_blocks(setting)) is None:
         return None
-    block = ranks.mean(axis=2)
-    first, second = numpy.triu_indices(block.shape[1], k=1)
-    difference = abs(block[:, first] - block[:, second]).mean(axis=1)
+    difference = abs(differences(ranks.mean(axis=2))).mean(axis=1)
     return (difference <= NOTABLE).all(), f"mean difference {span(difference)} % of H"

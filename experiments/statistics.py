@@ -32,8 +32,15 @@ def holm(p):
 
 def slope(x, y):
     """The median slope over all pairs of runs that differ in x (Theil and Sen)."""
-    run, rise = _differences(x), _differences(y)
+    run, rise = differences(x), differences(y)
     return float(numpy.median(rise[run != 0] / run[run != 0]))
+
+
+def differences(values):
+    """Later minus earlier value of every pair, (..., pairs), in float64."""
+    values = numpy.asarray(values, dtype="float64")
+    earlier, later = numpy.triu_indices(values.shape[-1], k=1)
+    return values[..., later] - values[..., earlier]
 
 
 @functools.lru_cache(maxsize=8)
@@ -47,10 +54,4 @@ def _signs_of_orders(x):
 
 def _signs(values):
     """The sign of every pair's difference, (..., pairs); float32 is exact here, and fast."""
-    return numpy.sign(_differences(values)).astype("float32")
-
-
-def _differences(values):
-    values = numpy.asarray(values, dtype="float64")
-    earlier, later = numpy.triu_indices(values.shape[-1], k=1)
-    return values[..., later] - values[..., earlier]
+    return numpy.sign(differences(values)).astype("float32")
