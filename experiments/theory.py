@@ -5,7 +5,6 @@ lemmas, section_3_1 and theorem_1 yield the rows of the page; theory_checks has 
 
 import textwrap
 from collections import namedtuple
-from itertools import product
 
 import numpy
 from threadpoolctl import threadpool_limits
@@ -56,20 +55,19 @@ def exact(place, statement, quantity, error, on):
     return Row(place, statement, f"{quantity} {error:.1e}", on, holds(error < ROUNDING))
 
 
-def untrained(name, n):
-    """A graph with 10 outputs and its initial weights in float64, with SCALES."""
-    graph = mg.parse(name, n, 10)
-    params = mg.init_params(graph, numpy.random.default_rng(0), dtype="float64")
-    for kind, p in params:
-        if kind in SCALES:
-            params[kind, p][:] = SCALES[kind][p % 2]
-    return graph, params
-
-
 def worst(check, names, x, batches):
-    """The largest of what check(graph, params, x) finds, over untrained networks and batches."""
-    networks = [untrained(name, x.shape[1]) for name in names]
-    found = [check(*network, x[batch]) for network, batch in product(networks, batches)]
+    """The largest of what check(graph, params, x) finds, over batches and untrained networks.
+
+    These have 10 outputs, and weights in float64, with SCALES.
+    """
+    found = []
+    for name in names:
+        graph = mg.parse(name, x.shape[1], 10)
+        params = mg.init_params(graph, numpy.random.default_rng(0), dtype="float64")
+        for kind, p in params:
+            if kind in SCALES:
+                params[kind, p][:] = SCALES[kind][p % 2]
+        found += [check(graph, params, x[batch]) for batch in batches]
     return numpy.max(found, axis=0)
 
 
@@ -214,7 +212,7 @@ def prop_1_picture(runs, c, on):
         line = {"label": name, "color": colour, "linestyle": dashes}
         left.loglog(run["step"], numpy.maximum(run["gradient"], 1e-17), **line)
         right.loglog(run["step"], run["residual"], **line)
-    bound = right.axhline(c, color="black", linestyle=":", label="c: no W ≠ 0 is below this")
+    right.axhline(c, color="black", linestyle=":", label="c: no W ≠ 0 is below this")
     left.set(title="‖gradient‖ of a batch", xlabel="training step")
     right.set(title="max ‖gᵢ‖ / 2λ‖W‖", xlabel="training step")
     note = (
@@ -222,8 +220,7 @@ def prop_1_picture(runs, c, on):
         "sample i's own regularized loss (Eq. 9), W the input matrix. SGD has converged where all "
         "gᵢ are 0, GD where their mean is."
     )
-    handles = [*left.lines, bound]
-    figure.legend(handles=handles, title=textwrap.fill(note, 130), ncols=3, **LEGEND)
+    figure.legend(handles=right.lines, title=textwrap.fill(note, 130), ncols=3, **LEGEND)
     return figure
 
 
@@ -266,8 +263,7 @@ def write(preset, data, jobs, replaced, folder):
         x, y = zeros_and_ones(mnist)
         graph, runs = mg.mlp(x.shape[1], 2, 16, 1), {}
         for name, (loss, B, lam, *_) in tqdm(DESCENTS.items(), desc="Section 3.1"):
-            task = x, y, B, ETA, lam, loss, size.steps
-            runs[name], _ = theory_checks.descend(graph, *task)
+            runs[name], _ = theory_checks.descend(graph, x, y, B, ETA, lam, loss, size.steps)
         c = theory_checks.off_the_samples(x)
         on = f"MLP-2-16, {SAMPLES} digits 0 and 1 of {digits}, η = {ETA}, {size.steps:,} steps"
         rows += section_3_1(runs, c, on)
