@@ -125,21 +125,19 @@ def _judged(rule, found, preset):
     done = runs - sum(row.count(None) for row in rows)
     seeds = [seed for seed in zip(*rows) if None not in seed]  # that all settings have
     whole = dict(zip(found, zip(*seeds)))
-    verdicts, measured = {}, ""
+    judged = {}
     for criterion in CRITERIA:
         settings = [Setting(run, [one[criterion] for one in row]) for run, row in whole.items()]
         verdict, text = rule(settings)
-        verdicts[criterion] = _in_preset(verdict, preset)
-        if settings and criterion == AS_RULED:
-            measured = f"{text}; {_unlearned(settings)}"
-    verdict = verdicts[AS_RULED]
-    others = [f"{criterion}: {other}" for criterion, other in verdicts.items() if other != verdict]
+        judged[criterion] = _in_preset(verdict, preset), f"{text}; {_unlearned(settings)}"
+    verdict, measured = judged[AS_RULED]
+    others = [f"{criterion}: {word}" for criterion, (word, _) in judged.items() if word != verdict]
     return {
         "verdict": verdict if seeds else "not run",
         "done": done,
         "runs": runs,
         "seeds": len(seeds),
-        "measured": measured,
+        "measured": measured if seeds else "",
         "otherwise": "; ".join(others),  # the verdicts by other criteria that differ
     }
 
@@ -194,8 +192,7 @@ def write(findings, experiment, folder):
             others = finding["otherwise"] or "the same by all criteria"
             text = f"- {figure}, {variant}: {said} ({runs}; {others}). {finding['measured']}"
             items[claim].append(text)
-        row = table.setdefault((claim, figure), dict(variants))
-        row[variant] = said
+        table.setdefault((claim, figure), dict(variants))[variant] = said
     rows = [[*place, *row.values()] for place, row in table.items()]
     page = [f"Preset {experiment.preset}.", report.markdown(["claim", "figure", *variants], rows)]
     page += ["## The words", WORDS]
