@@ -11,7 +11,7 @@ from minigrad.measures import norm_of_spectrum
 
 from . import judges, report
 from .judges import Setting
-from .results import LEARNED, SMALLEST, history, spectra_of
+from .results import LEARNED, View, history, spectra_of
 
 AS_RULED = "as ruled"
 # How the View that counts ranks changes, and the train accuracy in percent that counts as learned.
@@ -110,11 +110,8 @@ def _histories(run, meta, arrays, view):
 
 def tau_B(arrays, B):
     """What lies beyond B singular values, over ||W||; (epochs,), the median over W with more."""
-    ratios = []
-    for s in spectra_of(arrays):
-        if s.shape[1] > B:
-            size = numpy.maximum(norm_of_spectrum(s, "frobenius"), SMALLEST)
-            ratios.append(norm_of_spectrum(s[:, B:], "frobenius") / size)
+    longer = [s for s in spectra_of(arrays) if s.shape[1] > B]
+    ratios = [norm_of_spectrum(s[:, B:], "frobenius") / View().size(s) for s in longer]
     return numpy.median(ratios, axis=0) if ratios else None
 
 
