@@ -159,10 +159,8 @@ def smaller_B_needs_smaller_eta(settings):
     if τ_b > 0 and p < 0.05, fails if τ_b < 0 and p < 0.05, else not seen; not decided below three
     seeds. (Mended: the η of the best accuracy is mostly the grid's smallest, which censors it.)
     """
-    largest = {}
-    for setting in sorted(settings, key=lambda setting: setting.run.B):
-        eta = setting.run.eta if setting.has_learned() else 0.0
-        largest[setting.run.B] = max(eta, largest.get(setting.run.B, 0.0))
+    learned = [(one.run.B, one.run.eta if one.has_learned() else 0.0) for one in settings]
+    largest = dict(sorted(learned))  # the last of each B counts
     etas, sizes = list(largest.values()), ", ".join(map(str, largest))
     measured = f"largest η that learns: {', '.join(str(e or 'none') for e in etas)} at B = {sizes}"
     if len(largest) != 6 or not _enough_seeds(settings):
@@ -380,10 +378,8 @@ def has_rank_zero(settings):
     thousandth of its start: the final rank is 0. (At λ = 1e-4 no norm can reach the 1e-12 below
     which a W counts as zero.) Holds if so in every seed, fails if in none, else mixed.
     """
-    ranks = []
-    for setting in _on_cifar(settings, 150):
-        is_gone = setting.values("layer_norm_kept").max(axis=1) < 1e-3
-        ranks += list(setting.final("rank")[is_gone])
+    seeds = [history for setting in _on_cifar(settings, 150) for history in setting.histories]
+    ranks = [seed["rank"][-1] for seed in seeds if seed["layer_norm_kept"].max() < 1e-3]
     verdict = in_every_seed([rank == 0 for rank in ranks])
     return verdict, f"rank in percent of the full rank: {', '.join(map(str, ranks))}"
 
