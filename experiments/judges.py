@@ -29,17 +29,13 @@ class Setting(NamedTuple):
         """Whether every seed has."""
         return all(history["learned"] for history in self.histories)
 
-    def values(self, field):
-        """What the history of every seed has in a field, (seeds, ...)."""
-        return numpy.array([history[field] for history in self.histories])
-
-    def final(self, field):
-        """The last value of every seed, (seeds,)."""
-        return numpy.array([history[field][-1] for history in self.histories])
+    def values(self, field, at=slice(None)):
+        """What the history of every seed has in a field, at some places of it, (seeds, ...)."""
+        return numpy.array([history[field][at] for history in self.histories])
 
     def lost(self, field):
         """The first value of every seed minus its last."""
-        return self.values(field)[:, 0] - self.values(field)[:, -1]
+        return self.values(field, 0) - self.values(field, -1)
 
 
 def span(values):
@@ -107,7 +103,7 @@ def trend(settings, field, by, sign, of="rank"):
         learned = [one for one in settings if getattr(one.run, by) == column and one.has_learned()]
         if len(learned) >= 3:
             x = [places[getattr(one.run, field)] for one in learned for _ in one.histories]
-            y = numpy.concatenate([one.final(of) for one in learned])
+            y = numpy.concatenate([one.values(of, -1) for one in learned])
             tau, p[column] = kendall(x, y)
             found[column] = slope(x, y) * (max(x) - min(x)), tau
     p = dict(zip(p, holm(list(p.values()))))
@@ -233,7 +229,7 @@ def what_carries_the_trend(settings):
         marks = {"a": run.B == 128, "b": run.steps_of_B, "d": run.eta < 0.05, "e": run.lam < 5e-4}
         cell = next((cell for cell, is_so in marks.items() if is_so), "c")
         if setting.has_learned() and len(setting.histories) >= ENOUGH_SEEDS:
-            ranks[cell] = setting.final("rank")
+            ranks[cell] = setting.values("rank", -1)
     lies = {a + b: compared(ranks[a], ranks[b]) for a, b in itertools.permutations(ranks, 2)}
     b_to_a = lies.get("ba")
     readings = {
@@ -291,7 +287,7 @@ def close_to_rank_B(setting):
     run = setting.run
     if run.B > run.graph().width(2) / 2 or run.budget() < 4.9:
         return None
-    start, end = setting.values("tau_B")[:, 0], setting.final("tau_B")
+    start, end = setting.values("tau_B", 0), setting.values("tau_B", -1)
     text = f"τ_B {span(end)} at B = {run.B}, η = {run.eta:g} (before training {span(start)})"
     return max(end) < 0.1, text
 
@@ -304,13 +300,13 @@ def by_movement(shows):
     @functools.wraps(shows)
     def judge(settings):
         learned = [setting for setting in settings if setting.has_learned()]
-        at_zero = {one.run.dataset: one.final("distance") for one in learned if one.run.lam == 0}
-        decayed = [one for one in learned if one.run.lam > 0 and one.run.dataset in at_zero]
+        still = {one.run.dataset: one.values("distance", -1) for one in learned if one.run.lam == 0}
+        decayed = [one for one in learned if one.run.lam > 0 and one.run.dataset in still]
         shown, opposite, texts = 0, 0, []
         for setting in decayed:
-            run, d = setting.run, setting.final("distance")
-            over_zero = d / at_zero[run.dataset]
-            over_drift = d / (2 * run.eta * run.lam * run.steps() * setting.final("norm"))
+            run, d = setting.run, setting.values("distance", -1)
+            over_zero = d / still[run.dataset]
+            over_drift = d / (2 * run.eta * run.lam * run.steps() * setting.values("norm", -1))
             if answer := shows(setting, over_zero, over_drift):
                 shown += answer[0]
                 opposite += answer[1]
@@ -345,11 +341,11 @@ def does_not_converge(setting, over_zero, over_drift):
     """
     is_late = setting.histories[0]["epoch"] > 0.75 * setting.run.epochs
     for field, part in (("train_loss", 0.1), ("train_accuracy", 0.01)):
-        values = setting.values(field)[:, is_late]
+        values = setting.values(field, is_late)
         means = values.mean(axis=1, keepdims=True)
         if not (abs(values - means) <= part * means).all():
             return None
-    d = setting.values("distance")[:, is_late]
+    d = setting.values("distance", is_late)
     moves = (d[:, -1] >= d.mean(axis=1) / 2) & (over_zero >= 10)
     return (moves & (over_drift >= 3)).all(), not moves.any()
 
