@@ -9,7 +9,6 @@ import platform
 import re
 import sys
 from functools import partial
-from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from time import process_time
@@ -201,12 +200,11 @@ def compare(functions, steps=1):
 def quantities(graph, start, trained, x, y):
     """{quantity: entries} of one training."""
     _, accuracy, _ = mg.evaluate(graph, trained, x, y, "cross_entropy")
-    W = [trained[edge] for edge in graph.E_T]
     return {
         "train accuracy, %": [100 * accuracy],
-        "norm of W": [np.linalg.norm(a) for a in W],
+        "norm of W": [np.linalg.norm(trained[e]) for e in graph.E_T],
         "norm of W minus its start": [np.linalg.norm(trained[e] - start[e]) for e in graph.E_T],
-        "singular values": np.concatenate([mg.singular_values(a) for a in W]),
+        "singular values": np.concatenate([mg.singular_values(trained[e]) for e in graph.E_T]),
     }
 
 
@@ -244,7 +242,7 @@ def machine():
     cpu = re.search("model name.*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
     found = {"CPU": cpu[1] if cpu else platform.processor(), "cores": os.cpu_count()}
     found |= provenance("numpy", fast.unavailable() or fast.version())
-    found |= {"PyTorch": version("torch"), "JAX": version("jax")}
+    found |= {"PyTorch": torch.__version__, "JAX": jax.__version__}
     return ", ".join(f"{name}: {value}" for name, value in found.items()) + "\n"
 
 
