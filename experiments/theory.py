@@ -56,10 +56,7 @@ def exact(place, statement, quantity, error, on):
 
 
 def worst(check, names, x, batches):
-    """The largest of what check(graph, params, x) finds, over batches and untrained networks.
-
-    These have 10 outputs, and weights in float64, with SCALES.
-    """
+    """The largest of check(graph, params, x) over batches and untrained networks of 10 outputs."""
     found = []
     for name in names:
         graph = mg.parse(name, x.shape[1], 10)
@@ -164,8 +161,7 @@ def train(tries, network, label, x, y, B, lam, epochs, milestones=()):
             velocity = mg.train_epoch(graph, params, velocity, x, y, rows, loss, now, lam, 0.9)
     found = {name: numpy.array([side[name] for side in sides]) for name in sides[0]}
     rows = rng.choice(len(x), RANKS[0], replace=False)
-    batch = x[rows].astype("float64"), y[rows]
-    error = theory_checks.eq_18_error(graph, W, *batch, loss, lam, rng)
+    error = theory_checks.eq_18_error(graph, W, x[rows].astype("float64"), y[rows], loss, lam, rng)
     _, accuracy, _ = mg.evaluate(graph, params, x, y, loss)
     title = f"{network}, λ = {lam:g}\ntrain accuracy {100 * accuracy:.0f} %"
     on = f"{network}, {label}, m = {len(x):,}, B = {B}, η = {eta}, λ = {lam:g}, epochs: {epochs}"
