@@ -183,8 +183,7 @@ def write(findings, experiment, folder):
         claim, figure, variant = (finding[name] for name in ("claim", "figure", "batch_norm"))
         said = finding["verdict"]
         if finding["seeds"]:
-            seeds = "seed" if finding["seeds"] == 1 else "seeds"
-            said = f"**{said}**, {finding['seeds']} {seeds}"
+            said = f"**{said}**, {finding['seeds']} seed{'s' if finding['seeds'] > 1 else ''}"
             runs = f"{finding['done']} of {finding['runs']} runs"
             others = finding["otherwise"] or "the same by all criteria"
             text = f"- {figure}, {variant}: {said} ({runs}; {others}). {finding['measured']}"

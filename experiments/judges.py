@@ -270,10 +270,9 @@ def gradient_descent_keeps_the_rank(settings):
     """
     lost = {one.run.B: one.lost("rank") for one in settings if one.has_learned()}
     texts = [f"{span(values)} at B = {B}" for B, values in lost.items()]
-    by_descent, kept = lost.pop(5000, ()), []
-    for by_sgd in lost.values():
-        if min(by_sgd) >= NOTABLE:
-            kept += [most < least / 10 for most, least in zip(by_descent, by_sgd)]
+    by_descent = lost.pop(5000, ())
+    by_sgd = [values for values in lost.values() if min(values) >= NOTABLE]
+    kept = [descent < sgd / 10 for values in by_sgd for descent, sgd in zip(by_descent, values)]
     return in_every_seed(kept), f"lost, in percent of the full rank: {', '.join(texts)}"
 
 
