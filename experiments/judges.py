@@ -106,7 +106,7 @@ def trend(settings, field, by, sign, of="rank"):
             y = numpy.concatenate([one.values(of, -1) for one in learned])
             tau, p[column] = kendall(x, y)
             found[column] = slope(x, y) * (max(x) - min(x)), tau
-    p = dict(zip(p, holm(list(p.values()))))
+    p = holm(p)
     enough_seeds = _enough_seeds(settings)
     shown, opposite, texts = 0, 0, []
     for column, (change, tau) in found.items():

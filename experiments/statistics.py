@@ -22,12 +22,10 @@ def kendall(x, y):
 
 
 def holm(p):
-    """The p-values of several tests, corrected by Holm's step-down rule."""
-    p = numpy.array(p, dtype="float64")
-    order = numpy.argsort(p)
-    remaining = numpy.arange(len(p), 0, -1)
-    p[order] = numpy.minimum(numpy.maximum.accumulate(p[order] * remaining), 1)
-    return p
+    """{test: p}, corrected by Holm's step-down rule."""
+    order = sorted(p, key=p.get)
+    products = (p[test] * remaining for test, remaining in zip(order, range(len(p), 0, -1)))
+    return {test: min(1, most) for test, most in zip(order, itertools.accumulate(products, max))}
 
 
 def slope(x, y):
