@@ -9,7 +9,6 @@ import platform
 import re
 import sys
 from functools import partial
-from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from time import process_time
@@ -24,6 +23,15 @@ from minigrad import fast
 
 from . import report
 from .provenance import provenance
+
+# XLA reads it when JAX is imported.
+os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+MISSING = ""
+try:
+    import torch
+    import jax
+except ImportError as error:
+    MISSING = f"{error}: call make bench, or pip install '.[bench]'"
 
 ETA, LAM, MOMENTUM = 0.01, 5e-4, 0.9
 EPS = 1e-5  # what minigrad adds to the variance
@@ -63,9 +71,7 @@ def output(graph, params, x, relu, detach, standard=None):
 
 def torch_loss(graph, params, x, labels):
     """Cross-entropy by PyTorch."""
-    import torch
-    from torch.nn import functional as F
-
+    F = torch.nn.functional
     standard = partial(F.batch_norm, running_mean=None, running_var=None, training=True, eps=EPS)
     return F.cross_entropy(output(graph, params, x, F.relu, torch.Tensor.detach, standard), labels)
 
@@ -88,8 +94,6 @@ def by_minigrad(graph, params, x, y):
 
 def by_torch(graph, params, x, y, decay=2 * LAM):
     """PyTorch, eager, with its fused SGD, whose weight decay is 2 lambda, on W only."""
-    import torch
-
     tensors = {key: torch.tensor(W, requires_grad=True) for key, W in params.items()}
     weights = {"params": [tensors[edge] for edge in graph.E_T], "weight_decay": decay}
     scales = {"params": [tensor for key, tensor in tensors.items() if key not in graph.E_T]}
@@ -108,8 +112,6 @@ def by_torch(graph, params, x, y, decay=2 * LAM):
 
 def by_jax(graph, params, x, y):
     """JAX, with all steps of a call in one compiled scan."""
-    import jax
-
     x, y = jax.numpy.asarray(x), jax.numpy.asarray(y)
     decay = [2 * LAM if key in graph.E_T else 0.0 for key in params]
 
@@ -163,8 +165,6 @@ def disagreement(graph, params, x, y):
 
 def gradient_norms(graph, params, x, y):
     """Functions that return ||gradient|| of each sample for each W, without batch norm."""
-    import torch
-
     per_sample = torch.func.vmap(torch.func.grad(partial(torch_loss, graph)), in_dims=(None, 0, 0))
     tensors = {key: torch.tensor(W) for key, W in params.items()}
     task = tensors, torch.from_numpy(x), torch.from_numpy(y.argmax(1))
@@ -183,9 +183,8 @@ def gradient_norms(graph, params, x, y):
 
 def ranks(n):
     """Functions that return the rank of a float32 matrix (n, n) of half the full rank."""
-    rng = np.random.default_rng(0)
-    W = rng.normal(size=(n, n // 2)) @ rng.normal(size=(n // 2, n))
-    W = W.astype("float32")
+    normal = partial(np.random.default_rng(0).standard_normal, dtype="float32")
+    W = normal((n, n // 2)) @ normal((n // 2, n))
     return partial(mg.rank, W), partial(np.linalg.matrix_rank, W, 1e-4 * np.linalg.norm(W))
 
 
@@ -201,12 +200,11 @@ def compare(functions, steps=1):
 def quantities(graph, start, trained, x, y):
     """{quantity: entries} of one training."""
     _, accuracy, _ = mg.evaluate(graph, trained, x, y, "cross_entropy")
-    W = [trained[edge] for edge in graph.E_T]
     return {
         "train accuracy, %": [100 * accuracy],
-        "norm of W": [np.linalg.norm(a) for a in W],
+        "norm of W": [np.linalg.norm(trained[e]) for e in graph.E_T],
         "norm of W minus its start": [np.linalg.norm(trained[e] - start[e]) for e in graph.E_T],
-        "singular values": np.concatenate([mg.singular_values(a) for a in W]),
+        "singular values": np.concatenate([mg.singular_values(trained[e]) for e in graph.E_T]),
     }
 
 
@@ -244,7 +242,7 @@ def machine():
     cpu = re.search("model name.*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
     found = {"CPU": cpu[1] if cpu else platform.processor(), "cores": os.cpu_count()}
     found |= provenance("numpy", fast.unavailable() or fast.version())
-    found |= {"PyTorch": version("torch"), "JAX": version("jax")}
+    found |= {"PyTorch": torch.__version__, "JAX": jax.__version__}
     return ", ".join(f"{name}: {value}" for name, value in found.items()) + "\n"
 
 
@@ -257,8 +255,6 @@ def speed():
     in turns; CPU time. A ratio is minigrad's time to another's in the same turn, so below 1
     minigrad is faster. Median (range) of the turns.
     """
-    import jax
-
     with jax.enable_x64(True):
         cases = [problem(name, *v, 64, dtype="float64") for name, v in product(NETWORKS, VARIANTS)]
         apart = max(disagreement(*case) for case in cases)
@@ -306,17 +302,12 @@ def training():
 
 def write(page):
     """Write page() into figures/, on one thread; SystemExit with a sentence for what is missing."""
-    # XLA reads it when JAX is imported.
-    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    if MISSING:
+        sys.exit(MISSING)
     try:
-        import jax  # noqa: F401
-        import torch  # noqa: F401
-
         with threadpool_limits(1):  # of the libraries that are imported by now
             parts = [f"# {page.__name__.title()}\n", machine(), inspect.getdoc(page), "", *page()]
         print(report.write_text(f"figures/{page.__name__}.md", "\n".join(parts)))
-    except ImportError as error:
-        sys.exit(f"{error}: call make bench, or pip install '.[bench]'")
     except (mg.DataError, OSError) as error:
         sys.exit(str(error))
 

@@ -11,7 +11,7 @@ from minigrad.measures import norm_of_spectrum
 
 from . import judges, report
 from .judges import Setting
-from .results import LEARNED, SMALLEST, history, spectra_of
+from .results import LEARNED, View, history, spectra_of
 
 AS_RULED = "as ruled"
 # How the View that counts ranks changes, and the train accuracy in percent that counts as learned.
@@ -110,11 +110,8 @@ def _histories(run, meta, arrays, view):
 
 def tau_B(arrays, B):
     """What lies beyond B singular values, over ||W||; (epochs,), the median over W with more."""
-    ratios = []
-    for s in spectra_of(arrays):
-        if s.shape[1] > B:
-            size = numpy.maximum(norm_of_spectrum(s, "frobenius"), SMALLEST)
-            ratios.append(norm_of_spectrum(s[:, B:], "frobenius") / size)
+    longer = [s for s in spectra_of(arrays) if s.shape[1] > B]
+    ratios = [norm_of_spectrum(s[:, B:], "frobenius") / View().size(s) for s in longer]
     return numpy.median(ratios, axis=0) if ratios else None
 
 
@@ -125,21 +122,19 @@ def _judged(rule, found, preset):
     done = runs - sum(row.count(None) for row in rows)
     seeds = [seed for seed in zip(*rows) if None not in seed]  # that all settings have
     whole = dict(zip(found, zip(*seeds)))
-    verdicts, measured = {}, ""
+    judged = {}
     for criterion in CRITERIA:
         settings = [Setting(run, [one[criterion] for one in row]) for run, row in whole.items()]
         verdict, text = rule(settings)
-        verdicts[criterion] = _in_preset(verdict, preset)
-        if settings and criterion == AS_RULED:
-            measured = f"{text}; {_unlearned(settings)}"
-    verdict = verdicts[AS_RULED]
-    others = [f"{criterion}: {other}" for criterion, other in verdicts.items() if other != verdict]
+        judged[criterion] = _in_preset(verdict, preset), f"{text}; {_unlearned(settings)}"
+    verdict, measured = judged[AS_RULED]
+    others = [f"{criterion}: {word}" for criterion, (word, _) in judged.items() if word != verdict]
     return {
         "verdict": verdict if seeds else "not run",
         "done": done,
         "runs": runs,
         "seeds": len(seeds),
-        "measured": measured,
+        "measured": measured if seeds else "",
         "otherwise": "; ".join(others),  # the verdicts by other criteria that differ
     }
 
@@ -154,8 +149,8 @@ def _in_preset(verdict, preset):
 def _unlearned(settings):
     """How many settings have not learned, and how many of these ended early."""
     lost = sum(not setting.has_learned() for setting in settings)
-    diverged = sum(any(setting.values("diverged")) for setting in settings)
-    collapsed = sum(any(setting.values("collapsed")) for setting in settings)
+    diverged = sum(any(seed["diverged"] for seed in setting.histories) for setting in settings)
+    collapsed = sum(any(seed["collapsed"] for seed in setting.histories) for setting in settings)
     text = f"{lost} of {len(settings)} settings have not learned"
     return f"{text} ({diverged} diverged, {collapsed} collapsed)"
 
@@ -188,14 +183,12 @@ def write(findings, experiment, folder):
         claim, figure, variant = (finding[name] for name in ("claim", "figure", "batch_norm"))
         said = finding["verdict"]
         if finding["seeds"]:
-            seeds = "seed" if finding["seeds"] == 1 else "seeds"
-            said = f"**{said}**, {finding['seeds']} {seeds}"
+            said = f"**{said}**, {finding['seeds']} seed{'s' if finding['seeds'] > 1 else ''}"
             runs = f"{finding['done']} of {finding['runs']} runs"
             others = finding["otherwise"] or "the same by all criteria"
             text = f"- {figure}, {variant}: {said} ({runs}; {others}). {finding['measured']}"
             items[claim].append(text)
-        row = table.setdefault((claim, figure), dict(variants))
-        row[variant] = said
+        table.setdefault((claim, figure), dict(variants))[variant] = said
     rows = [[*place, *row.values()] for place, row in table.items()]
     page = [f"Preset {experiment.preset}.", report.markdown(["claim", "figure", *variants], rows)]
     page += ["## The words", WORDS]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy
 
 from .runs import Run
-from .statistics import holm, kendall, slope
+from .statistics import differences, holm, kendall, slope
 
 NOTABLE = 5  # percent of the full rank, the width or the accuracy; a smaller difference is none
 ENOUGH_SEEDS = 3  # fewer give no p and no range
@@ -29,13 +29,13 @@ class Setting(NamedTuple):
         """Whether every seed has."""
         return all(history["learned"] for history in self.histories)
 
-    def values(self, field):
-        """What the history of every seed has in a field, (seeds, ...)."""
-        return numpy.array([history[field] for history in self.histories])
+    def values(self, field, at=slice(None)):
+        """What the history of every seed has in a field, at some places of it, (seeds, ...)."""
+        return numpy.array([history[field][at] for history in self.histories])
 
-    def final(self, field):
-        """The last value of every seed, (seeds,)."""
-        return numpy.array([history[field][-1] for history in self.histories])
+    def lost(self, field):
+        """The first value of every seed minus its last."""
+        return self.values(field, 0) - self.values(field, -1)
 
 
 def span(values):
@@ -103,10 +103,10 @@ def trend(settings, field, by, sign, of="rank"):
         learned = [one for one in settings if getattr(one.run, by) == column and one.has_learned()]
         if len(learned) >= 3:
             x = [places[getattr(one.run, field)] for one in learned for _ in one.histories]
-            y = numpy.concatenate([one.final(of) for one in learned])
+            y = numpy.concatenate([one.values(of, -1) for one in learned])
             tau, p[column] = kendall(x, y)
             found[column] = slope(x, y) * (max(x) - min(x)), tau
-    p = dict(zip(p, holm(list(p.values()))))
+    p = holm(p)
     enough_seeds = _enough_seeds(settings)
     shown, opposite, texts = 0, 0, []
     for column, (change, tau) in found.items():
@@ -155,10 +155,8 @@ def smaller_B_needs_smaller_eta(settings):
     if τ_b > 0 and p < 0.05, fails if τ_b < 0 and p < 0.05, else not seen; not decided below three
     seeds. (Mended: the η of the best accuracy is mostly the grid's smallest, which censors it.)
     """
-    largest = {}
-    for setting in sorted(settings, key=lambda setting: setting.run.B):
-        eta = setting.run.eta if setting.has_learned() else 0.0
-        largest[setting.run.B] = max(eta, largest.get(setting.run.B, 0.0))
+    learned = [(one.run.B, one.run.eta if one.has_learned() else 0.0) for one in settings]
+    largest = dict(sorted(learned))  # the last of each B counts
     etas, sizes = list(largest.values()), ", ".join(map(str, largest))
     measured = f"largest η that learns: {', '.join(str(e or 'none') for e in etas)} at B = {sizes}"
     if len(largest) != 6 or not _enough_seeds(settings):
@@ -227,8 +225,11 @@ def what_carries_the_trend(settings):
     """
     ranks = {}
     for setting in settings:
+        run = setting.run
+        marks = {"a": run.B == 128, "b": run.steps_of_B, "d": run.eta < 0.05, "e": run.lam < 5e-4}
+        cell = next((cell for cell, is_so in marks.items() if is_so), "c")
         if setting.has_learned() and len(setting.histories) >= ENOUGH_SEEDS:
-            ranks[_cell(setting.run)] = setting.final("rank")
+            ranks[cell] = setting.values("rank", -1)
     lies = {a + b: compared(ranks[a], ranks[b]) for a, b in itertools.permutations(ranks, 2)}
     b_to_a = lies.get("ba")
     readings = {
@@ -243,12 +244,6 @@ def what_carries_the_trend(settings):
     return verdict, f"final ranks of cells that have learned: {', '.join(texts)}"
 
 
-def _cell(run):
-    """The letter of the control's cell."""
-    marks = {"a": run.B == 128, "b": run.steps_of_B, "d": run.eta < 0.05, "e": run.lam < 5e-4}
-    return next((cell for cell, is_so in marks.items() if is_so), "c")
-
-
 def no_rank_lost_without_decay(settings):
     """At λ = 0, the memo's batch norm at η = 0.01. Both counts, above 1e-4 ‖W‖ and above
     1e-4 ‖W₀‖, end at most 1 % of the full rank below the start. Holds if so in every seed of two or
@@ -257,18 +252,13 @@ def no_rank_lost_without_decay(settings):
     most, texts = [], []
     for setting in settings:
         if setting.run.lam == 0 and setting.has_learned():
-            lost = [max(_lost(setting, count)) for count in ("rank", "rank_from_start")]
+            lost = [max(setting.lost(count)) for count in ("rank", "rank_from_start")]
             most.append(max(lost))
             texts.append(f"{lost[0]:.2g} and {lost[1]:.2g} at B = {setting.run.B}")
     verdict = "holds" if len(most) >= 2 else "not decided"
     if max(most, default=0) > 1:
         verdict = "fails"
     return verdict, f"lost by the two counts, in percent of the full rank: {', '.join(texts)}"
-
-
-def _lost(setting, count):
-    """The rank of every seed at the start minus that at the end."""
-    return setting.values(count)[:, 0] - setting.values(count)[:, -1]
 
 
 def gradient_descent_keeps_the_rank(settings):
@@ -278,13 +268,11 @@ def gradient_descent_keeps_the_rank(settings):
     in none; else mixed. Not decided where gradient descent has not learned or no B counts. (Mended:
     at the E of before, 7.6, SGD itself lost too little.)
     """
-    lost = {one.run.B: _lost(one, "rank") for one in settings if one.has_learned()}
+    lost = {one.run.B: one.lost("rank") for one in settings if one.has_learned()}
     texts = [f"{span(values)} at B = {B}" for B, values in lost.items()]
-    by_descent = lost.pop(5000, None)
-    kept = []
-    for by_sgd in lost.values():
-        if by_descent is not None and min(by_sgd) >= NOTABLE:
-            kept += list(by_descent < by_sgd / 10)
+    by_descent = lost.pop(5000, ())
+    by_sgd = [values for values in lost.values() if min(values) >= NOTABLE]
+    kept = [descent < sgd / 10 for values in by_sgd for descent, sgd in zip(by_descent, values)]
     return in_every_seed(kept), f"lost, in percent of the full rank: {', '.join(texts)}"
 
 
@@ -298,71 +286,67 @@ def close_to_rank_B(setting):
     run = setting.run
     if run.B > run.graph().width(2) / 2 or run.budget() < 4.9:
         return None
-    start, end = setting.values("tau_B")[:, 0], setting.final("tau_B")
+    start, end = setting.values("tau_B", 0), setting.values("tau_B", -1)
     text = f"τ_B {span(end)} at B = {run.B}, η = {run.eta:g} (before training {span(start)})"
     return max(end) < 0.1, text
 
 
-def _movement(settings):
-    """For each learned setting with lambda > 0, d over d at lambda = 0 and over the drift."""
-    learned = [setting for setting in settings if setting.has_learned()]
-    at_zero = {one.run.dataset: one.final("distance") for one in learned if one.run.lam == 0}
-    for setting in learned:
-        run, d = setting.run, setting.final("distance")
-        if run.lam > 0 and run.dataset in at_zero:
-            over_zero = d / at_zero[run.dataset]
-            over_drift = d / (2 * run.eta * run.lam * run.steps() * setting.final("norm"))
-            text = f"{span(over_zero)} and {span(over_drift)} (λ = {run.lam:.2g}, {run.dataset})"
-            yield setting, over_zero, over_drift, text
+def by_movement(shows):
+    """By majority of the learned settings with λ > 0; not decided where none shows either."""
+    # shows(setting, d over d at λ = 0, d over the drift) returns whether it shows the claim, and
+    # whether its opposite; None: it doesn't count.
+
+    @functools.wraps(shows)
+    def judge(settings):
+        learned = [setting for setting in settings if setting.has_learned()]
+        still = {one.run.dataset: one.values("distance", -1) for one in learned if one.run.lam == 0}
+        decayed = [one for one in learned if one.run.lam > 0 and one.run.dataset in still]
+        shown, opposite, texts = 0, 0, []
+        for setting in decayed:
+            run, d = setting.run, setting.values("distance", -1)
+            over_zero = d / still[run.dataset]
+            over_drift = d / (2 * run.eta * run.lam * run.steps() * setting.values("norm", -1))
+            if answer := shows(setting, over_zero, over_drift):
+                shown += answer[0]
+                opposite += answer[1]
+                ratios = f"{span(over_zero)} and {span(over_drift)}"
+                texts.append(f"{ratios} (λ = {run.lam:.2g}, {run.dataset})")
+        verdict = by_majority(shown, opposite, len(texts)) if shown or opposite else "not decided"
+        counts = f"{shown} of {len(texts)} show it, {opposite} the opposite"
+        return verdict, f"{counts}; d over d at λ = 0 and over the drift: {', '.join(texts)}"
+
+    return judge
 
 
-def _by_movement(shown, opposite, texts):
-    """The verdict by majority, but only if one shows the claim or its opposite."""
-    verdict = by_majority(shown, opposite, len(texts)) if shown or opposite else "not decided"
-    counts = f"{shown} of {len(texts)} show it, {opposite} the opposite"
-    return verdict, f"{counts}; d over d at λ = 0 and over the drift: {', '.join(texts)}"
-
-
-def far_smaller_without_decay(settings):
+@by_movement
+def far_smaller_without_decay(_, over_zero, over_drift):
     """At the end, d at λ > 0 over d at λ = 0, and over the drift of decay alone, 2 η λ steps ‖W‖. A
     setting shows it if d is at least 3 times the drift and at least 100 times that at λ = 0 in
     every seed; its opposite if the first is so in every seed and the second in none. Below 3 times
     the drift decay alone moves W: neither. By majority, but not decided where none shows either.
     """
-    shown, opposite, texts = 0, 0, []
-    for _, over_zero, over_drift, text in _movement(settings):
-        texts.append(text)
-        if min(over_drift) >= 3:
-            shown += min(over_zero) >= 100
-            opposite += max(over_zero) < 100
-    return _by_movement(shown, opposite, texts)
+    if min(over_drift) < 3:
+        return False, False
+    return min(over_zero) >= 100, max(over_zero) < 100
 
 
-def does_not_converge(settings):
+@by_movement
+def does_not_converge(setting, over_zero, over_drift):
     """Settings with λ > 0 whose loss stays within 10 % and accuracy within 1 % of their means over
     the last quarter of the epochs, in every seed. One shows it if the last d is at least half of
     the mean d of that quarter, at least 10 times d at λ = 0 and at least 3 times the drift of decay
     alone, in every seed; its opposite if in no seed the first two are so. By majority, but not
     decided where none shows either. (Mended: 100 more epochs of each run cost 127 core hours.)
     """
-    shown, opposite, texts = 0, 0, []
-    for setting, over_zero, over_drift, text in _movement(settings):
-        is_late = setting.histories[0]["epoch"] > 0.75 * setting.run.epochs
-        d = setting.values("distance")[:, is_late]
-        loss = setting.values("train_loss")[:, is_late]
-        accuracy = setting.values("train_accuracy")[:, is_late]
-        if _is_steady(loss, 0.1) and _is_steady(accuracy, 0.01):
-            texts.append(text)
-            moves = (d[:, -1] >= d.mean(axis=1) / 2) & (over_zero >= 10)
-            shown += (moves & (over_drift >= 3)).all()
-            opposite += not moves.any()
-    return _by_movement(shown, opposite, texts)
-
-
-def _is_steady(values, part):
-    """Whether values (seeds, epochs) lie within this part of each seed's mean."""
-    means = values.mean(axis=1, keepdims=True)
-    return (abs(values - means) <= part * means).all()
+    is_late = setting.histories[0]["epoch"] > 0.75 * setting.run.epochs
+    for field, part in (("train_loss", 0.1), ("train_accuracy", 0.01)):
+        values = setting.values(field, is_late)
+        means = values.mean(axis=1, keepdims=True)
+        if not (abs(values - means) <= part * means).all():
+            return None
+    d = setting.values("distance", is_late)
+    moves = (d[:, -1] >= d.mean(axis=1) / 2) & (over_zero >= 10)
+    return (moves & (over_drift >= 3)).all(), not moves.any()
 
 
 def _on_cifar(settings, budget):
@@ -378,9 +362,8 @@ def goes_to_zero(settings):
     """
     decayed = _on_cifar(settings, 15)
     kept = [norm for setting in decayed for norm in setting.values("layer_norm_kept").max(axis=1)]
-    verdict = "not decided"
-    if len(decayed) >= 2:
-        verdict = in_every_seed([norm < 1e-3 for norm in kept])
+    is_gone = [norm < 1e-3 for norm in kept]
+    verdict = in_every_seed(is_gone) if len(decayed) >= 2 else "not decided"
     texts = [f"{norm:.3g}" for norm in kept]
     return verdict, f"‖W‖ over its start, of the W that keeps most: {', '.join(texts)}"
 
@@ -390,10 +373,8 @@ def has_rank_zero(settings):
     thousandth of its start: the final rank is 0. (At λ = 1e-4 no norm can reach the 1e-12 below
     which a W counts as zero.) Holds if so in every seed, fails if in none, else mixed.
     """
-    ranks = []
-    for setting in _on_cifar(settings, 150):
-        is_gone = setting.values("layer_norm_kept").max(axis=1) < 1e-3
-        ranks += list(setting.final("rank")[is_gone])
+    seeds = [history for setting in _on_cifar(settings, 150) for history in setting.histories]
+    ranks = [seed["rank"][-1] for seed in seeds if seed["layer_norm_kept"].max() < 1e-3]
     verdict = in_every_seed([rank == 0 for rank in ranks])
     return verdict, f"rank in percent of the full rank: {', '.join(map(str, ranks))}"
 
@@ -433,8 +414,7 @@ def equal_within_blocks(setting):
     most 0.05 H and at most half of the standard deviation of (r₁ + r₂) / 2 between blocks. By
     thirds.
     """
-    ranks = _in_blocks(setting)
-    if ranks is None:
+    if (ranks := _in_blocks(setting)) is None:
         return None
     difference = abs(ranks[..., 0] - ranks[..., 1]).mean(axis=1)
     deviation = ranks.mean(axis=2).std(axis=1)
@@ -447,10 +427,7 @@ def equal_across_blocks(setting):
     """The same settings. A setting shows it if, in every seed, the mean over all pairs of blocks of
     the difference of their ranks (r₁ + r₂) / 2 is at most 0.05 H. By thirds.
     """
-    ranks = _in_blocks(setting)
-    if ranks is None:
+    if (ranks := _in_blocks(setting)) is None:
         return None
-    block = ranks.mean(axis=2)
-    first, second = numpy.triu_indices(block.shape[1], k=1)
-    difference = abs(block[:, first] - block[:, second]).mean(axis=1)
+    difference = abs(differences(ranks.mean(axis=2))).mean(axis=1)
     return (difference <= NOTABLE).all(), f"mean difference {span(difference)} % of H"

@@ -165,5 +165,5 @@ def add_legend(figure, lines, note):
     widest = max(map(len, handles))
     figure.legend(
         handles.values(), handles, loc="outside lower center", ncols=max(1, 110 // (widest + 6)),
-        title=textwrap.fill(note, 120) or None, title_fontsize=7,
+        title=textwrap.fill(note, 120) or None,
     )

@@ -22,18 +22,23 @@ def kendall(x, y):
 
 
 def holm(p):
-    """The p-values of several tests, corrected by Holm's step-down rule."""
-    p = numpy.array(p, dtype="float64")
-    order = numpy.argsort(p)
-    remaining = numpy.arange(len(p), 0, -1)
-    p[order] = numpy.minimum(numpy.maximum.accumulate(p[order] * remaining), 1)
-    return p
+    """{test: p}, corrected by Holm's step-down rule."""
+    order = sorted(p, key=p.get)
+    products = (p[test] * remaining for test, remaining in zip(order, range(len(p), 0, -1)))
+    return {test: min(1, most) for test, most in zip(order, itertools.accumulate(products, max))}
 
 
 def slope(x, y):
     """The median slope over all pairs of runs that differ in x (Theil and Sen)."""
-    run, rise = _differences(x), _differences(y)
+    run, rise = differences(x), differences(y)
     return float(numpy.median(rise[run != 0] / run[run != 0]))
+
+
+def differences(values):
+    """Later minus earlier value of every pair, (..., pairs), in float64."""
+    values = numpy.asarray(values, dtype="float64")
+    earlier, later = numpy.triu_indices(values.shape[-1], k=1)
+    return values[..., later] - values[..., earlier]
 
 
 @functools.lru_cache(maxsize=8)
@@ -47,10 +52,4 @@ def _signs_of_orders(x):
 
 def _signs(values):
     """The sign of every pair's difference, (..., pairs); float32 is exact here, and fast."""
-    return numpy.sign(_differences(values)).astype("float32")
-
-
-def _differences(values):
-    values = numpy.asarray(values, dtype="float64")
-    earlier, later = numpy.triu_indices(values.shape[-1], k=1)
-    return values[..., later] - values[..., earlier]
+    return numpy.sign(differences(values)).astype("float32")

@@ -5,7 +5,6 @@ lemmas, section_3_1 and theorem_1 yield the rows of the page; theory_checks has 
 
 import textwrap
 from collections import namedtuple
-from itertools import product
 
 import numpy
 from threadpoolctl import threadpool_limits
@@ -56,20 +55,16 @@ def exact(place, statement, quantity, error, on):
     return Row(place, statement, f"{quantity} {error:.1e}", on, holds(error < ROUNDING))
 
 
-def untrained(name, n):
-    """A graph with 10 outputs and its initial weights in float64, with SCALES."""
-    graph = mg.parse(name, n, 10)
-    params = mg.init_params(graph, numpy.random.default_rng(0), dtype="float64")
-    for kind, p in params:
-        if kind in SCALES:
-            params[kind, p][:] = SCALES[kind][p % 2]
-    return graph, params
-
-
 def worst(check, names, x, batches):
-    """The largest of what check(graph, params, x) finds, over untrained networks and batches."""
-    networks = [untrained(name, x.shape[1]) for name in names]
-    found = [check(*network, x[batch]) for network, batch in product(networks, batches)]
+    """The largest of check(graph, params, x) over batches and untrained networks of 10 outputs."""
+    found = []
+    for name in names:
+        graph = mg.parse(name, x.shape[1], 10)
+        params = mg.init_params(graph, numpy.random.default_rng(0), dtype="float64")
+        for kind, p in params:
+            if kind in SCALES:
+                params[kind, p][:] = SCALES[kind][p % 2]
+        found += [check(graph, params, x[batch]) for batch in batches]
     return numpy.max(found, axis=0)
 
 
@@ -131,9 +126,8 @@ def section_3_1(runs, c, on):
     statement = "at λ > 0, SGD with B < m converges to f ≡ 0 or not at all"
     names = ("SGD, λ = 0.05", "logistic loss, SGD, λ = 0.05")
     measured = "; ".join(end(name, "max |f(xᵢ)|", "output") for name in names)
-    never = [fall[name] > STAYS for name in names]
-    zero = [fall[name] < GONE and last[name]["output"] < GONE for name in names]
-    yield Row("Prop. 1", statement, measured, on, holds(numpy.logical_or(never, zero).all()))
+    either = [fall[name] > STAYS or max(fall[name], last[name]["output"]) < GONE for name in names]
+    yield Row("Prop. 1", statement, measured, on, holds(all(either)))
 
     statement = "at λ = 0, SGD converges where every sample has ℓ′ᵢ = 0 or f(xᵢ) = 0"
     name = "SGD, λ = 0"
@@ -166,8 +160,7 @@ def train(tries, network, label, x, y, B, lam, epochs, milestones=()):
             velocity = mg.train_epoch(graph, params, velocity, x, y, rows, loss, now, lam, 0.9)
     found = {name: numpy.array([side[name] for side in sides]) for name in sides[0]}
     rows = rng.choice(len(x), RANKS[0], replace=False)
-    batch = x[rows].astype("float64"), y[rows]
-    error = theory_checks.eq_18_error(graph, W, *batch, loss, lam, rng)
+    error = theory_checks.eq_18_error(graph, W, x[rows].astype("float64"), y[rows], loss, lam, rng)
     _, accuracy, _ = mg.evaluate(graph, params, x, y, loss)
     title = f"{network}, λ = {lam:g}\ntrain accuracy {100 * accuracy:.0f} %"
     on = f"{network}, {label}, m = {len(x):,}, B = {B}, η = {eta}, λ = {lam:g}, epochs: {epochs}"
@@ -200,9 +193,6 @@ def theorem_1(trained):
         yield Row("Theorem 1, Eq. 10", statement, measured, found["on"], verdict)
 
 
-LEGEND = {"loc": "outside lower center", "title_fontsize": 7}
-
-
 @plots.styled
 def prop_1_picture(runs, c, on):
     """The gradient and the residuals of Eq. 9 along DESCENTS."""
@@ -210,19 +200,17 @@ def prop_1_picture(runs, c, on):
     figure, [(left, right)] = plots.sheet((1, 2), 4, words)
     for name, run in runs.items():
         *_, colour, dashes = DESCENTS[name]
-        line = {"label": name, "color": colour, "linestyle": dashes}
-        left.loglog(run["step"], numpy.maximum(run["gradient"], 1e-17), **line)
-        right.loglog(run["step"], run["residual"], **line)
-    bound = right.axhline(c, color="black", linestyle=":", label="c: no W ≠ 0 is below this")
+        left.loglog(run["step"], numpy.maximum(run["gradient"], 1e-17), dashes, color=colour)
+        right.loglog(run["step"], run["residual"], dashes, color=colour, label=name)
+    right.axhline(c, color="black", linestyle=":", label="c: no W ≠ 0 is below this")
     left.set(title="‖gradient‖ of a batch", xlabel="training step")
     right.set(title="max ‖gᵢ‖ / 2λ‖W‖", xlabel="training step")
-    note = (
+    note = textwrap.fill(
         f"{on}. GD: B = m; SGD: B = 4. Squared loss but for two lines. gᵢ is the gradient of "
         "sample i's own regularized loss (Eq. 9), W the input matrix. SGD has converged where all "
-        "gᵢ are 0, GD where their mean is."
+        "gᵢ are 0, GD where their mean is.", 130,
     )
-    handles = [*left.lines, bound]
-    figure.legend(handles=handles, title=textwrap.fill(note, 130), ncols=3, **LEGEND)
+    figure.legend(handles=right.lines, title=note, ncols=3, loc="outside lower center")
     return figure
 
 
@@ -240,12 +228,13 @@ def theorem_1_picture(trained):
         panel.plot(epoch, size, ":", color="black", label="‖W‖")
         panel.set_xscale("symlog", linthresh=1)
         panel.set(title=found["title"], yscale="log", xlabel="epochs trained", xlim=(0, None))
-    note = (
+    note = textwrap.fill(
         "Spectral norm, means over the trainable W. Left and middle: m = 640, at "
         f"{BUDGET_LAM / MEMO_LAM:.0f} times the memo's λ, which gives the decay budget of its 500 "
-        "epochs. Right: all images. The bound is the least over random batches, and so still valid."
+        "epochs. Right: all images. The bound is the least over random batches, and so "
+        "still valid.", 130,
     )
-    figure.legend(handles=row[0].lines, title=textwrap.fill(note, 130), ncols=4, **LEGEND)
+    figure.legend(handles=row[0].lines, title=note, ncols=4, loc="outside lower center")
     return figure
 
 
@@ -265,8 +254,7 @@ def write(preset, data, jobs, replaced, folder):
         x, y = zeros_and_ones(mnist)
         graph, runs = mg.mlp(x.shape[1], 2, 16, 1), {}
         for name, (loss, B, lam, *_) in tqdm(DESCENTS.items(), desc="Section 3.1"):
-            task = x, y, B, ETA, lam, loss, size.steps
-            runs[name], _ = theory_checks.descend(graph, *task)
+            runs[name], _ = theory_checks.descend(graph, x, y, B, ETA, lam, loss, size.steps)
         c = theory_checks.off_the_samples(x)
         on = f"MLP-2-16, {SAMPLES} digits 0 and 1 of {digits}, η = {ETA}, {size.steps:,} steps"
         rows += section_3_1(runs, c, on)

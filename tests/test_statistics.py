@@ -51,5 +51,6 @@ def test_the_slope_is_that_of_most_runs_whatever_a_few_do():
 
 def test_holm_steps_down():
     """Fault: the corrected values don't rise with p, or exceed 1."""
-    numpy.testing.assert_allclose(statistics.holm([0.03, 0.01, 0.04]), [0.06, 0.03, 0.06])
-    numpy.testing.assert_allclose(statistics.holm([0.7, 0.6]), [1, 1])
+    given = {"a": 0.03, "b": 0.01, "c": 0.04}
+    assert statistics.holm(given) == pytest.approx({"a": 0.06, "b": 0.03, "c": 0.06})
+    assert statistics.holm({"a": 0.7, "b": 0.6}) == {"a": 1, "b": 1}
