@@ -200,7 +200,8 @@ def main(argv=None):
     parser = command_line()
     args = parser.parse_args(argv)
     try:
-        print(*args.work(args), sep="\n", flush=True)
+        for line in args.work(args):
+            print(line, flush=True)
     except (DataError, BackendError, StoreError, WorkerError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:

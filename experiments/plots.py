@@ -12,7 +12,9 @@ styled = style.context("experiments.paper", after_reset=True)  # whatever the us
 WIDTH = 7.2  # inches, the text width of a page
 # Okabe and Ito's colours, safe for colour-blind eyes; dashes and markers differ in grey too.
 COLOURS = ("#000000", "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9")
-DASHES = "-", (0, (6, 1.5)), (0, (3, 1.2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1))
+DASHES = (
+    "-", (0, (6, 1.5)), (0, (3, 1.2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)),
+)
 MARKERS = "os^DP*<"
 GREY = "0.65"
 ENDS = {  # marks of runs that ended before their last epoch
