@@ -161,7 +161,7 @@ class Experiment:
     def __init__(self, name, preset, seeds=None, settings=None, synthetic=()):
         """`settings` are tuples of values of fields of Run and View and of axes.
 
-        Data sets named in `synthetic` are replaced by their synthetic twins. ValueError for
+        Data sets named in `synthetic` are replaced by synthetic ones. ValueError for
         settings that don't fit.
         """
         self.name, self.figure, self.preset = name, FIGURES[name], preset
@@ -227,9 +227,9 @@ class Experiment:
         """The run with the preset's width and data and, if it keeps that, the decay budget."""
         if self.reduction.width and "network" not in self.settings:
             run = replace(run, network=re.sub(r"\d+$", str(self.reduction.width), run.network))
-        twin = f"synthetic-{run.dataset}"
-        if twin in DATASETS and (self.preset == "smoke" or run.dataset in self.synthetic):
-            run = replace(run, dataset=twin)
+        synthetic = f"synthetic-{run.dataset}"
+        if synthetic in DATASETS and (self.preset == "smoke" or run.dataset in self.synthetic):
+            run = replace(run, dataset=synthetic)
         if not self.reduction.keeps_decay_budget:
             return run
         if "milestones" not in self.settings:

@@ -1,8 +1,8 @@
 """The rules by which the memo's claims are judged: trends, our control, and the others.
 
 A judge is a function of a list of Settings that returns a verdict and what was measured, in words.
-Its docstring is its rule: the page of claims prints it. Ranks are in percent of the full rank,
-ranks by layer in percent of the width.
+Its docstring is its rule: the page of claims prints it, and says what E, H and the like are. Ranks
+are in percent of the full rank, ranks by layer in percent of the width.
 """
 
 import functools
@@ -189,21 +189,21 @@ def lower_rank_at_equal_steps(settings):
     little: so are half of all random tables without any effect. (Mended: cells of the first control
     either died or had too little decay.)
     """
-    lies, texts = [], []
+    found, texts = [], []
     for small, large in itertools.permutations(settings, 2):
         b, a = small.run, large.run
         budget = 60 * a.steps() * 2 * a.eta * a.lam / (1 - a.momentum)
         if b.B < a.B and (b.eta, b.lam) == (a.eta, a.lam) and budget >= 9.2:
             ranks, others = _ranks_at(60 * b.B / a.B, small), _ranks_at(60, large)
             if ranks and others:
-                lies.append(compared(ranks, others))
+                found.append(compared(ranks, others))
                 pair = f"{span(ranks)} % at B = {b.B}, {span(others)} % at B = {a.B}"
-                texts.append(f"{lies[-1]} ({pair}, η = {a.eta:g})")
-    below, above = lies.count("below"), lies.count("above")
-    verdict = by_majority(below, above, len(lies)) if len(lies) >= 3 else "not decided"
-    if verdict == "fails" and 2 * above < len(lies):
+                texts.append(f"{found[-1]} ({pair}, η = {a.eta:g})")
+    below, above = found.count("below"), found.count("above")
+    verdict = by_majority(below, above, len(found)) if len(found) >= 3 else "not decided"
+    if verdict == "fails" and 2 * above < len(found):
         verdict = "mixed"
-    return verdict, f"{below} of {len(lies)} pairs are below, {above} above: {', '.join(texts)}"
+    return verdict, f"{below} of {len(found)} pairs are below, {above} above: {', '.join(texts)}"
 
 
 def _ranks_at(epoch, setting):
@@ -230,14 +230,14 @@ def what_carries_the_trend(settings):
         cell = next((cell for cell, is_so in marks.items() if is_so), "c")
         if setting.has_learned() and len(setting.histories) >= ENOUGH_SEEDS:
             ranks[cell] = setting.values("rank", -1)
-    lies = {a + b: compared(ranks[a], ranks[b]) for a, b in itertools.permutations(ranks, 2)}
-    b_to_a = lies.get("ba")
+    found = {a + b: compared(ranks[a], ranks[b]) for a, b in itertools.permutations(ranks, 2)}
+    b_to_a, is_below = found.get("ba"), found.get("ca") == found.get("cb") == "below"
     readings = {
-        "steps and budget, not B": b_to_a == "like" and lies.get("ca") == lies.get("cb") == "below",
+        "steps and budget, not B": b_to_a == "like" and is_below,
         "batch size": b_to_a == "below",
         "noise raises the rank": b_to_a == "above",
-        "only η / B and E matter": lies.get("da") == "like",
-        "E alone": lies.get("eb") == "like" and lies.get("ec", "like") != "like",
+        "only η / B and E matter": found.get("da") == "like",
+        "E alone": found.get("eb") == "like" and found.get("ec", "like") != "like",
     }
     verdict = "; ".join(words for words, is_so in readings.items() if is_so) or "not decided"
     texts = [f"{cell} {span(values)} %" for cell, values in sorted(ranks.items())]

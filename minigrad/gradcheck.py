@@ -33,7 +33,7 @@ def check_gradient(f, params, grads, rng, tol=1e-6):
     def values(names, steps):
         """f at params + h directions for every h of steps, moved in these names alone."""
         moved = ({name: params[name] + h * directions[name] for name in names} for h in steps)
-        return numpy.array([float(f({**params, **near})) for near in moved])
+        return numpy.array([float(f({**params, **some})) for some in moved])
 
     # The terms of f may be far larger than f itself, and so may be its rounding.
     near = values(params, NEARBY * numpy.arange(9))

@@ -60,9 +60,9 @@ class Graph:
             rule = f"layer {p}: batchnorm, detached and scalar must be True or False"
             require(all(type(value) is bool for value in switches), rule, switches)
         require(not layers[0].batchnorm, "layer 1, the input, must have batchnorm=False", True)
-        f = layers[-1]
-        linear = f.activation == "identity" and not f.batchnorm
-        require(linear, f"layer L={L} must be linear (Eq. 4): 'identity', no batch norm", f)
+        last = layers[-1]
+        linear = last.activation == "identity" and not last.batchnorm
+        require(linear, f"layer L={L} must be linear (Eq. 4): 'identity', no batch norm", last)
         for e in edges:
             edge = (e.p, e.q)
             require(type(e.trainable) is bool, f"edge {edge}: trainable must be True or False", e)

@@ -60,7 +60,7 @@ def distance(after, before, edges):
 
 
 def distance_to_rank(W, r, norm="spectral"):
-    """The least ||W - Z|| over rank(Z) <= r, the left side of Eq. 10, from sigma_{r+1} on."""
+    """The least ||W - Z|| over rank(Z) <= r, the left side of Eq. 10: the norm of s[r:]."""
     checks.require(r >= 0, "r must be >= 0", r)
     s = singular_values(W)
     s[..., :r] *= 0  # NaN stays NaN
@@ -83,7 +83,7 @@ def stable_rank(W):
 
 
 def effective_rank(W):
-    """exp of the entropy of sigma / sum(sigma) (Roy and Vetterli, 2007); 0 for a zero matrix."""
+    """exp of the entropy of s / sum(s) (Roy and Vetterli, 2007); 0 for a zero matrix."""
     s = _relative(singular_values(W))
     xp = namespace(s)
     share = s / xp.maximum(s.sum(axis=-1, keepdims=True), 1)  # the sum is 0 or at least 1
@@ -92,6 +92,6 @@ def effective_rank(W):
 
 
 def _relative(s):
-    """s / sigma_1, and 0 for a zero matrix."""
+    """s over its largest, and 0 for a zero matrix."""
     largest = s[..., :1]
     return s / namespace(s).where(largest == 0, 1, largest)

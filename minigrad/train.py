@@ -8,7 +8,7 @@ from .losses import check_targets, rule_of
 from .network import backward, factors, forward, predict
 from .optim import sgd_step
 
-CHUNK = 4096  # samples that are evaluated at a time
+AT_ONCE = 4096  # samples that are evaluated in one pass
 
 
 def batches(m, B, seed, epoch):
@@ -92,7 +92,7 @@ def evaluate(graph, params, x, y, loss, stats=None):
     check_targets(loss, y, (m, graph.width(graph.L)), x)
     # Batch statistics are those of all samples and need them at once. Chunks take less memory.
     need_all = stats is None and any(layer.batchnorm for layer in graph.layers)
-    size = m if need_all else CHUNK
+    size = m if need_all else AT_ONCE
     parts = [predict(graph, params, x[..., i : i + size, :], stats) for i in range(0, m, size)]
     f, stats = xp.concatenate([f for f, _ in parts], axis=-2), parts[0][1]
     value, _ = rule_of(loss)(f, y)

@@ -253,7 +253,7 @@ def test_evaluation_in_chunks_is_that_of_all_samples_at_once(graph, rng, monkeyp
     params, x = problems.setting(graph, rng, 160)
     y = problems.targets("cross_entropy", (160, graph.width(graph.L)), rng)
     loss, accuracy, stats = mg.evaluate(graph, params, x, y, "cross_entropy")
-    monkeypatch.setattr(train, "CHUNK", 50)
+    monkeypatch.setattr(train, "AT_ONCE", 50)
     for given in (None, stats):
         found = mg.evaluate(graph, params, x, y, "cross_entropy", given)
         np.testing.assert_allclose(found[0], loss, rtol=1e-13)

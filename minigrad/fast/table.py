@@ -32,7 +32,7 @@ class Step:
         shapes = {"target": (B, graph.width(graph.L))}
         for p, layer in enumerate(graph.layers, start=1):
             shapes["v", p] = shapes["U", p] = shapes["normalized", p] = (B, layer.width)
-            shapes["units", p] = (6, layer.width)
+            shapes["units", p] = (6, layer.width)  # scratch rows of batch norm
         for key, shape in graph.shapes().items():
             shapes[key] = shapes["velocity", key] = shape[::-1]
         shapes["scratch"] = (1, max(map(math.prod, shapes.values())))
