@@ -2,7 +2,7 @@
 
 Read in this order: __main__, figures, runs, train, provenance, workers, store, results, plots,
 report; claims, judges, statistics; theory, theory_checks; bench. The first line of each says what
-it is for. Results travel as {run: (meta, arrays)}. E_T, v, U and dscale: see minigrad.
+it is for. Results travel as {run: (meta, arrays)}. Symbols are those of minigrad's legend.
 """
 
 import os

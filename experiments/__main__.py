@@ -174,7 +174,7 @@ def list_figures(args):
         seconds = [run.cost() for run in missing]
         time = tqdm.format_interval(max([sum(seconds) / jobs, *seconds]))
         left = f"about {time} left with {jobs} jobs" if missing else "done"
-        yield f"{name:14} {count - len(missing):3} of {count:3} runs, {left}: {asked.title()}"
+        yield f"{name:16} {count - len(missing):3} of {count:3} runs, {left}: {asked.title()}"
 
 
 def judge_claims(args):

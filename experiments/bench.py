@@ -30,7 +30,7 @@ MISSING = ""
 try:
     import torch
     import jax
-except ImportError as error:
+except (ImportError, OSError) as error:  # OSError: of a broken one
     MISSING = f"{error}: call make bench, or pip install '.[bench]'"
 
 ETA, LAM, MOMENTUM = 0.01, 5e-4, 0.9

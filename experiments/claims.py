@@ -12,6 +12,7 @@ from minigrad.measures import norm_of_spectrum
 from . import judges, report
 from .judges import Setting
 from .results import LEARNED, View, history, spectra_of
+from .runs import changed_rules
 
 AS_RULED = "as ruled"
 # How the View that counts ranks changes, and the train accuracy in percent that counts as learned.
@@ -190,7 +191,10 @@ def write(findings, experiment, folder):
             items[claim].append(text)
         table.setdefault((claim, figure), dict(variants))[variant] = said
     rows = [[*place, *row.values()] for place, row in table.items()]
-    page = [f"Preset {experiment.preset}.", report.markdown(["claim", "figure", *variants], rows)]
+    head = f"Preset {experiment.preset}."
+    if changed_rules():
+        head += " Changed rules: minigrad's mathematics, and so every run, is not as published."
+    page = [head, report.markdown(["claim", "figure", *variants], rows)]
     page += ["## The words", WORDS]
     page += map(inspect.getdoc, (judges.by_majority, judges.by_thirds, judges.trend))
     for claim, rule, *_ in CLAIMS:

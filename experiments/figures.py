@@ -39,7 +39,6 @@ LABELS = {
     "d": "d: B = 32, η / 4",
     "e": "e: B = 32, λ / 4",
     "B": "B", "eta": "η", "lam": "λ",
-    **{name: source.title for name, source in DATASETS.items()},
 }
 
 
@@ -121,7 +120,7 @@ FIGURES = {
     "fig6": Figure(f"Figure 6{ACROSS}", MLP_BN, BY_LAYER, LAYERS),
     "fig7": Figure(f"Figure 7{ACROSS}", RES_BN, BY_LAYER, LAYERS, NARROWED),
     "spectra": Figure(
-        "Ranks of Figure 2 by cutoff{norm}: {network} trained on {dataset}",
+        "Ranks of Figure 2 after the last epoch by cutoff{norm}: {network} trained on {dataset}",
         MLP_BN, BY_BATCH, BY_CUTOFF,
     ),
 }
@@ -161,8 +160,8 @@ class Experiment:
     def __init__(self, name, preset, seeds=None, settings=None, synthetic=()):
         """`settings` are tuples of values of fields of Run and View and of axes.
 
-        Data sets named in `synthetic` are replaced by synthetic ones. ValueError for
-        settings that don't fit.
+        Data sets named in `synthetic` are replaced by synthetic ones. ValueError for settings that
+        don't fit.
         """
         self.name, self.figure, self.preset = name, FIGURES[name], preset
         self.reduction = self.figure.presets[preset]
@@ -178,13 +177,15 @@ class Experiment:
 
     def _fixed(self):
         """The settings of fields that are no axes; ValueError where they conflict with the axes."""
-        axes, taken = self.figure.axes, set(OWN_AXES)
+        axes, drawn_against = self.figure.axes, {row.x for row in self.figure.rows}
+        taken = {*OWN_AXES, *drawn_against}
         for axis in OWN_AXES:
             taken.update(*axes.get(axis, {}).values())
         fixed = {name: values for name, values in self.settings.items() if name not in axes}
         for name, values in fixed.items():
             if name in taken:
-                raise ValueError(f"{name} can't be set: the figure varies {', '.join(axes)}")
+                varied = ", ".join([*axes, *drawn_against])
+                raise ValueError(f"{name} can't be set: the figure varies {varied}")
             if len(values) > 1 and name != "milestones":
                 raise ValueError(f"the figure has one {name} at a time, got {values}")
         return {name: v if name == "milestones" else v[0] for name, v in fixed.items()}
@@ -255,12 +256,13 @@ class Experiment:
             f"{self.seeds} seed{'s' if self.seeds > 1 else ''}",
         ]
         norm = f", {run.batchnorm}" if run.normalized() else ""
-        words = vars(run) | {"dataset": LABELS[run.dataset], "norm": norm, "m": run.samples()}
+        dataset = DATASETS[run.dataset].title
+        words = vars(run) | {"dataset": dataset, "norm": norm, "m": run.samples()}
         return f"{self.figure.title.format(**words)} ({', '.join(filter(None, reductions))})"
 
     def note(self):
         """The lines under the title: the reduction, replaced data, settings by hand, seeds."""
-        replaced = " and ".join(LABELS[name] for name in self.synthetic)
+        replaced = " and ".join(DATASETS[name].title for name in self.synthetic)
         sentences = [
             self.reduction.keeps_decay_budget and self._reduction_note(),
             changed_rules() and "Changed rules: minigrad's mathematics is not as published.",
@@ -303,14 +305,16 @@ class Experiment:
         for title, lines in self.columns:
             drawn = [line._replace(seeds=[histories[run] for run in line.seeds]) for line in lines]
             columns.append((title, drawn))
-        table, drawn_fields = [], [(row.field, row.x) for row in self.figure.rows]
+        table, fields = [], [(row.field, row.x) for row in self.figure.rows]
         for run, run_history in histories.items():
-            table += csv_rows(self.preset, run, run_history, self.view, drawn_fields)
+            table += csv_rows(self.preset, run, run_history, self.view, fields)
         return plots.picture(columns, self.figure.rows, self.title(), self.note()), table
 
 
 def named(axis, value):
     """A value of an axis as pictures have it: "η = 0.1", "λ = 5e-4", "MNIST"."""
+    if axis == "dataset":
+        return DATASETS[value].title
     if axis not in LABELS:
         return LABELS.get(value, str(value))
     text = f"{value:g}"

@@ -155,8 +155,8 @@ def smaller_B_needs_smaller_eta(settings):
     if τ_b > 0 and p < 0.05, fails if τ_b < 0 and p < 0.05, else not seen; not decided below three
     seeds. (Mended: the η of the best accuracy is mostly the grid's smallest, which censors it.)
     """
-    learned = [(one.run.B, one.run.eta if one.has_learned() else 0.0) for one in settings]
-    largest = dict(sorted(learned))  # the last of each B counts
+    tried = [(one.run.B, one.run.eta if one.has_learned() else 0.0) for one in settings]
+    largest = dict(sorted(tried))  # the last of each B counts
     etas, sizes = list(largest.values()), ", ".join(map(str, largest))
     measured = f"largest η that learns: {', '.join(str(e or 'none') for e in etas)} at B = {sizes}"
     if len(largest) != 6 or not _enough_seeds(settings):
@@ -231,9 +231,9 @@ def what_carries_the_trend(settings):
         if setting.has_learned() and len(setting.histories) >= ENOUGH_SEEDS:
             ranks[cell] = setting.values("rank", -1)
     found = {a + b: compared(ranks[a], ranks[b]) for a, b in itertools.permutations(ranks, 2)}
-    b_to_a, is_below = found.get("ba"), found.get("ca") == found.get("cb") == "below"
+    b_to_a, c_is_below = found.get("ba"), found.get("ca") == found.get("cb") == "below"
     readings = {
-        "steps and budget, not B": b_to_a == "like" and is_below,
+        "steps and budget, not B": b_to_a == "like" and c_is_below,
         "batch size": b_to_a == "below",
         "noise raises the rank": b_to_a == "above",
         "only η / B and E matter": found.get("da") == "like",
@@ -292,19 +292,20 @@ def close_to_rank_B(setting):
 
 
 def by_movement(shows):
-    """By majority of the learned settings with λ > 0; not decided where none shows either."""
-    # shows(setting, d over d at λ = 0, d over the drift) returns whether it shows the claim, and
-    # whether its opposite; None: it doesn't count.
+    """By majority of those that count; not decided where none shows the claim or its opposite."""
+    # shows(setting, d over d at λ = 0, d over the drift), of a learned setting with λ > 0, returns
+    # whether it shows the claim, and whether its opposite; None: it doesn't count.
 
     @functools.wraps(shows)
     def judge(settings):
         learned = [setting for setting in settings if setting.has_learned()]
-        still = {one.run.dataset: one.values("distance", -1) for one in learned if one.run.lam == 0}
-        decayed = [one for one in learned if one.run.lam > 0 and one.run.dataset in still]
+        still = [one for one in learned if one.run.lam == 0]
+        at_zero = {one.run.dataset: one.values("distance", -1) for one in still}
+        decayed = [one for one in learned if one.run.lam > 0 and one.run.dataset in at_zero]
         shown, opposite, texts = 0, 0, []
         for setting in decayed:
             run, d = setting.run, setting.values("distance", -1)
-            over_zero = d / still[run.dataset]
+            over_zero = d / at_zero[run.dataset]
             over_drift = d / (2 * run.eta * run.lam * run.steps() * setting.values("norm", -1))
             if answer := shows(setting, over_zero, over_drift):
                 shown += answer[0]
@@ -323,7 +324,8 @@ def far_smaller_without_decay(_, over_zero, over_drift):
     """At the end, d at λ > 0 over d at λ = 0, and over the drift of decay alone, 2 η λ steps ‖W‖. A
     setting shows it if d is at least 3 times the drift and at least 100 times that at λ = 0 in
     every seed; its opposite if the first is so in every seed and the second in none. Below 3 times
-    the drift decay alone moves W: neither. By majority, but not decided where none shows either.
+    the drift, decay alone moves W, and it shows neither. By majority, but not decided where none
+    shows either.
     """
     if min(over_drift) < 3:
         return False, False

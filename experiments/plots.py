@@ -39,7 +39,7 @@ class Line(NamedTuple):
 
     label: str
     style: int
-    seeds: list  # histories (dicts) to be drawn; runs as long as figures.py plans them
+    seeds: list  # runs in a plan of figures.py, histories (dicts) in a picture
 
 
 @styled
@@ -126,6 +126,9 @@ def finish_row(row, panels):
     if row.log and (drawn > 0).any():
         first.set_yscale("log", nonpositive="clip")  # a line that falls to 0 runs off the bottom
     first.set_ylim(row.floor or (None if row.log else 0), row.top)  # None: matplotlib's choice
+    if not row.log and row.top is None:  # its margin is a part of the range, which may be small
+        highest = numpy.max(drawn, where=numpy.isfinite(drawn), initial=0)
+        first.set_ylim(top=max(first.get_ylim()[1], 1.03 * highest))
 
 
 def label_x(panel, row, last):
@@ -138,7 +141,7 @@ def label_x(panel, row, last):
         panel.set_xlabel("layer (out: rank ≤ 10)")
         panel.set_xticks([*some, last + 1], [*map(str, some), "out"])
     else:
-        panel.set(xlabel="cutoff (the memo's: $10^{-4}$)", xscale="log")
+        panel.set(xlabel="cutoff / ‖W‖ (the memo's: $10^{-4}$)", xscale="log")
 
 
 def column_title(title, lines, width):

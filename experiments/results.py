@@ -32,7 +32,7 @@ class View:
         return rank_of_spectrum(s, self.tol * self.size(s)[:, None], None)
 
     def size(self, s):
-        """The norm that tol refers to, at every epoch or (1,) before training."""
+        """The norm that tol refers to, at least SMALLEST: at every epoch, or (1,) at the start."""
         size = norm_of_spectrum(s, self.norm if self.norm == "spectral" else "frobenius")
         return numpy.maximum(size[:1] if self.norm == "start" else size, SMALLEST)
 

@@ -45,7 +45,7 @@ def fingerprint():
 
 
 def trained(graph, init, loss):
-    """Sums, after an epoch, of losses in training and at test, and of all squared parameters."""
+    """After an epoch: losses and accuracy, and all squared parameters, summed."""
     rng = numpy.random.default_rng(0)
     x = rng.normal(size=(24, graph.width(1)))
     y = numpy.eye(graph.width(graph.L))[rng.integers(0, graph.width(graph.L), len(x))]

@@ -54,7 +54,7 @@ def rank(W, tol=1e-4, norm="frobenius"):
 
 
 def distance(after, before, edges):
-    """d(W_{t+1}, W_t) of Section 4.2: the mean of ||W_{t+1} - W_t||_F over edges; of params."""
+    """d(W_{t+1}, W_t) of Section 4.2: the mean over edges of ||W_{t+1} - W_t||_F, from params."""
     moves = (after[edge].astype("float64") - before[edge] for edge in edges)
     return sum((D * D).sum(axis=-1).sum(axis=-1) ** 0.5 for D in moves) / len(edges)
 

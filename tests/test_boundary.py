@@ -159,8 +159,9 @@ def test_a_call_with_a_wrong_value_is_refused(rng):
 
 
 @pytest.mark.parametrize("engine", ["reference", None])
-def test_a_cotangent_that_would_broadcast_is_refused(engine, rng):
-    args = arguments(rng) | {"loss": lambda f, y: (0.0, (f - y).mean(axis=-2))}
+@pytest.mark.parametrize("wrong", [lambda df: df.mean(axis=-2), np.transpose, np.ravel])
+def test_a_cotangent_of_another_shape_is_refused(wrong, engine, rng):
+    args = arguments(rng) | {"loss": lambda f, y: (0.0, wrong(f - y))}
     with pytest.raises(ValueError):
         mg.train_epoch(**args, engine=engine)
 

@@ -101,6 +101,7 @@ MISTAKES = {
     "fig8": "fig7",
     "claims --plot-only": "--plot-only",
     "claims --set cell=a": "fig2",
+    "spectra --set tol=1e-3": "tol",
     "theory --preset night": "smoke",
     "fig1 --seeds 0": "--seeds",
     "fig1 --data file": "file",

@@ -39,7 +39,7 @@ def test_an_example_runs(block):
 
 
 @needs_make
-@pytest.mark.parametrize("arguments", [*MAKE, *(f"{name} SET=tol=0.1" for name in FIGURES)])
+@pytest.mark.parametrize("arguments", [*MAKE, *(f"{name} SET=norm=start" for name in FIGURES)])
 def test_make_calls_what_is_said(arguments):
     """Also for every figure that there is."""
     target, *variables = shlex.split(arguments)

@@ -71,6 +71,7 @@ def written(numbers):
     return low if low == high else f"{low} to {high}"
 
 
+COLUMNS = r"([^;:]+): [^;]+ \(at (\d) of (\d) η\)"
 SETTING = re.compile(r"(.*), (η|B) = (.*): (.*) at (?:η|B) = (.*)")
 
 
@@ -100,6 +101,13 @@ def test_a_verdict_is_that_of_the_claims_page(row):
         for variant in names.split(" and "):
             judged = findings()[(*JUDGED[row], variant.strip())]["verdict"]
             assert verdict == VERDICTS.get(judged, judged)
+
+
+def test_columns_that_show_figure_2_are_those_of_the_claims_page():
+    for row, of in JUDGED.items():
+        for variant, shown, eligible in re.findall(COLUMNS, SEEN[row][1]):
+            measured = findings()[(*of, variant.strip())]["measured"]
+            assert measured.startswith(f"{eligible} of 3 columns are eligible, {shown} show it")
 
 
 def test_the_speed_is_that_of_the_bench():

@@ -154,6 +154,15 @@ def test_other_numbers_in_a_whole_archive_are_refused_and_no_pickle_is_loaded(pa
         assert_refused(path)
 
 
+def test_a_file_that_may_not_be_read_is_not_called_damaged(path, monkeypatch):
+    def refuse(*args):
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(PermissionError):
+        store.read(path, RUN)
+
+
 OTHERS = [
     {"run": FIELDS | {"seed": 1}},
     {"rules": "1.53168e+00"},

@@ -70,8 +70,8 @@ class Step:
         df, f, y = at["U", graph.L], at["v", graph.L], at["target"]
         if rule is rule_of(cross_entropy):
             self._operation(compiled.CROSS_ENTROPY, df, f, y)
-        else:
-            self.program.append(lambda: numpy.copyto(df, rule(f, y)[1].reshape(df.shape)))
+        else:  # copyto would broadcast
+            self.program.append(lambda: numpy.concatenate([rule(f, y)[1]], out=df))
         for p in range(graph.L, 1, -1):
             U, layer = at["U", p], graph.layers[p - 1]
             if layer.activation == "relu":
