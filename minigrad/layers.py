@@ -62,7 +62,7 @@ ACTIVATION = {  # sigma(a) -> v, and its derivative (dv, v) -> da
     "relu": (relu, relu_backward),
     "leaky_relu": (leaky_relu, leaky_relu_backward),
     "sigmoid": (sigmoid, sigmoid_backward),
-    "identity": (lambda a: a, lambda dv, v: dv),  # the same array: never add in place to it
+    "identity": (lambda a: a, lambda dv, v: dv),  # the same array: never add in place
 }
 
 

@@ -76,8 +76,8 @@ def test_the_smoke_reduction_keeps_the_decay_budget_and_the_places_of_the_drops(
         paper = full.seeds[0]
         for run in line.seeds:
             assert run.budget() == pytest.approx(paper.budget(), rel=1e-12)
-            for epoch, full in zip(run.milestones, paper.milestones, strict=True):
-                assert abs(epoch / run.epochs - full / paper.epochs) <= 0.5 / run.epochs
+            for epoch, drop in zip(run.milestones, paper.milestones, strict=True):
+                assert abs(epoch / run.epochs - drop / paper.epochs) <= 0.5 / run.epochs
             assert run.dataset.startswith("synthetic-")
 
 

@@ -104,10 +104,12 @@ def test_a_verdict_is_that_of_the_claims_page(row):
 
 
 def test_columns_that_show_figure_2_are_those_of_the_claims_page():
-    for row, of in JUDGED.items():
-        for variant, shown, eligible in re.findall(COLUMNS, SEEN[row][1]):
-            measured = findings()[(*of, variant.strip())]["measured"]
-            assert measured.startswith(f"{eligible} of 3 columns are eligible, {shown} show it")
+    row = next(row for row in JUDGED if row.startswith("Figure 2: smaller B"))
+    said = re.findall(COLUMNS, SEEN[row][1])
+    assert len(said) == 2
+    for variant, shown, eligible in said:
+        measured = findings()[(*JUDGED[row], variant.strip())]["measured"]
+        assert measured.startswith(f"{eligible} of 3 columns are eligible, {shown} show it")
 
 
 def test_the_speed_is_that_of_the_bench():
