@@ -7,13 +7,6 @@ import numpy as np
 import minigrad as mg
 from minigrad.layers import ACTIVATION
 
-KINDS = {  # of batch norm: detached, scalar
-    "memo": (True, True),
-    "true": (False, True),
-    "per-unit": (True, False),
-    "standard": (False, False),
-}
-
 
 def skip_graph(batchnorm=False, detached=True, scalar=True):
     """Layers 2 and 3 share the cotangent of layer 4 by constant edges: `+=` corrupts U[4]."""
@@ -43,11 +36,6 @@ NETWORKS = {
     "mlp-standard": mlp(True, detached=False, scalar=False),
     "res-true": resnet(True, detached=False),
 }
-
-
-def batchnormed(name, kind):
-    """The network "mlp", "res" or "skip" with batch norm of a kind of KINDS."""
-    return {"mlp": mlp, "res": resnet, "skip": skip_graph}[name](True, *KINDS[kind])
 
 
 def random_dag(rng, batchnorm=True, detached=None):
