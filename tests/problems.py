@@ -73,12 +73,6 @@ def zeros_like(params):
     return {key: np.zeros_like(W) for key, W in params.items()}
 
 
-def network(name, rng, n=9, k=3):
-    """A graph and He's weights in float64."""
-    graph = mg.parse(name, n, k)
-    return graph, mg.init_params(graph, rng, dtype="float64", init="he")
-
-
 def clusters(rng, m=8, n=6):
     """Two opposite clusters, -1 and +1, of mean square length 1: no unit is on for both."""
     y = np.where(np.arange(m) % 2, 1.0, -1.0)[:, None]

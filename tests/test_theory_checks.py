@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from problems import clusters, network, setting
+from problems import clusters, setting, targets
 
 import minigrad as mg
 from experiments import theory_checks
@@ -23,9 +23,9 @@ def skips(normalized=False, k=1):
 @pytest.fixture
 def classes(rng):
     """MLP-BN-2-8, its params, 20 samples of three classes, a loss, and lambda."""
-    graph, params = network("MLP-BN-2-8", rng)
-    y = np.eye(3)[rng.integers(3, size=20)]
-    return graph, params, rng.normal(size=(20, 9)), y, "cross_entropy", 0.01
+    graph = mg.parse("MLP-BN-2-8", 9, 3)
+    params, x = setting(graph, rng, 20)
+    return graph, params, x, targets("cross_entropy", (20, 3), rng), "cross_entropy", 0.01
 
 
 def gradients(graph, params, x, y, loss, lam):
@@ -83,8 +83,8 @@ def test_eq_23_is_the_gradient_and_as_printed_only_at_beta_0(graph, rng):
 
 
 def test_eq_5_fails_with_another_mean_and_with_another_variance(rng, monkeypatch):
-    graph, params = network("RES-BN-1-8", rng)
-    x = rng.normal(size=(4, 9))
+    graph = mg.parse("RES-BN-1-8", 9, 3)
+    params, x = setting(graph, rng, 4)
     assert theory_checks.eq_5_error(graph, params, x) < 1e-14
     cache = mg.forward(graph, params, x)
     for fault, error in ((abs, 0.01), (lambda n: n * (1 + 1e-6), 1e-7)):
