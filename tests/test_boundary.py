@@ -49,6 +49,7 @@ def of(key, change):
 # What is refused on every library: the argument, its change, and words of the sentence.
 SHAPES = {
     "y of one row": ("y", lambda y: y[:1], "one-hot rows.*(1, 3)"),
+    "y of one column": ("y", lambda y: y[:, :1], "one-hot rows.*(12, 1)"),
     "y in float64": ("y", lambda y: y.astype("float64"), "y must be float32.*float64"),
     "integer x": ("x", lambda x: x.astype("int64"), "x must be float32.*int64"),
     "x of 4 inputs": ("x", lambda x: x[:, :4], "x must have n=5 columns.*(12, 4)"),
