@@ -6,8 +6,6 @@ import pytest
 import minigrad as mg
 from minigrad.measures import norm_of_spectrum, rank_of_spectrum
 
-dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
-
 
 def test_the_rank_counts_singular_values_relative_to_a_norm(rng):
     u, v = (np.linalg.qr(rng.normal(size=(6, 6)))[0] for _ in range(2))
@@ -30,7 +28,7 @@ def test_the_other_measures_of_known_matrices():
     assert mg.theorem1_bound(np.eye(2), 0.0) == np.inf
 
 
-@dtypes
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_matrix_that_is_not_finite_measures_nan_and_spares_its_neighbours(dtype, rng):
     W = rng.normal(size=(4, 5, 3)).astype(dtype)
     W[1, 2, 2], W[2], W[3] = np.nan, np.inf, 0

@@ -163,15 +163,12 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(path, monkeypatch):
         store.read(path, RUN)
 
 
-OTHERS = [
-    {"run": FIELDS | {"seed": 1}},
-    {"rules": "1.53168e+00"},
-    {"run": FIELDS | {"tail_epochs": 7}},  # a field that was taken away
-]
-
-
 def test_a_file_under_another_run_s_name_is_refused(path):
-    for changed in OTHERS:
+    for changed in (
+        {"run": FIELDS | {"seed": 1}},
+        {"rules": "1.53168e+00"},
+        {"run": FIELDS | {"tail_epochs": 7}},  # a field that was taken away
+    ):
         store.write(path, META | changed, ARRAYS)
         assert_refused(path)
 
