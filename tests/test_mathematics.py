@@ -70,6 +70,26 @@ def test_plain_differences_agree_with_the_true_gradient_of_random_graphs(number,
     assert error(graph, params, x, loss, y, rng, held, held) < 1e-6
 
 
+@pytest.mark.parametrize("build", [mlp, resnet, skip_graph])
+def test_into_a_normalized_layer_the_true_gradient_is_orthogonal_to_W_up_to_epsilon(build, rng):
+    """By unit i, <dW_i, W_i> = EPS A_i^2 gamma_i dgamma_i: W scaled changes f through EPS alone."""
+    for detached in (False, True):
+        graph = build(True, detached, scalar=False)
+        params, x = setting(graph, rng)
+        cache = mg.forward(graph, params, x)
+        grads = backpropagated(graph, params, cache, rng.normal(size=(7, 3)))
+        for p, q in graph.E_T:
+            if not graph.layers[p - 1].batchnorm:
+                continue
+            along = (grads[p, q] * params[p, q]).sum(axis=1)
+            size = np.linalg.norm(grads[p, q]) * np.linalg.norm(params[p, q])
+            through_eps = (EPS * cache.A[p] ** 2 * params["gamma", p] * grads["gamma", p])[0]
+            if detached:
+                assert abs(along).max() > 1e-3 * size
+            else:
+                np.testing.assert_allclose(along, through_eps, rtol=0, atol=1e-13 * size)
+
+
 SIGMA = {  # at a complex a the real part decides
     "relu": lambda a: np.where(a.real > 0, a, 0),
     "leaky_relu": lambda a: np.where(a.real > 0, a, SLOPE * a),
