@@ -157,12 +157,13 @@ def _unlearned(settings):
 
 
 WORDS = """\
-W is a trainable matrix, ‖W‖ its Frobenius norm, ‖W₀‖ that before training; d(W_{t+1}, W_t) is \
-how far W moves in an epoch. The rank of W is the number of its singular values above tol ‖W‖, \
-tol = 1e-4, that of a network the mean over all its W; the full rank is the largest possible. B is \
-the batch size, η the learning rate, λ the weight decay of Eq. 2 (γ and β do not decay), H the \
-width, m the number of training samples, E = Σ η_t 2 λ / (1 - momentum), over all steps, the decay \
-budget. Were the memo's λ PyTorch's weight_decay, ours would be half of it: "λ halved".
+W is a trainable matrix, ‖W‖ its Frobenius norm, ‖W₀‖ that before training; d(W_{t+1}, W_t) is how \
+far W moves in an epoch. The rank of W is the number of its singular values above tol ‖W‖, tol = \
+1e-4 unless this file's name says otherwise; that of a network is the mean over all its W, the \
+full rank the largest possible. B is the batch size, η the learning rate, λ the weight decay of \
+Eq. 2 (γ and β do not decay), H the width, m the number of training samples, E = Σ η_t 2 λ / (1 - \
+momentum), over all steps, the decay budget. Were the memo's λ PyTorch's weight_decay, ours would \
+be half of it: "λ halved".
 
 A setting has learned if every seed ends with a finite loss, a train accuracy of at least 50 % \
 and every ‖W‖ at least 1e-3 of its first. One that has not counts only for claims about not \
