@@ -19,6 +19,11 @@ VARIANTS = ("the memo's text", "true gradient", "standard")
 TRENDS = dict(zip(VARIANTS, ("fig2", "fig2-true", "fig2-standard"))) | {PLAIN: "fig5"}
 VERDICTS = {"holds": "reproduced", "mixed": "partly", "fails": "not reproduced"}
 CLAIMS = {  # how a row of the README begins: the claim and figures of claims-night.csv
+    "Figure 1: W moves": (
+        "d(W_{t+1}, W_t) is smaller by orders of magnitude at λ = 0",
+        "fig1, cross-entropy",
+    ),
+    "its W go to zero": ("W goes to zero at λ = 1e-4 and 1e-3 (CIFAR-10)", "fig1, cross-entropy"),
     "Figure 2: smaller B": ("smaller B, lower rank, at equal epochs", "fig2"),
     "Figure 2 at half": ("smaller B, lower rank, at equal epochs", "fig2, λ halved"),
     "the same at equal": ("smaller B, lower rank, at equal steps (our control)", "fig2, fig6"),
