@@ -37,7 +37,6 @@ CLAIMS = {  # how a row of the README begins: the claim and figures of claims-ni
     "W is close to rank B": ("W is close to rank at most B (Section 3.2)", "fig2"),
     "the same in Figure 5": ("W is close to rank at most B (Section 3.2)", "fig5"),
     "the same in Figure 6": ("W is close to rank at most B (Section 3.2)", "fig6"),
-    "gradient descent": ("gradient descent does not lower the rank (Section 3.2)", "descent"),
 }
 
 
