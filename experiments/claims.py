@@ -150,7 +150,7 @@ def _in_preset(verdict, preset):
 def _unlearned(settings):
     """How many settings have not learned, and how many of these ended early."""
     lost = sum(not setting.has_learned() for setting in settings)
-    diverged = sum(any(seed["diverged"] for seed in setting.histories) for setting in settings)
+    diverged = sum(setting.has_diverged() for setting in settings)
     collapsed = sum(any(seed["collapsed"] for seed in setting.histories) for setting in settings)
     text = f"{lost} of {len(settings)} settings have not learned"
     return f"{text} ({diverged} diverged, {collapsed} collapsed)"

@@ -24,6 +24,7 @@ def history(end=90.0, **given):
         "rank": [100, 95, end],
         "rank_from_start": [100, 95, end],
         "layer_norm_kept": [1] * 11,
+        "diverged": False,
     }
     return {"learned": True} | {name: numpy.array(row) for name, row in (made | given).items()}
 
@@ -125,7 +126,7 @@ def decayed(*kept, rank=0.0, epochs=2000):
     """CIFAR-10: for lambda 1e-4 and 1e-3 what is kept of ||W||, and the final rank."""
     settings = []
     for lam, share in zip((1e-4, 1e-3), kept):
-        seed = history(rank, layer_norm_kept=[0, share])
+        seed = history(rank, layer_norm_kept=[0, share], diverged=numpy.isnan(share))
         settings.append(ending(seed, seed, lam=lam, momentum=0, milestones=(), epochs=epochs))
     return settings
 
@@ -215,6 +216,7 @@ CASES = [
     (judges.goes_to_zero, "mixed", decayed(0.5, 1e-9)),
     (judges.goes_to_zero, "not decided", decayed(1e-9, 1e-9, epochs=100)),
     (judges.goes_to_zero, "not decided", decayed(1e-9)),  # one lambda
+    (judges.goes_to_zero, "not decided", decayed(0.5, numpy.nan)),  # one diverged
     (judges.has_rank_zero, "holds", decayed(0.5, 1e-9)),
     (judges.has_rank_zero, "fails", decayed(1e-9, 1e-9, rank=90.0)),
     (judges.has_rank_zero, "not decided", decayed(1e-9, 2e-3)),  # only at lambda = 1e-4
