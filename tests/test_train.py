@@ -288,9 +288,10 @@ def test_a_collapsed_run_ends_measured_and_as_one_that_is_trained_on(tmp_path, m
 
 
 def f_depends_on(x, state):
-    """Whether f, in training mode, depends on the sample."""
-    f = mg.forward(state.run.graph(), state.params, x).v[state.run.graph().L]
-    return bool((f != f[..., :1, :]).any())
+    """Whether f, in training mode, depends on x: samples of one batch may differ by rounding."""
+    graph = state.run.graph()
+    f, f_of_minus_x = (mg.forward(graph, state.params, a).v[graph.L] for a in (x, -x))
+    return not numpy.array_equal(f, f_of_minus_x)
 
 
 @pytest.mark.parametrize("fields", [{}, {"detached": False}, {"scalar": False}], ids=str)
@@ -318,7 +319,7 @@ def test_a_network_declared_collapsed_does_not_depend_on_x_and_never_will(rng, f
     x = 0.01 * rng.normal(size=(50, run.B, 784)).astype("float32")
     x[:, 0] += rng.normal(size=(50, 784))
     for batch in x:
-        assert not f_depends_on(batch, state) and not f_depends_on(-batch, state)
+        assert not f_depends_on(batch, state)
         y = numpy.eye(10, dtype="float32")[rng.integers(0, 10, run.B)]
         settings = run.loss, run.eta, run.lam, run.momentum
         train_step(graph, state.params, state.velocity, batch, y, *settings)
