@@ -256,9 +256,9 @@ class Experiment:
             f"{self.seeds} seed{'s' if self.seeds > 1 else ''}",
         ]
         norm = f", {run.batchnorm}" if run.normalized() else ""
-        dataset = DATASETS[run.dataset].title
-        words = vars(run) | {"dataset": dataset, "norm": norm, "m": run.samples()}
-        return f"{self.figure.title.format(**words)} ({', '.join(filter(None, reductions))})"
+        words = vars(run) | {"dataset": DATASETS[run.dataset].title, "m": run.samples()}
+        in_brackets = ", ".join(filter(None, reductions)).replace(" ", "\u00a0")  # on one line
+        return f"{self.figure.title.format(**words, norm=norm)} ({in_brackets})"
 
     def note(self):
         """The lines under the title: the reduction, replaced data, settings by hand, seeds."""

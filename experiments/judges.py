@@ -223,8 +223,8 @@ def what_carries_the_trend(settings):
     """Cell a: B = 128. b: B = 32 in as many steps. c: B = 32. d: B = 32, η / 4. e: B = 32, λ / 4; c
     has four times the steps and E of a; d and e have the E of a in four times its steps. Final
     ranks of cells that have learned, of at least three seeds, compared as at equal steps. b like a,
-    and c below both: steps and budget, not B. b below a: batch size. b above a: noise raises the
-    rank. d like a: only η / B and E matter. e like b and not like c: E alone. Else not decided.
+    and c below both: steps and decay. b below a: batch size. b above a: noise raises the rank. d
+    like a: η / B and E. e like b and not like c: E alone. Else not decided.
     (Mended: with η = 0.03 and B = 16 the small batch died, with 0.01 nothing decayed.)
     """
     ranks = {}
@@ -237,13 +237,13 @@ def what_carries_the_trend(settings):
     found = {a + b: compared(ranks[a], ranks[b]) for a, b in itertools.permutations(ranks, 2)}
     b_to_a, c_is_below = found.get("ba"), found.get("ca") == found.get("cb") == "below"
     readings = {
-        "steps and budget, not B": b_to_a == "like" and c_is_below,
+        "steps and decay": b_to_a == "like" and c_is_below,
         "batch size": b_to_a == "below",
         "noise raises the rank": b_to_a == "above",
-        "only η / B and E matter": found.get("da") == "like",
+        "η / B and E": found.get("da") == "like",
         "E alone": found.get("eb") == "like" and found.get("ec", "like") != "like",
     }
-    verdict = "; ".join(words for words, is_so in readings.items() if is_so) or "not decided"
+    verdict = ", or ".join(words for words, is_so in readings.items() if is_so) or "not decided"
     texts = [f"{cell} {span(values)} %" for cell, values in sorted(ranks.items())]
     return verdict, f"final ranks of cells that have learned: {', '.join(texts)}"
 

@@ -176,10 +176,10 @@ CASES = [
     (judges.lower_rank_at_equal_steps, "not decided", pairs(60, 60, 60, accuracy=19)),
     (judges.lower_rank_at_equal_steps, "not decided", pairs(60, 60, 60, lam=8e-5)),
     (judges.lower_rank_at_equal_steps, "not decided", pairs(60, 60, 60, seeds=2)),
-    (judges.what_carries_the_trend, "steps and budget, not B", cells(a=90, b=89, c=40)),
+    (judges.what_carries_the_trend, "steps and decay", cells(a=90, b=89, c=40)),
     (judges.what_carries_the_trend, "not decided", cells(a=90, b=86, c=83)),  # c is like b
-    (judges.what_carries_the_trend, "only η / B and E matter", cells(a=90, d=88)),
-    (judges.what_carries_the_trend, "batch size; E alone", cells(a=90, b=70, c=40, e=71)),
+    (judges.what_carries_the_trend, "η / B and E", cells(a=90, d=88)),
+    (judges.what_carries_the_trend, "batch size, or E alone", cells(a=90, b=70, c=40, e=71)),
     (judges.what_carries_the_trend, "noise raises the rank", cells(a=80, b=90, c=89, e=91)),
     (judges.what_carries_the_trend, "not decided", list(map(unlearned, cells(a=90, b=60)))),
     # Less than 5 apart; ranges that overlap; a range that is as wide as the gap

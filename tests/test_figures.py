@@ -66,7 +66,7 @@ def test_a_prefix_is_the_paper_s_run_stopped_early(name, preset, epochs, seeds):
             network = network.replace("-500", "-100")
         for seed, run in zip(range(seeds), line.seeds, strict=True):
             assert run == replace(whole.seeds[seed], epochs=epochs, network=network)
-    assert f"first {epochs} of 500 epochs" in experiment.title()
+    assert f"first {epochs} of 500 epochs" in experiment.title().replace("\u00a0", " ")
 
 
 @pytest.mark.parametrize("name", ["fig1", "control"])

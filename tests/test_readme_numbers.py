@@ -76,7 +76,7 @@ def written(numbers):
     return low if low == high else f"{low} to {high}"
 
 
-COLUMNS = r"([^;:]+): [^;]+ \(at (\d) of (\d) η\)"
+COLUMNS = r"([^;:]+): [^;]+ \((\d) of (\d) usable η\)"
 SETTING = re.compile(r"(?:(.*), )?(η|B) = (.*): (.*) at (?:η|B) = (.*)")
 
 
