@@ -186,18 +186,18 @@ def compared(ranks, others):
 def lower_rank_at_equal_steps(settings):
     """At one η and λ, the rank of B_a at epoch 60 against that of B_b < B_a at epoch 60 B_b / B_a,
     where that is measured: equal steps, equal E, before the first drop of η. A pair counts if E is
-    at least 9.2 and both have at least 20 % train accuracy there in every one of at least three
-    seeds. Below: every seed of the smaller batch lies below every seed of the larger one, the means
-    apart by more than 5 % of the full rank and more than either range; above likewise; else like.
-    By majority of at least three pairs, but it fails only if at least half are above; mixed says
-    little: so are half of all random tables without any effect. (Mended: cells of the first control
-    either died or had too little decay.)
+    at least 9.2 and both have at least 20 % train accuracy there in every seed of three or more.
+    Below: all seeds of the smaller batch lie below all of the larger one, the means apart by more
+    than 5 % of the full rank and more than either range; above likewise; else like. By majority of
+    at least three pairs, but it fails only if at least half are above; mixed says little: so are
+    half of all random tables. (Mended: cells of the first control died or had too little decay.)
     """
     found, texts = [], []
     for small, large in itertools.permutations(settings, 2):
         b, a = small.run, large.run
         budget = 60 * a.steps() * 2 * a.eta * a.lam / (1 - a.momentum)
-        if b.B < a.B and (b.eta, b.lam) == (a.eta, a.lam) and budget >= 9.2:
+        undropped = min(a.milestones, default=60) >= 60
+        if b.B < a.B and (b.eta, b.lam) == (a.eta, a.lam) and undropped and budget >= 9.2:
             ranks, others = _ranks_at(60 * b.B / a.B, small), _ranks_at(60, large)
             if ranks and others:
                 found.append(compared(ranks, others))

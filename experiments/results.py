@@ -88,8 +88,8 @@ def csv_rows(preset, run, run_history, view, drawn):
     """The finite numbers of one run's history as dicts with the same keys in every figure.
 
     `drawn` are pairs of fields: the numbers and what they are drawn against. `layer` is empty for a
-    number of the whole network. Ranks by layer or tol are those after the last epoch; those by
-    layer are NaN for a run that diverged or collapsed.
+    number of the whole network. Ranks by layer or tol are those after the last epoch, NaN for a
+    run that diverged or collapsed.
     """
     setting = {"preset": preset} | asdict(run) | asdict(view)
     setting["milestones"] = " ".join(map(str, run.milestones))
@@ -98,5 +98,5 @@ def csv_rows(preset, run, run_history, view, drawn):
     for field, x in drawn:
         end = {"epoch": last, "layer": "", "field": field if x == "epoch" else "rank"}
         for place, value in zip(run_history[x].tolist(), run_history[field].tolist()):
-            if x == "layer" or numpy.isfinite(value):
+            if x != "epoch" or numpy.isfinite(value):
                 yield setting | end | {x: place, "value": value}

@@ -69,7 +69,7 @@ class Run:
             "B": ((2 if normalized else 1) <= self.B <= m, f"from 1 (batch norm: 2) to m={m}"),
             "eta": (0 < self.eta < 1e38, "above 0 and below 1e38"),
             "lam": (0 <= self.lam < 1e38, "at least 0 and below 1e38"),
-            "momentum": (0 <= self.momentum < 1, "in [0, 1)"),
+            "momentum": (0 <= numpy.float32(self.momentum) < 1, "in [0, 1) in float32"),
             "detached": (self.detached or normalized, "true without batch norm"),
             "scalar": (self.scalar or normalized, "true without batch norm"),
             "milestones": (drops_are_whole, "epochs, integers >= 0"),

@@ -60,7 +60,6 @@ SHAPES = {
     "no W": ("params", lambda a: {(2, 1): a[2, 1]}, "params differ, keys and shapes.*3, 2"),
     "a W of one run": ("params", of(W32, lambda W: W[0]), "shape.*3, 2.*(2, 6, 6)"),
     "velocity without W": ("velocity", lambda a: {}, "velocity differ, keys and shapes"),
-    "velocity of one run": ("velocity", lambda a: {key: v[0] for key, v in a.items()}, "shape"),
     "another loss": ("loss", lambda loss: "hinge", "loss must be one of.*'hinge'"),
     "lam NaN": ("lam", lambda lam: float("nan"), "lam must be >= 0.*nan"),
     "momentum 1": ("momentum", lambda momentum: 1, "momentum must be >= 0 and < 1"),

@@ -67,14 +67,14 @@ COLUMN = [ending(*ranks, B=B, eta=0.1) for B, ranks in FEW.items()]
 UNLEARNED = [unlearned(one) for one in grid(0, 0)]  # the columns of two more eta
 
 
-def pairs(*small, epoch=30, accuracy=100, seeds=3, lam=5e-4):
+def pairs(*small, epoch=30, accuracy=100, seeds=3, **fields):
     """At so many eta a rank of B = 32 beside 90 of B = 64 at equal steps; the last ones mislead."""
     settings = []
     for place, rank in enumerate(small):
         for B, at, level in ((32, epoch, rank), (64, 60, 90)):
             given = {"epoch": [0, at, 100], "train_accuracy": [10, accuracy, 100]}
             found = [history(rank=[100, level, 90], **given)] * seeds
-            settings.append(ending(*found, B=B, eta=0.1 + place / 100, lam=lam))
+            settings.append(ending(*found, B=B, eta=0.1 + place / 100, **fields))
     return settings
 
 
@@ -170,11 +170,12 @@ CASES = [
     (judges.lower_rank_at_equal_steps, "fails", pairs(99, 99, 90, 90)),
     (judges.lower_rank_at_equal_steps, "mixed", pairs(99, 90, 90)),
     (judges.lower_rank_at_equal_steps, "not seen", pairs(90, 90, 90)),
-    # Of unequal eta they would be four; steps are not equal; accuracy; E = 7.5 to 9; seeds
+    # Of unequal eta they would be four; steps are not equal; accuracy; E = 7.5 to 9; E; seeds
     (judges.lower_rank_at_equal_steps, "not decided", pairs(60, 60)),
     (judges.lower_rank_at_equal_steps, "not decided", pairs(60, 60, 60, epoch=25)),
     (judges.lower_rank_at_equal_steps, "not decided", pairs(60, 60, 60, accuracy=19)),
     (judges.lower_rank_at_equal_steps, "not decided", pairs(60, 60, 60, lam=8e-5)),
+    (judges.lower_rank_at_equal_steps, "not decided", pairs(60, 60, 60, milestones=(59,))),
     (judges.lower_rank_at_equal_steps, "not decided", pairs(60, 60, 60, seeds=2)),
     (judges.what_carries_the_trend, "steps and decay", cells(a=90, b=89, c=40)),
     (judges.what_carries_the_trend, "not decided", cells(a=90, b=86, c=83)),  # c is like b

@@ -111,7 +111,6 @@ MISTAKES = {
     "fig1 --set lam=1 --set lam=2": "twice",
     "fig1 --set B=four": "B",
     "fig1 --set detached=no": "detached",
-    "fig1 --set lam=nan": "lam",
     "fig1 --preset smoke --plot-only": "40 of 40",
     "fig1 --preset smoke --backend cupy": "CuPy",
     "fig1 --preset night --published none": "cifar10",

@@ -170,6 +170,7 @@ def without_through_A(da, gamma, A, normalized, A_is_constant, b_is_constant):
 sgd_step = train.sgd_step
 CHANGES = {
     "derivative of relu": (layers.ACTIVATION, "relu", (layers.relu, lambda dv, v: dv * (v > 1))),
+    "large numbers": (layers.ACTIVATION, "relu", (lambda a: a.clip(0, 6), layers.relu_backward)),
     "NaN": (network, "linear_backward", lambda dz, W: layers.linear_backward(dz, W) * np.nan),
     "EPS": (network, "batch_statistics", other_eps),
     "gradient of gamma": (network, "batchnorm_backward", halved(layers.batchnorm_backward, 1)),

@@ -100,7 +100,6 @@ def test_the_control_s_cells_have_the_steps_and_budgets_that_it_compares():
         ("control", {"B": (4,)}, "B"),
         ("control", {"cell": ("a", "z")}, "z"),
         ("fig2", {"B": tuple(range(1000, 1050))}, "too long a file name"),
-        ("fig2-true", {"network": ("MLPBN-10-100",)}, "MLPBN"),
     ],
 )
 def test_settings_that_a_figure_has_no_room_for_are_refused(name, settings, word):
@@ -163,4 +162,5 @@ def test_the_ranks_by_cutoff_are_those_with_that_tol_and_only_of_runs_that_finis
     _, table = experiment.picture(stored)
     found = [(row["B"], row["tol"], row["value"]) for row in table]
     ranks = [history(meta, arrays, View(tol=tol))["rank"][-1] for tol in CUTOFFS]
-    assert found == list(zip(itertools.repeat(32), CUTOFFS, ranks))
+    of_ended = zip(itertools.repeat(16), CUTOFFS, itertools.repeat(numpy.nan))
+    numpy.testing.assert_equal(found, [*of_ended, *zip(itertools.repeat(32), CUTOFFS, ranks)])

@@ -292,7 +292,7 @@ def test_the_learning_rate_drops_when_an_epoch_reaches_a_milestone():
     expected = {0: 0.1, 59: 0.1, 60: 0.01, 99: 0.01, 100: 1e-3, 199: 1e-3, 200: 1e-4, 499: 1e-4}
     for epoch, eta in expected.items():
         np.testing.assert_allclose(mg.step_decay(0.1, epoch), eta, rtol=1e-12)
-    assert mg.step_decay(0.1, 7, milestones=(), factor=0.2) == 0.1
+    np.testing.assert_allclose(mg.step_decay(0.1, 7, (5, 7, 8), factor=0.2), 0.004, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

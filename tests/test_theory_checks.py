@@ -1,7 +1,5 @@
 """The mathematics of the theory: beside every identity stands a fault or a case that breaks it."""
 
-import math
-
 import numpy as np
 import pytest
 from problems import clusters, setting, targets
@@ -210,19 +208,6 @@ def test_unrolled_sgd_is_decayed_W_0_and_decayed_terms_of_rank_at_most_B(classes
         row = row @ recurrence
     assert theory_checks.apart(written + row[0] * W[0], W[-1]) < 1e-12
     assert theory_checks.apart(written, W[-1]) > 1e-6
-
-
-def test_eq_25_s_samples_suffice_and_an_eighth_of_them_does_not(rng):
-    """256 functions; one errs (1 - 1.02 epsilon) / 2, the others (1 + 1.02 epsilon) / 2."""
-    epsilon, delta, bits = 0.1, 0.05, 8
-    samples = 2 / epsilon**2 * (bits * math.log(2) + math.log(2 / delta))
-    assert samples == pytest.approx(1846.8, abs=0.1)
-    error = (1 + 1.02 * epsilon) / 2
-    for share, suffices in ((1, True), (1 / 8, False)):
-        M = math.ceil(share * samples)
-        best = rng.binomial(M, 1 - error, 400)
-        others = rng.binomial(M, error, (400, 2**bits - 1)).min(axis=1)
-        assert ((others <= best).mean() <= delta) == suffices
 
 
 def test_eq_26_is_the_gradient_of_the_normalized_loss_and_bounds_the_distance_to_rank_B(rng):
