@@ -129,7 +129,7 @@ class Run:
         graph = self.graph()
         weights = sum(graph.width(p) * graph.width(q) for p, q in graph.E_T)
         step = 5e-6 * graph.L + (4e-10 + 7e-11 * self.B) * weights
-        return self.epochs * self.steps() * step
+        return self.epochs * (2e-3 + self.steps() * step)
 
     @property
     def key(self):
