@@ -219,7 +219,7 @@ class Experiment:
         run = replace(self.figure.base, **self.reduction.fields | self.fixed | fields)
         run = self._reduced(run, paper)
         if axis == "B":  # a batch size has the same colour in every figure
-            index = (*BATCH_SIZES, *self._values("B")).index(value)
+            index = list(dict.fromkeys((*BATCH_SIZES, *self._values("B")))).index(value)
         runs = [replace(run, seed=seed) for seed in range(self.seeds)]
         shown = getattr(paper, axis, value)  # of the axis batchnorm: Run.batchnorm, in words
         return plots.Line(named(axis, shown), index, runs)

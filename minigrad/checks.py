@@ -69,7 +69,7 @@ def prediction(graph, params, x, stats, B=None):
         array(f"params[{key}]", W, x)
     R = next((W.shape[:-2] for W in params.values()), ())
     shapes("params", params, {key: (*R, *shape) for key, shape in graph.shapes().items()})
-    normed = {p: (1, layer.width) for p, layer in enumerate(graph.layers, 1) if layer.batchnorm}
+    normed = {p: (*R, 1, one.width) for p, one in enumerate(graph.layers, 1) if one.batchnorm}
     if stats is None:
         B = x.shape[-2] if B is None else B
         least = 2 if normed else 1
@@ -77,7 +77,7 @@ def prediction(graph, params, x, stats, B=None):
     for by_layer in stats or ():
         for p, a in by_layer.items():
             array(f"stats of layer {p}", a, x)
-        found = {p: tuple(a.shape[-2:]) for p, a in by_layer.items()}
+        found = {p: tuple(a.shape[-2 - len(R) :]) for p, a in by_layer.items()}
         require(found == normed, f"stats must have the last axes {normed}", found)
 
 

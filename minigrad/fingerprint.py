@@ -26,16 +26,17 @@ def fingerprint():
     None is a small difference of large numbers, and no unit is near its kink, so another BLAS
     changes them by 1e-11 at most.
     """
-    numbers = [*trained(parse("MLP-BN-2-5", n=6, k=3), "uniform", "cross_entropy")]
-    numbers += trained(parse("RES-2-5", n=6, k=3), "he", "mean_squared_error")
+    numbers = [*trained(parse("MLP-BN-2-5", 6, 3, False, False), "uniform", "cross_entropy")]
+    numbers += trained(parse("RES-BN-2-5", 6, 3, False, False), "he", "mean_squared_error")
     edges = [Edge(2, 1), Edge(3, 2), Edge(3, 1), Edge(4, 3), Edge(4, 2)]
     for loss, *kind in VARIANTS:
         layers = [Layer(6), Layer(5, *kind), Layer(5), Layer(3, "identity")]
         numbers += trained(Graph(layers, edges), "uniform", loss)
     rng = numpy.random.default_rng(1)
     for dtype in ("float32", "float64"):  # singular values take another path for each
-        before, after = rng.normal(size=(2, 4, 6)).astype(dtype)
-        numbers += [weighted(singular_values(after)), distance({0: after}, {0: before}, [0])]
+        before, after = rng.normal(size=(2, 2, 4, 6)).astype(dtype)
+        numbers += [weighted(singular_values(a)) for a in (after, before.swapaxes(1, 2))]
+        numbers.append(distance(after, before, (0, 1)))
     numbers.append(weighted([step_decay(0.1, epoch) for epoch in (0, 60, 100, 200)]))
     numbers.append(weighted(batches(30, 4, seed=1, epoch=2)))
     for source in (DATASETS["mnist"], DATASETS["cifar10"]):

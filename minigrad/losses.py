@@ -16,7 +16,7 @@ from .backend import namespace
 def _checked(rule):
     @functools.wraps(rule)
     def loss(f, y):
-        checks.array("f", f)
+        checks.matrices("f", f)
         check_targets(loss, y, f.shape)
         return rule(f, y)
 
@@ -55,9 +55,9 @@ def logistic(f, y):
 @_checked
 def exponential(f, y):
     """exp(-y f), mean over the batch and the k outputs: loss (...,), df (..., B, k)."""
-    value = namespace(f).exp(-y * f)
+    value = namespace(f).exp(-(y * f))
     loss = value.mean(axis=-1).mean(axis=-1)
-    return loss, -y * value / (f.shape[-2] * f.shape[-1])
+    return loss, -(y * value) / (f.shape[-2] * f.shape[-1])
 
 
 LOSSES = {f.__name__: f for f in (cross_entropy, mean_squared_error, logistic, exponential)}

@@ -217,7 +217,7 @@ CASES = [
     (judges.goes_to_zero, "mixed", decayed(0.5, 1e-9)),
     (judges.goes_to_zero, "not decided", decayed(1e-9, 1e-9, epochs=100)),
     (judges.goes_to_zero, "not decided", decayed(1e-9)),  # one lambda
-    (judges.goes_to_zero, "not decided", decayed(0.5, numpy.nan)),  # one diverged
+    (judges.goes_to_zero, "fails", decayed(0.5, numpy.nan)),  # one diverged
     (judges.has_rank_zero, "holds", decayed(0.5, 1e-9)),
     (judges.has_rank_zero, "fails", decayed(1e-9, 1e-9, rank=90.0)),
     (judges.has_rank_zero, "not decided", decayed(1e-9, 2e-3)),  # only at lambda = 1e-4

@@ -235,10 +235,12 @@ def test_with_a_truncated_cache_the_readable_step_trains(tmp_path, start):
     from minigrad.fast import compiled
 
     shutil.copytree(ROOT / "minigrad", tmp_path / "minigrad")
+    (tmp_path / "minigrad" / "fast" / "__pycache__").mkdir(exist_ok=True)
     for index in Path(compiled.run.stats.cache_path).glob("*.nbi"):
         (tmp_path / "minigrad" / "fast" / "__pycache__" / index.name).write_bytes(b"")
     program = "import minigrad; print(minigrad.fast.unavailable())"
-    process = start("-c", program, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    env = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": ""}
+    process = start("-c", program, cwd=tmp_path, env=env)
     found, _ = process.communicate(timeout=100)
     assert "EOFError" in found
 

@@ -167,6 +167,7 @@ def test_a_file_under_another_run_s_name_is_refused(path):
     for changed in (
         {"run": FIELDS | {"seed": 1}},
         {"rules": "1.53168e+00"},
+        {"status": "unfinished"},  # a checkpoint
         {"run": FIELDS | {"tail_epochs": 7}},  # a field that was taken away
     ):
         store.write(path, META | changed, ARRAYS)

@@ -37,8 +37,7 @@ class Step:
             shapes[key] = shapes["velocity", key] = shape[::-1]
         shapes["scratch"] = (1, max(map(math.prod, shapes.values())))
         ends = numpy.cumsum([math.prod(shape) for shape in shapes.values()])
-        # Zero is also the cotangent of a layer without a path to L, which nothing writes.
-        self.memory = numpy.zeros(ends[-1], dtype)
+        self.memory = numpy.zeros(ends[-1], dtype)  # U of a layer without a path to L stays 0
         parts = zip(shapes.items(), numpy.split(self.memory, ends))
         self.at = {name: part.reshape(shape) for (name, shape), part in parts}
 
