@@ -171,10 +171,10 @@ learning. Beside a verdict stands what it would be, where it differs, with other
 ranks counted above 1e-4 ‖W₀‖, and if a train accuracy of 20 % or 90 % counted as learned. Seeds \
 are those that all settings have; without one a figure is "not run".
 
-The rules were fixed on 2026-11-24, before most of these runs; those that say so were mended on \
-2026-11-28, when one seed of Figures 2 and 6, and of Figure 2 with the true gradient part of two \
-more, had been run, and the rules could not decide, or only one way. Under the preset quick a \
-verdict is no more than seen, not seen or too early; smoke says nothing."""
+The rules were fixed on 2026-11-24, before most of these runs; those that say so could decide \
+nothing, or only one way, and were mended on 2026-11-28, with one seed of Figures 2 and 6, the \
+norms, cells of the control, and part of two more seeds of Figure 2 with the true gradient there. \
+Under the preset quick a verdict is only seen, not seen or too early; smoke says nothing."""
 
 
 def write(findings, experiment, folder):

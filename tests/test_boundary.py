@@ -139,12 +139,13 @@ def test_values_of_y_that_a_loss_has_no_meaning_for_are_refused_on_the_host_alon
 
 @pytest.mark.parametrize("to", [lambda args: args, on_device], ids=["numpy", "device"])
 def test_statistics_of_another_network_are_refused(to, rng):
-    """Faults: those of one unit broadcast, those of fewer layers raised KeyError."""
+    """Faults: those of one unit or run broadcast, those of fewer layers raised KeyError."""
     graph, params, x, *_ = evaluation(to(arguments(rng)))
     _, stats = mg.predict(graph, params, x)
     one_unit = mg.Stats({p: a[..., :1] for p, a in stats.A.items()}, stats.b)
     float64 = mg.Stats({p: a.astype("float64") for p, a in stats.A.items()}, stats.b)
-    for wrong in (mg.Stats({2: stats.A[2]}, {2: stats.b[2]}), one_unit, float64):
+    one_run = mg.Stats(*({p: a[0] for p, a in by_layer.items()} for by_layer in stats))
+    for wrong in (mg.Stats({2: stats.A[2]}, {2: stats.b[2]}), one_unit, float64, one_run):
         refused(lambda: mg.predict(graph, params, x, wrong), ValueError, "stats")
     refused(lambda: mg.predict(graph, params, x[:1]), ValueError, "2 samples")
     mg.predict(graph, params, x[:1], stats)

@@ -170,7 +170,7 @@ CASES = [
     (judges.lower_rank_at_equal_steps, "fails", pairs(99, 99, 90, 90)),
     (judges.lower_rank_at_equal_steps, "mixed", pairs(99, 90, 90)),
     (judges.lower_rank_at_equal_steps, "not seen", pairs(90, 90, 90)),
-    # Of unequal eta they would be four; steps are not equal; accuracy; E = 7.5 to 9; E; seeds
+    # Of unequal eta they would be four; steps are not equal; accuracy; E = 7.5 to 9; a drop; seeds
     (judges.lower_rank_at_equal_steps, "not decided", pairs(60, 60)),
     (judges.lower_rank_at_equal_steps, "not decided", pairs(60, 60, 60, epoch=25)),
     (judges.lower_rank_at_equal_steps, "not decided", pairs(60, 60, 60, accuracy=19)),

@@ -239,8 +239,7 @@ def test_with_a_truncated_cache_the_readable_step_trains(tmp_path, start):
     for index in Path(compiled.run.stats.cache_path).glob("*.nbi"):
         (tmp_path / "minigrad" / "fast" / "__pycache__" / index.name).write_bytes(b"")
     program = "import minigrad; print(minigrad.fast.unavailable())"
-    env = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": ""}
-    process = start("-c", program, cwd=tmp_path, env=env)
+    process = start("-c", program, cwd=tmp_path, env={"PYTHONPATH": ".", "NUMBA_CACHE_DIR": ""})
     found, _ = process.communicate(timeout=100)
     assert "EOFError" in found
 

@@ -44,7 +44,7 @@ WRONG = {
 
 @pytest.mark.parametrize("command", KEYS)
 def test_the_runs_of_a_command_keep_their_keys(command, monkeypatch):
-    monkeypatch.setattr("experiments.runs.changed_rules", lambda: "")  # they have a test of their own
+    monkeypatch.setattr("experiments.runs.changed_rules", lambda: "")  # tested elsewhere
     args = command_line().parse_args(shlex.split(command))
     assert [run.key for run in experiments(args, [args.name])[args.name].runs()] == KEYS[command]
 
